@@ -1,0 +1,1 @@
+"""Checkpoint and target in, artifact out: the model definition and everything that prepares it."""

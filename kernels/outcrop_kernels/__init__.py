@@ -1,0 +1,1 @@
+"""Accelerated operations behind one registry: readable reference, CPU and NKI implementations."""

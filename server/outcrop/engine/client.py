@@ -1,0 +1,58 @@
+"""The API's handle on an engine: the only engine module that `outcrop.api` may import."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+
+from outcrop.engine.request import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+
+__all__ = [
+    "EngineClient",
+    "EngineUnavailable",
+    "FinishReason",
+    "GenerationDelta",
+    "GenerationRequest",
+    "ModelFailure",
+    "SamplingParams",
+]
+
+
+class EngineUnavailable(Exception):
+    """The engine is not there to answer (starting, draining, or beyond its restart budget)."""
+
+
+class ModelFailure(Exception):
+    """The model failed on this request: NaN or Inf in its row, or present in two engine crashes."""
+
+
+class EngineClient(ABC):
+    """One model replica. Implementations: `ProcessClient` (its own process, supervised) and
+    `InProcessClient` (a thread of this process, for tests and notebooks)."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start the engine; returns when it is ready. Raises EngineUnavailable with the reason."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop the engine and release its device. Idempotent."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """True while requests are served; False while starting, restarting or draining."""
+
+    @property
+    @abstractmethod
+    def max_model_len(self) -> int:
+        """Tokens, prompt and output together, that one request may occupy. Valid once started."""
+
+    @abstractmethod
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """Stream the deltas of one request, ending with the one whose `finish` is set.
+
+        Closing the generator (`aclose`, or cancelling the task that iterates it) aborts the request and
+        frees its KV blocks. The prompt must be shorter than `max_model_len`. Raises EngineUnavailable
+        or ModelFailure; an engine restart in between is invisible to the caller.
+        """
