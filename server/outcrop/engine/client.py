@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 
 from outcrop.engine.request import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.stats import EngineStats
 
 __all__ = [
     "EngineClient",
+    "EngineStats",
     "EngineUnavailable",
     "FinishReason",
     "GenerationDelta",
@@ -47,6 +49,16 @@ class EngineClient(ABC):
     @abstractmethod
     def max_model_len(self) -> int:
         """Tokens, prompt and output together, that one request may occupy. Valid once started."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> EngineStats:
+        """The figures of the engine's latest step frame."""
+
+    @property
+    @abstractmethod
+    def restarts(self) -> int:
+        """How often the engine died and was started again."""
 
     @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:

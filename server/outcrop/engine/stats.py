@@ -1,0 +1,27 @@
+"""Counters and gauges of one engine, sent with every step frame and exported by `outcrop.telemetry`."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineStats(msgspec.Struct, array_like=True, gc=False):
+    """Gauges are current; the rest are totals since the engine process started.
+
+    *_tokens count tokens; kv_* count blocks; prefix_queries and prefix_hits count prompt tokens looked up
+    in and served from the prefix cache.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    preemptions: int = 0
+    prefill_steps: int = 0
+    decode_steps: int = 0
+    padded_tokens: int = 0
+    compiles_after_warmup: int = 0
