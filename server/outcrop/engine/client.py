@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 
-from outcrop.engine.request import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
 from outcrop.engine.stats import EngineStats
 
 __all__ = [

@@ -1,63 +1,81 @@
-"""What the engine is asked to do, and what it answers: the vocabulary shared with its clients."""
+"""A request while the engine works on it."""
 
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 
-import msgspec
-
-
-class FinishReason(enum.StrEnum):
-    """Why a request ended."""
-
-    EOS = "eos"  # the model produced one of the request's end-of-sequence ids
-    LENGTH = "length"  # max_tokens reached
-    CONTEXT = "context"  # the context window is full
-    ABORT = "abort"  # the client went away
-    ERROR = "error"  # the model produced NaN or Inf for this row
+from outcrop.engine.messages import FinishReason, GenerationRequest, SamplingParams
 
 
-class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How to choose each next token.
+class Status(enum.Enum):
+    WAITING = enum.auto()  # holds nothing
+    RUNNING = enum.auto()  # holds blocks and a slot
+    DRAINING = enum.auto()  # preempted or finished; holds its blocks until its last submitted step is in
 
-    temperature 0 is greedy. top_k 0 means the backend's cap (`Capabilities.topk_cap`). The draw for the
-    token at position p depends on (seed, p) alone, never on the batch: see `engine/draws.py`.
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Counters do the bookkeeping: "computed catches up with total".
+
+    tokens: prompt and output known to the host. pending: tokens sampled on the device that the host has
+    not read yet. computed: positions whose KV a submitted step writes. confirmed: positions whose step
+    was collected. in_flight: submitted, uncollected steps with a row of this request. prefilled: the
+    step that samples from the last known token was submitted, so the next token is on the device.
     """
 
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    eos_ids: tuple[int, ...] = ()
-
-
-class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
-    """One prompt to continue.
-
-    prompt: token ids, at least one. resumed: tokens already generated (and streamed) before an engine
-    restart; they count as output. priority: higher runs first. cache_salt: prefix-cache entries are
-    shared only between requests with the same salt (one per tenant).
-    """
-
-    request_id: str
-    prompt: list[int]
-    sampling: SamplingParams
-    priority: int = 0
-    cache_salt: str = ""
-    resumed: list[int] = []
-
-
-class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
-    """What one engine step added to one request: new token ids (without the end-of-sequence id), and,
-    on the last delta, why it ended.
-
-    generated: output tokens so far, the end-of-sequence id included (what usage reports).
-    cached: prompt tokens served from the prefix cache.
-    """
-
-    request_id: str
+    id: str
+    arrival: int
+    prompt_len: int
     tokens: list[int]
-    generated: int
-    cached: int = 0
+    sampling: SamplingParams
+    priority: int
+    salt: str
+    status: Status = Status.WAITING
+    pending: int = 0
+    computed: int = 0
+    confirmed: int = 0
+    in_flight: int = 0
+    prefilled: bool = False
     finish: FinishReason | None = None
+    blocks: list[int] = field(default_factory=list)
+    slot: int = -1
+    cached: int = 0  # prompt tokens served from the prefix cache, at first admission
+    admissions: int = 0  # more than one after preemption
+    registered: int = 0  # leading blocks known to the prefix cache
+    chain: int | str = ""  # prefix-cache number of the last of those, or the salt
+
+    @classmethod
+    def from_message(cls, message: GenerationRequest, arrival: int) -> Request:
+        return cls(
+            id=message.request_id,
+            arrival=arrival,
+            prompt_len=len(message.prompt),
+            tokens=[*message.prompt, *message.resumed],
+            sampling=message.sampling,
+            priority=message.priority,
+            salt=message.cache_salt,
+        )
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sorts first what runs first: higher priority, then earlier arrival."""
+        return (-self.priority, self.arrival)
+
+    @property
+    def num_output(self) -> int:
+        return len(self.tokens) - self.prompt_len
+
+    @property
+    def total(self) -> int:
+        """Tokens of the sequence, those still on the device included."""
+        return len(self.tokens) + self.pending
+
+    @property
+    def prefill_left(self) -> int:
+        """Known tokens whose KV is still to be computed before the next token can be sampled."""
+        return 0 if self.prefilled else len(self.tokens) - self.computed
+
+    def may_sample(self, max_model_len: int) -> bool:
+        """Whether one more token may be asked for, counting those not read yet."""
+        return self.num_output + self.pending < self.sampling.max_tokens and self.total < max_model_len

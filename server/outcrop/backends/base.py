@@ -1,0 +1,114 @@
+"""The contract between the engine and whatever runs the model.
+
+A step is a rectangle: `rows` requests, `width` tokens of each. Prefill is wide and short, decode is one
+token wide, a verify step of speculation lies between; one forward pass serves all three. All integers
+are int32 (the chip has no others) and every array is already padded to the step's bucket.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+I32 = npt.NDArray[np.int32]
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction of it that is done."""
+
+
+class StepKind(enum.StrEnum):
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One compiled shape: rows x width tokens, each row reading up to `blocks` KV blocks."""
+
+    kind: StepKind
+    rows: int
+    width: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can hold. max_rows: requests running at once. num_blocks: KV blocks, without the
+    sink (its id is num_blocks). topk_cap: candidates that sampling considers. depth: steps that may be
+    submitted before the first of them is collected."""
+
+    max_rows: int
+    block_size: int
+    num_blocks: int
+    max_model_len: int
+    vocab_size: int
+    topk_cap: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """One step. R = bucket.rows, Q = bucket.width, NB = bucket.blocks.
+
+    Padded lanes carry position 0, the sink's slot and, where a whole row is padding, context_lens 0 and
+    the sink slot of the token table; nothing ever reads what they write.
+    """
+
+    step_id: int
+    bucket: Bucket
+    token_ids: I32  # [R, Q] read where use_last is 0
+    use_last: I32  # [R, Q] 1: take last_token[slots[row]], the token the device sampled for this row
+    positions: I32  # [R, Q] of each token in its sequence
+    slot_mapping: I32  # [R, Q] where its KV goes: block * block_size + offset
+    block_tables: I32  # [R, NB] the row's blocks in order, padded with the sink
+    context_lens: I32  # [R] tokens visible, this step's included; 0 for a padding row
+    logits_idx: I32  # [R] which of the row's Q tokens to sample from
+    sampled: I32  # [R] 1: sample a token and keep it in last_token[slots[row]]
+    slots: I32  # [R] the row's place in the device's token table
+    sampling: F32  # [R, 3] temperature (0 is greedy), top_k (0 is the cap), top_p
+    draws: F32  # [R] uniform in [0, 1) for this row's token
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step produced. tokens: [R] sampled ids, meaningful where `sampled` was 1. finite: [R] 0 where
+    the row's activations held NaN or Inf. device_us: microseconds the step ran."""
+
+    step_id: int
+    tokens: I32
+    finite: U8
+    device_us: int
+
+
+class StepHandle(Protocol):
+    """A submitted step; opaque to the engine."""
+
+
+class Backend(Protocol):
+    """Steps run strictly in the order of submission. Not thread-safe: one engine owns one backend."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]: ...
+
+    def warmup(self, progress: Progress) -> None:
+        """Make every bucket ready to run; afterwards a compilation is an error."""
+
+    def submit(self, step: StepInput) -> StepHandle:
+        """Queue a step; never waits for the device. At most `capabilities.depth` may be outstanding."""
+
+    def collect(self, handle: StepHandle) -> StepOutput:
+        """Wait for a step. Called exactly once per submit, in order. Raises what the step raised: the
+        device's state is unknown then, and the engine process must end."""
+
+    def close(self) -> None:
+        """Release the device. Idempotent."""

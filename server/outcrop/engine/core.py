@@ -1,0 +1,64 @@
+"""The engine: the only place where scheduler, planner and backend meet."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from outcrop.backends.base import Backend, StepHandle
+from outcrop.engine.buckets import BucketTable
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+from outcrop.engine.plan import StepPlanner
+from outcrop.engine.policy import Policy
+from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop.engine.stats import EngineStats
+
+
+class EngineCore:
+    """Requests in, deltas out, one step at a time.
+
+    Keeps up to `capabilities.depth` steps submitted: the next step is planned and submitted while the
+    device runs the one before it, so the device never waits for the host.
+    """
+
+    def __init__(self, backend: Backend, policy: Policy, *, prefix_cache: bool = True) -> None:
+        self.backend = backend
+        table = BucketTable(backend.buckets)
+        self.scheduler = Scheduler(backend.capabilities, table, policy, prefix_cache=prefix_cache)
+        self._planner = StepPlanner(backend.capabilities, max(b.blocks for b in table.buckets))
+        self._submitted: deque[tuple[ScheduledStep, StepHandle]] = deque()
+
+    def add(self, request: GenerationRequest) -> GenerationDelta | None:
+        """Queue a request; returns a final delta at once if it cannot or need not run."""
+        try:
+            return self.scheduler.add(request)
+        except RefusedError:
+            return GenerationDelta(request.request_id, [], len(request.resumed), finish=FinishReason.ERROR)
+
+    def abort(self, request_id: str) -> bool:
+        return self.scheduler.abort(request_id)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do until a request is added."""
+        return self.scheduler.idle and not self._submitted
+
+    def step(self) -> list[GenerationDelta]:
+        """Submit the next step if there is one and room for it; collect the oldest if there is no room
+        for another, or nothing else to do."""
+        scheduled = self.scheduler.schedule()
+        if scheduled is not None:
+            step_input = self._planner.build(scheduled)
+            self._submitted.append((scheduled, self.backend.submit(step_input)))
+        if not self._submitted:
+            return []
+        if scheduled is not None and len(self._submitted) < self.backend.capabilities.depth:
+            return []
+        step, handle = self._submitted.popleft()
+        return self.scheduler.apply(step, self.backend.collect(handle))
+
+    def started(self) -> list[str]:
+        """Ids of the requests that hold a slot: those a crash of the next step would be blamed on."""
+        return [request.id for request in self.scheduler.running]
+
+    def stats(self) -> EngineStats:
+        return self.scheduler.stats()

@@ -1,0 +1,63 @@
+"""What an engine is asked to do and what it answers: the vocabulary it shares with its clients."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class FinishReason(enum.StrEnum):
+    """Why a request ended."""
+
+    EOS = "eos"  # the model produced one of the request's end-of-sequence ids
+    LENGTH = "length"  # max_tokens reached
+    CONTEXT = "context"  # the context window is full
+    ABORT = "abort"  # the client went away
+    ERROR = "error"  # the model produced NaN or Inf for this row
+
+
+class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How to choose each next token.
+
+    temperature 0 is greedy. top_k 0 means the backend's cap (`Capabilities.topk_cap`). The draw for the
+    token at position p depends on (seed, p) alone, never on the batch: see `engine/draws.py`.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    eos_ids: tuple[int, ...] = ()
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
+    """One prompt to continue.
+
+    prompt: token ids, at least one. resumed: tokens already generated (and streamed) before an engine
+    restart; they count as output. priority: higher runs first. cache_salt: prefix-cache entries are
+    shared only between requests with the same salt (one per tenant).
+    """
+
+    request_id: str
+    prompt: list[int]
+    sampling: SamplingParams
+    priority: int = 0
+    cache_salt: str = ""
+    resumed: list[int] = []
+
+
+class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
+    """What one engine step added to one request: new token ids (without the end-of-sequence id), and,
+    on the last delta, why it ended.
+
+    generated: output tokens so far, the end-of-sequence id included (what usage reports).
+    cached: prompt tokens served from the prefix cache.
+    """
+
+    request_id: str
+    tokens: list[int]
+    generated: int
+    cached: int = 0
+    finish: FinishReason | None = None

@@ -1,0 +1,67 @@
+"""Prompt or answers first: the one trade a scheduler of unmixed steps has to make.
+
+The chip runs prefill and decode as different programs, so every step is one or the other. Prefill first
+starts answers sooner (time to first token); decode first keeps running answers smooth (time per output
+token). `benchmarks/engine/policies.py` shows what each costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from outcrop.backends.base import StepKind
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What a policy may look at. prefillable: requests with prompt tokens left to compute, waiting ones
+    included. decodable: requests with a next token to compute. prefills_in_a_row: prefill steps since
+    the last decode step. kv_used: share of KV blocks held, 0 to 1."""
+
+    prefillable: int
+    decodable: int
+    prefills_in_a_row: int
+    kv_used: float
+
+
+class Policy(Protocol):
+    def choose(self, view: QueueView) -> StepKind:
+        """The kind to try first; the scheduler falls back to the other when it yields no step."""
+
+
+class PrefillFirst:
+    """Every prompt before any answer: the soonest first tokens, at the price of stalls in running answers."""
+
+    def choose(self, view: QueueView) -> StepKind:
+        return StepKind.PREFILL if view.prefillable else StepKind.DECODE
+
+
+class DecodeFirst:
+    """Running answers before any new prompt: the smoothest answers, and the longest queue."""
+
+    def choose(self, view: QueueView) -> StepKind:
+        return StepKind.DECODE if view.decodable else StepKind.PREFILL
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """At most `prefills` prefill steps between two decode steps, and none while more than `kv_high` of
+    the KV blocks are held and answers could run: neither side starves."""
+
+    prefills: int = 1
+    kv_high: float = 0.9
+
+    def choose(self, view: QueueView) -> StepKind:
+        if not view.decodable:
+            return StepKind.PREFILL
+        if not view.prefillable or view.kv_used > self.kv_high or view.prefills_in_a_row >= self.prefills:
+            return StepKind.DECODE
+        return StepKind.PREFILL
+
+
+POLICIES: dict[str, Policy] = {
+    "interleave": Interleave(),
+    "prefill-first": PrefillFirst(),
+    "decode-first": DecodeFirst(),
+}
