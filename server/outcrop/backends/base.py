@@ -87,8 +87,8 @@ class StepOutput:
     device_us: int
 
 
-class StepHandle(Protocol):
-    """A submitted step; opaque to the engine."""
+StepHandle = object
+"""A submitted step; opaque to the engine."""
 
 
 class Backend(Protocol):

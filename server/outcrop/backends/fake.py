@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from outcrop.backends.base import Bucket, Capabilities, Progress, StepInput, StepKind, StepOutput
+from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, StepInput, StepKind, StepOutput
 
 _BASE = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -44,7 +44,8 @@ def _next_tokens(
         noise = np.where(temperatures > 0, (draws * np.float32(2**24)).astype(np.uint64), np.uint64(0))
         hashes = (hashes ^ (hashes >> np.uint64(29))) + noise * _MIX
         hashes = hashes ^ (hashes >> np.uint64(32))
-    return (hashes % np.uint64(vocab_size)).astype(np.int32)
+    tokens: npt.NDArray[np.int32] = (hashes % np.uint64(vocab_size)).astype(np.int32)
+    return tokens
 
 
 @dataclass(slots=True)
@@ -88,7 +89,9 @@ class FakeBackend:
 
     def submit(self, step: StepInput) -> _Handle:
         if len(self._queue) >= self.capabilities.depth:
-            raise RuntimeError(f"{len(self._queue)} steps are submitted; the depth is {self.capabilities.depth}")
+            raise RuntimeError(
+                f"{len(self._queue)} steps are submitted; the depth is {self.capabilities.depth}"
+            )
         ready_at = 0.0
         if self.hooks.step_seconds is not None:
             self._busy_until = max(self._busy_until, self.clock()) + self.hooks.step_seconds(step)
@@ -97,15 +100,15 @@ class FakeBackend:
         self._queue.append(handle)
         return handle
 
-    def collect(self, handle: _Handle) -> StepOutput:
+    def collect(self, handle: StepHandle) -> StepOutput:
         if not self._queue or self._queue[0] is not handle:
             raise RuntimeError("steps must be collected once each, in the order of submission")
-        self._queue.popleft()
-        if handle.ready_at and (wait := handle.ready_at - self.clock()) > 0:
+        submitted = self._queue.popleft()
+        if submitted.ready_at and (wait := submitted.ready_at - self.clock()) > 0:
             self.sleep(wait)
         if self.hooks.on_step is not None:
-            self.hooks.on_step(handle.step)
-        return self._run(handle.step)
+            self.hooks.on_step(submitted.step)
+        return self._run(submitted.step)
 
     def close(self) -> None:
         self._queue.clear()
@@ -118,12 +121,12 @@ class FakeBackend:
         if self.hooks.poison is not None and bool((tokens == self.hooks.poison)[real].any()):
             raise RuntimeError(f"device error: token {self.hooks.poison} was computed")
         self._kv[step.slot_mapping.reshape(-1)] = tokens.reshape(-1)
-        spread = (step.block_tables[:, :, None] * size + np.arange(size, dtype=np.int32)).reshape(bucket.rows, -1)
+        spread = (step.block_tables[:, :, None] * size + np.arange(size, dtype=np.int32)).reshape(
+            bucket.rows, -1
+        )
         contexts = self._kv[spread]
         shown = np.take_along_axis(step.positions, step.logits_idx[:, None], axis=1)[:, 0] + 1
-        result = _next_tokens(
-            contexts, shown, step.sampling[:, 0], step.draws, self.capabilities.vocab_size
-        )
+        result = _next_tokens(contexts, shown, step.sampling[:, 0], step.draws, self.capabilities.vocab_size)
         finite = np.ones(bucket.rows, dtype=np.uint8)
         if self.hooks.nan is not None:
             finite[((tokens == self.hooks.nan) & real).any(axis=1)] = 0

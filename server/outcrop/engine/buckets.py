@@ -23,9 +23,7 @@ class BucketTable:
     """
 
     def __init__(self, buckets: Iterable[Bucket]) -> None:
-        self.buckets = tuple(
-            sorted(set(buckets), key=lambda b: (padded_work(b), b.rows, b.width, b.blocks))
-        )
+        self.buckets = tuple(sorted(set(buckets), key=lambda b: (padded_work(b), b.rows, b.width, b.blocks)))
         if not self.buckets:
             raise ValueError("a bucket table needs at least one bucket")
         self._picked: dict[tuple[StepKind, int, int, int], Bucket] = {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
-from outcrop.backends.base import Backend, StepHandle
+from outcrop.backends.base import Backend, StepHandle, StepKind
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
 from outcrop.engine.plan import StepPlanner
@@ -17,7 +18,8 @@ class EngineCore:
     """Requests in, deltas out, one step at a time.
 
     Keeps up to `capabilities.depth` steps submitted: the next step is planned and submitted while the
-    device runs the one before it, so the device never waits for the host.
+    device runs the one before it, so the device never waits for the host. `on_prefill` is told whose
+    prompts a step computes, before it is submitted.
     """
 
     def __init__(self, backend: Backend, policy: Policy, *, prefix_cache: bool = True) -> None:
@@ -26,6 +28,7 @@ class EngineCore:
         self.scheduler = Scheduler(backend.capabilities, table, policy, prefix_cache=prefix_cache)
         self._planner = StepPlanner(backend.capabilities, max(b.blocks for b in table.buckets))
         self._submitted: deque[tuple[ScheduledStep, StepHandle]] = deque()
+        self.on_prefill: Callable[[list[str]], None] = lambda request_ids: None
 
     def add(self, request: GenerationRequest) -> GenerationDelta | None:
         """Queue a request; returns a final delta at once if it cannot or need not run."""
@@ -47,6 +50,8 @@ class EngineCore:
         for another, or nothing else to do."""
         scheduled = self.scheduler.schedule()
         if scheduled is not None:
+            if scheduled.bucket.kind is StepKind.PREFILL:
+                self.on_prefill([row.request.id for row in scheduled.rows])
             step_input = self._planner.build(scheduled)
             self._submitted.append((scheduled, self.backend.submit(step_input)))
         if not self._submitted:
@@ -55,10 +60,6 @@ class EngineCore:
             return []
         step, handle = self._submitted.popleft()
         return self.scheduler.apply(step, self.backend.collect(handle))
-
-    def started(self) -> list[str]:
-        """Ids of the requests that hold a slot: those a crash of the next step would be blamed on."""
-        return [request.id for request in self.scheduler.running]
 
     def stats(self) -> EngineStats:
         return self.scheduler.stats()

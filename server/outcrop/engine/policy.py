@@ -17,12 +17,11 @@ from outcrop.backends.base import StepKind
 class QueueView:
     """What a policy may look at. prefillable: requests with prompt tokens left to compute, waiting ones
     included. decodable: requests with a next token to compute. prefills_in_a_row: prefill steps since
-    the last decode step. kv_used: share of KV blocks held, 0 to 1."""
+    the last decode step."""
 
     prefillable: int
     decodable: int
     prefills_in_a_row: int
-    kv_used: float
 
 
 class Policy(Protocol):
@@ -46,16 +45,14 @@ class DecodeFirst:
 
 @dataclass(frozen=True, slots=True)
 class Interleave:
-    """At most `prefills` prefill steps between two decode steps, and none while more than `kv_high` of
-    the KV blocks are held and answers could run: neither side starves."""
+    """At most `prefills` prefill steps between two decode steps: neither side starves."""
 
     prefills: int = 1
-    kv_high: float = 0.9
 
     def choose(self, view: QueueView) -> StepKind:
         if not view.decodable:
             return StepKind.PREFILL
-        if not view.prefillable or view.kv_used > self.kv_high or view.prefills_in_a_row >= self.prefills:
+        if not view.prefillable or view.prefills_in_a_row >= self.prefills:
             return StepKind.DECODE
         return StepKind.PREFILL
 

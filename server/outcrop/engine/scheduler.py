@@ -143,7 +143,6 @@ class Scheduler:
             prefillable=left + len(self.waiting),
             decodable=len(self.running) - left,
             prefills_in_a_row=self._prefills_in_a_row,
-            kv_used=1 - self.pool.num_free / self.pool.num_blocks,
         )
 
     def _schedule_prefill(self) -> ScheduledStep | None:

@@ -1,0 +1,209 @@
+"""The one definition of the model: every backend runs this forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from outcrop_compile.config import LlamaConfig
+from outcrop_kernels.reference import FINITE_MAX
+from outcrop_kernels.registry import Operations
+
+
+@dataclass(frozen=True, slots=True)
+class KVSizes:
+    """num_blocks: without the sink, which is block number num_blocks. max_rows: rows of the token table,
+    without its sink row."""
+
+    num_blocks: int
+    block_size: int
+    max_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorParallel:
+    """One rank's place among `world` ranks, and the collectives between them.
+
+    all_reduce: sums a tensor over the ranks. all_gather: concatenates the last dimension in rank order.
+    """
+
+    rank: int = 0
+    world: int = 1
+    all_reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    all_gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+
+def rope_frequencies(config: LlamaConfig) -> Tensor:
+    """Angle per position of each rotary pair, float32 [head_dim / 2]. Llama 3.1's scaling stretches the
+    long wavelengths by `factor`, leaves the short ones, and blends in between (Meta's apply_scaling)."""
+    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.int64).to(torch.float32)
+    inverse = 1.0 / (config.rope_theta ** (pairs / config.head_dim))
+    scaling = config.rope_scaling
+    if scaling is None:
+        return inverse
+    wavelength = 2 * math.pi / inverse
+    original = scaling.original_max_position_embeddings
+    blend = (original / wavelength - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    smooth = (1 - blend) * inverse / scaling.factor + blend * inverse
+    scaled = torch.where(wavelength > original / scaling.low_freq_factor, inverse / scaling.factor, inverse)
+    between = (wavelength <= original / scaling.low_freq_factor) & (
+        wavelength >= original / scaling.high_freq_factor
+    )
+    return torch.where(between, smooth, scaled)
+
+
+class PagedLlama(nn.Module):
+    """Llama over a paged KV cache: one forward pass for prefill chunks, decode and verify steps.
+
+    Static shapes, no Python branch on data, int32 indices, finite masks. The KV pools and the token
+    table are buffers that `forward` reassigns: a compiler turns that into aliased device state, and the
+    CPU's `kv_write` updates them in place.
+
+    weights: the names and shapes of `outcrop_compile.weights.load_weights`, for this rank.
+    max_positions: length of the rotary tables, so the longest sequence.
+    """
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        weights: Mapping[str, Tensor],
+        kv: KVSizes,
+        operations: Operations,
+        *,
+        max_positions: int,
+        parallel: TensorParallel | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.operations = operations
+        self.parallel = parallel or TensorParallel()
+        world = self.parallel.world
+        self.heads = config.num_heads // world
+        self.kv_heads = max(1, config.num_kv_heads // world)
+        self.sink_slot = kv.max_rows
+        embed = weights["embed"]
+        self.register_buffer("embed", embed, persistent=False)
+        self.layers = nn.ModuleList(
+            _Layer(self, {key: weights[f"layers.{index}.{key}"] for key in _LAYER_WEIGHTS}, kv)
+            for index in range(config.num_layers)
+        )
+        self.register_buffer("norm", weights["norm"], persistent=False)
+        rows = config.vocab_size // world
+        tied = embed[self.parallel.rank * rows : (self.parallel.rank + 1) * rows]
+        self.register_buffer("head", weights.get("lm_head", tied), persistent=False)
+        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.register_buffer("last_token", torch.zeros(kv.max_rows + 1, dtype=torch.int32), persistent=False)
+
+    embed: Tensor
+    norm: Tensor
+    head: Tensor
+    cos: Tensor
+    sin: Tensor
+    last_token: Tensor
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        use_last: Tensor,
+        positions: Tensor,
+        slot_mapping: Tensor,
+        block_tables: Tensor,
+        logits_idx: Tensor,
+        sampled: Tensor,
+        slots: Tensor,
+        sampling: Tensor,
+        draws: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One step; arguments as in `outcrop.backends.base.StepInput`.
+
+        Returns tokens int32 [R] (kept in the token table where `sampled`) and finite int32 [R].
+        """
+        rows, width = token_ids.shape
+        last = self.last_token.index_select(0, slots)
+        tokens = torch.where(use_last == 1, last[:, None], token_ids)
+        hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
+        peak = hidden.abs().reshape(rows, -1).amax(dim=-1).to(torch.float32)
+        # Rows of the flattened [R * Q, H] to sample from.
+        first = torch.arange(rows, dtype=torch.int32, device=hidden.device) * width
+        logits = self.logits(hidden.index_select(0, first + logits_idx))
+        finite = (peak <= FINITE_MAX) & (logits.amax(dim=-1) <= FINITE_MAX)
+        chosen = self.operations.sample(logits, sampling, draws)
+        kept_at = torch.where(sampled == 1, slots, torch.full_like(slots, self.sink_slot))
+        self.last_token = torch.index_put(self.last_token, (kept_at,), chosen)
+        return chosen, finite.to(torch.int32)
+
+    def hidden_states(
+        self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor
+    ) -> Tensor:
+        """Run the layers over tokens [R, Q], writing their KV. Returns normed states [R * Q, H]."""
+        ops, flat = self.operations, positions.reshape(-1)
+        hidden = self.embed.index_select(0, tokens.reshape(-1))
+        cos, sin = self.cos.index_select(0, flat), self.sin.index_select(0, flat)
+        slots = slot_mapping.reshape(-1)
+        for layer in self.layers:
+            hidden = layer(hidden, cos, sin, slots, block_tables, positions)
+        return ops.rms_norm(hidden, self.norm, self.config.rms_norm_eps)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 [N, V] of hidden states [N, H]."""
+        return self.parallel.all_gather(self.operations.linear(hidden, self.head).to(torch.float32))
+
+
+_LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")
+
+
+class _Layer(nn.Module):
+    """One transformer block and its two KV pools [num_blocks + 1, block_size, kv_heads, head_dim]."""
+
+    def __init__(self, model: PagedLlama, weights: Mapping[str, Tensor], kv: KVSizes) -> None:
+        super().__init__()
+        config = model.config
+        self.operations, self.parallel = model.operations, model.parallel
+        self.heads, self.kv_heads, self.head_dim = model.heads, model.kv_heads, config.head_dim
+        self.eps = config.rms_norm_eps
+        for name, weight in weights.items():
+            self.register_buffer(name, weight, persistent=False)
+        shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
+        for name in ("key_pool", "value_pool"):
+            self.register_buffer(name, torch.zeros(shape, dtype=weights["qkv"].dtype), persistent=False)
+
+    attn_norm: Tensor
+    qkv: Tensor
+    o: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+    key_pool: Tensor
+    value_pool: Tensor
+
+    def forward(
+        self, hidden: Tensor, cos: Tensor, sin: Tensor, slots: Tensor, block_tables: Tensor, positions: Tensor
+    ) -> Tensor:
+        ops, dim = self.operations, self.head_dim
+        count = hidden.shape[0]
+        rows, width = positions.shape
+        query_end, key_end = self.heads * dim, (self.heads + self.kv_heads) * dim
+        qkv = ops.linear(ops.rms_norm(hidden, self.attn_norm, self.eps), self.qkv)
+        query = ops.rope(qkv[:, :query_end].reshape(count, self.heads, dim), cos, sin)
+        key = ops.rope(qkv[:, query_end:key_end].reshape(count, self.kv_heads, dim), cos, sin)
+        value = qkv[:, key_end:].reshape(count, self.kv_heads, dim)
+        self.key_pool = ops.kv_write(self.key_pool, slots, key)
+        self.value_pool = ops.kv_write(self.value_pool, slots, value)
+        mixed = ops.paged_attention(
+            query.reshape(rows, width, self.heads, dim),
+            self.key_pool,
+            self.value_pool,
+            block_tables,
+            positions,
+        )
+        hidden = hidden + self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o))
+        gate_up = ops.linear(ops.rms_norm(hidden, self.mlp_norm, self.eps), self.gate_up)
+        return hidden + self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down))

@@ -1,0 +1,119 @@
+"""Plain torch definitions of every operation: the contract, and the oracle for all other versions.
+
+They keep the chip's rules (no 64-bit bulk integers, no f64, no sort, no -inf, no element scatter), so the
+same text lowers for Neuron and runs in eager mode on the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MASKED = -30000.0
+"""Score of a hidden position. Finite, since -inf turns to NaN on the chip; exp of it is 0 in float32."""
+TOPK_CAP = 256
+"""Candidates that sampling considers: the chip's top-k has a fixed width."""
+FINITE_MAX = 3.0e38
+"""Largest magnitude taken for a number; comparisons with NaN are false, so NaN fails it too."""
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x [T, in] times weight [out, in] transposed -> [T, out], in x's dtype."""
+    return functional.linear(x, weight)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x [T, H] scaled to unit root mean square over H in float32, then by weight [H]; x's dtype."""
+    wide = x.to(torch.float32)
+    scale = torch.rsqrt((wide * wide).mean(dim=-1, keepdim=True) + eps)
+    return weight * (wide * scale).to(x.dtype)
+
+
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [T, heads, D] by each token's cos and sin [T, D/2], halves rotated against
+    each other (Hugging Face's layout, not Meta's interleaved one)."""
+    half = x.shape[-1] // 2
+    low, high = x[..., :half], x[..., half:]
+    cos, sin = cos[:, None, :].to(x.dtype), sin[:, None, :].to(x.dtype)
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
+
+
+def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
+    """The pool [blocks + 1, block_size, kv_heads, D] with values [T, kv_heads, D] at slots [T] (int32,
+    block * block_size + offset). Returns the new pool; an implementation may write in place.
+
+    NaN and Inf are written as 0: a failed row must not poison the next owner of its blocks, whose
+    masked positions are multiplied by zero, not skipped."""
+    blocks, size, heads, dim = pool.shape
+    rows = torch.where(values.abs() <= FINITE_MAX, values, torch.zeros_like(values))
+    flat = pool.reshape(blocks * size, heads * dim)
+    flat = torch.index_put(flat, (slots,), rows.reshape(-1, heads * dim))
+    return flat.reshape(blocks, size, heads, dim)
+
+
+def paged_attention(
+    query: Tensor, key_pool: Tensor, value_pool: Tensor, block_tables: Tensor, positions: Tensor
+) -> Tensor:
+    """Causal grouped-query attention over paged KV.
+
+    query [R, Q, heads, D]; pools [blocks + 1, block_size, kv_heads, D]; block_tables [R, NB] int32;
+    positions [R, Q] int32: a token sees its row's positions 0 .. its own. Returns [R, Q, heads, D].
+    Scores and softmax in float32.
+    """
+    rows, width, heads, dim = query.shape
+    _, size, kv_heads, _ = key_pool.shape
+    span = block_tables.shape[1] * size
+    table = block_tables.reshape(-1)
+    # [R, kv_heads, span, D]: one row of the gather is one block, a single long read.
+    key = key_pool.index_select(0, table).reshape(rows, span, kv_heads, dim).transpose(1, 2)
+    value = value_pool.index_select(0, table).reshape(rows, span, kv_heads, dim).transpose(1, 2)
+    group = heads // kv_heads
+    grouped = query.reshape(rows, width, kv_heads, group, dim).permute(0, 2, 3, 1, 4)
+    grouped = grouped.reshape(rows, kv_heads, group * width, dim)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).to(torch.float32) * dim**-0.5
+    scores = scores.reshape(rows, kv_heads, group, width, span)
+    steps = torch.arange(span, dtype=torch.int32, device=query.device)
+    visible = steps[None, None, :] <= positions[:, :, None]
+    masked = torch.full((), MASKED, dtype=torch.float32, device=query.device)
+    weights = torch.softmax(torch.where(visible[:, None, None], scores, masked), dim=-1)
+    weights = weights.reshape(rows, kv_heads, group * width, span).to(query.dtype)
+    mixed = torch.matmul(weights, value).reshape(rows, kv_heads, group, width, dim)
+    return mixed.permute(0, 3, 1, 2, 4).reshape(rows, width, heads, dim)
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up for gate_up [T, 2F], gate in the first half -> [T, F]."""
+    half = gate_up.shape[-1] // 2
+    return functional.silu(gate_up[..., :half]) * gate_up[..., half:]
+
+
+def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
+    """One token id per row, int32 [R], from logits [R, V] float32.
+
+    sampling [R, 3]: temperature (0 takes the largest logit), top_k (0 means the cap), top_p. draws [R]:
+    uniform in [0, 1). Considers the TOPK_CAP largest logits; keeps top_k of them, then the shortest
+    prefix whose probability reaches top_p; takes the one at which the cumulative probability passes
+    the draw. Deterministic in its inputs.
+    """
+    cap = min(TOPK_CAP, logits.shape[-1])
+    temperature, top_k, top_p = sampling[:, 0:1], sampling[:, 1:2], sampling[:, 2:3]
+    values, ids = torch.topk(logits, cap, dim=-1)
+    rank = torch.arange(cap, dtype=torch.int32, device=logits.device)[None, :]
+    limit = torch.where(top_k > 0.5, top_k, torch.full_like(top_k, float(cap)))
+    scaled = (values - values[:, :1]) / torch.clamp(temperature, min=1e-4)
+    odds = torch.where(rank < limit, torch.exp(scaled), torch.zeros_like(scaled))
+    probs = odds / odds.sum(dim=-1, keepdim=True)
+    # A product with a triangle: cumsum lowers to a quadratic reduce-window on the chip.
+    triangle = torch.triu(torch.ones(cap, cap, dtype=torch.float32, device=logits.device))
+    reached = torch.matmul(probs, triangle)
+    nucleus = ((reached - probs) < top_p) & (rank < limit)
+    mass = torch.where(nucleus, probs, torch.zeros_like(probs)).sum(dim=-1, keepdim=True)
+    passed = (reached <= draws[:, None] * mass) & nucleus
+    last = nucleus.sum(dim=-1, dtype=torch.int32) - 1
+    index = torch.minimum(passed.sum(dim=-1, dtype=torch.int32), torch.clamp(last, min=0))
+    chosen = torch.where(rank == index[:, None], ids.to(torch.int32), torch.zeros_like(rank)).sum(
+        dim=-1, dtype=torch.int32
+    )
+    greedy = torch.argmax(logits, dim=-1).to(torch.int32)
+    return torch.where(temperature[:, 0] > 0, chosen, greedy)

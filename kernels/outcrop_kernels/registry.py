@@ -1,0 +1,40 @@
+"""Which implementation of each operation a target uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from torch import Tensor
+
+from outcrop_kernels import reference
+
+Target = Literal["reference", "cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """One implementation of each operation the model calls. The contract of each (shapes, dtypes,
+    rounding) is the docstring of the function of that name in `outcrop_kernels.reference`."""
+
+    linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor] = reference.rms_norm
+    rope: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.rope
+    kv_write: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.kv_write
+    paged_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = reference.paged_attention
+    swiglu: Callable[[Tensor], Tensor] = reference.swiglu
+    sample: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.sample
+
+
+def operation_names() -> tuple[str, ...]:
+    return tuple(field.name for field in fields(Operations))
+
+
+def operations(target: Target) -> Operations:
+    """The operations of a target: its own where it has one, the reference otherwise."""
+    if target == "reference":
+        return Operations()
+    from outcrop_kernels import cpu
+
+    return replace(Operations(), **cpu.IMPLEMENTATIONS)

@@ -1,0 +1,162 @@
+"""The CPU reference backend: the same model, scheduler and contract as on the chip, in torch eager mode."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, StepInput, StepKind, StepOutput
+from outcrop_compile.config import LlamaConfig
+from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_kernels.reference import TOPK_CAP
+from outcrop_kernels.registry import operations
+
+_PREFILL_TOKENS = 512
+"""Tokens of the largest prefill step: beyond it a CPU gains no throughput and running answers stall."""
+
+
+def cpu_buckets(max_rows: int, max_blocks: int) -> tuple[Bucket, ...]:
+    """Eager mode compiles nothing, so the table is fine: padding costs more than a shape does."""
+    lengths = [2**n for n in range(1, max_blocks.bit_length()) if 2**n < max_blocks] + [max_blocks]
+    row_counts = sorted({*(n for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if n < max_rows), max_rows})
+    prefill = [
+        (rows, width)
+        for rows in (1, 2, 4, 8)
+        for width in (16, 32, 64, 96, 128, 192, 256, 384, 512)
+        if rows <= max_rows and rows * width <= _PREFILL_TOKENS
+    ]
+    return tuple(
+        [Bucket(StepKind.DECODE, rows, 1, length) for rows in row_counts for length in lengths]
+        + [Bucket(StepKind.PREFILL, rows, width, length) for rows, width in prefill for length in lengths]
+    )
+
+
+class CpuBackend:
+    """Runs steps in order on one worker thread, which torch leaves free of the GIL most of the time, so
+    the engine plans the next step meanwhile.
+
+    weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy. Raises ValueError,
+    naming the setting, when the KV memory holds no sequence of max_model_len tokens.
+    """
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        weights: Mapping[str, npt.NDArray[Any]],
+        *,
+        kv_memory: int,
+        max_model_len: int | None,
+        max_rows: int,
+        block_size: int,
+        depth: int,
+        threads: int | None,
+    ) -> None:
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        tensors = {name: _as_tensor(array) for name, array in weights.items()}
+        itemsize = tensors["embed"].element_size()
+        block_bytes = 2 * config.num_layers * block_size * config.num_kv_heads * config.head_dim * itemsize
+        num_blocks = kv_memory // block_bytes
+        if max_model_len is None:
+            max_model_len = min(config.context, num_blocks * block_size)
+        max_blocks = -(-max_model_len // block_size)
+        if num_blocks < max(1, max_blocks):
+            raise ValueError(
+                f"kv_memory {kv_memory >> 20} MiB holds {num_blocks * block_size} tokens, fewer than "
+                f"max_model_len {max_model_len}: give at least {max(1, max_blocks) * block_bytes / 2**20:.0f} "
+                f"MiB, or lower max_model_len"
+            )
+        self.capabilities = Capabilities(
+            max_rows=max_rows,
+            block_size=block_size,
+            num_blocks=num_blocks,
+            max_model_len=max_model_len,
+            vocab_size=config.vocab_size,
+            topk_cap=TOPK_CAP,
+            depth=depth,
+        )
+        self.buckets = cpu_buckets(max_rows, max_blocks)
+        self.dtype = tensors["embed"].dtype
+        self.model = PagedLlama(
+            config,
+            tensors,
+            KVSizes(num_blocks, block_size, max_rows),
+            operations("cpu"),
+            max_positions=max_model_len,
+        )
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
+        self._step_id = 0
+
+    def warmup(self, progress: Progress) -> None:
+        """One step of each kind: the first pass through torch's libraries is slow, and eager mode has
+        nothing to compile for the other shapes."""
+        chosen = [
+            next(b for b in self.buckets if b.kind is kind) for kind in (StepKind.DECODE, StepKind.PREFILL)
+        ]
+        for index, bucket in enumerate(chosen):
+            self.collect(self.submit(self._blank_step(bucket)))
+            progress("warm-up", (index + 1) / len(chosen))
+
+    def submit(self, step: StepInput) -> Future[StepOutput]:
+        return self._worker.submit(self._run, step)
+
+    def collect(self, handle: StepHandle) -> StepOutput:
+        return cast("Future[StepOutput]", handle).result()
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, step: StepInput) -> StepOutput:
+        begun = time.perf_counter_ns()
+        with torch.inference_mode():
+            tokens, finite = self.model(
+                torch.from_numpy(step.token_ids),
+                torch.from_numpy(step.use_last),
+                torch.from_numpy(step.positions),
+                torch.from_numpy(step.slot_mapping),
+                torch.from_numpy(step.block_tables),
+                torch.from_numpy(step.logits_idx),
+                torch.from_numpy(step.sampled),
+                torch.from_numpy(step.slots),
+                torch.from_numpy(step.sampling),
+                torch.from_numpy(step.draws),
+            )
+            return StepOutput(
+                step_id=step.step_id,
+                tokens=tokens.numpy(),
+                finite=finite.to(torch.uint8).numpy(),
+                device_us=(time.perf_counter_ns() - begun) // 1000,
+            )
+
+    def _blank_step(self, bucket: Bucket) -> StepInput:
+        """A step of padding only: it reads and writes the sink."""
+        caps = self.capabilities
+        lanes, rows = (bucket.rows, bucket.width), bucket.rows
+        return StepInput(
+            step_id=0,
+            bucket=bucket,
+            token_ids=np.zeros(lanes, dtype=np.int32),
+            use_last=np.zeros(lanes, dtype=np.int32),
+            positions=np.zeros(lanes, dtype=np.int32),
+            slot_mapping=np.full(lanes, caps.num_blocks * caps.block_size, dtype=np.int32),
+            block_tables=np.full((rows, bucket.blocks), caps.num_blocks, dtype=np.int32),
+            context_lens=np.zeros(rows, dtype=np.int32),
+            logits_idx=np.zeros(rows, dtype=np.int32),
+            sampled=np.zeros(rows, dtype=np.int32),
+            slots=np.full(rows, caps.max_rows, dtype=np.int32),
+            sampling=np.zeros((rows, 3), dtype=np.float32),
+            draws=np.zeros(rows, dtype=np.float32),
+        )
+
+
+def _as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """Adopt an array; numpy has no bfloat16, so its bits arrive as uint16."""
+    if array.dtype == np.uint16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

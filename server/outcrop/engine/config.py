@@ -1,0 +1,30 @@
+"""What an engine process is told at its start."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class EngineConfig(msgspec.Struct, frozen=True):
+    """One replica. model: checkpoint path. dtype "auto" is bfloat16 where the CPU computes it natively,
+    else float32. kv_memory: bytes for KV pools. max_model_len: tokens; None is what the checkpoint and
+    the KV memory allow. max_rows: requests running at once. threads: for computing; None is one a core.
+    fake_*: the fake backend's vocabulary, time per step and fatal token (`backends.fake.FakeHooks`).
+    """
+
+    model: str
+    backend: Literal["cpu", "fake"] = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    kv_memory: int = 384 << 20
+    max_model_len: int | None = None
+    max_rows: int = 32
+    block_size: int = 32
+    depth: int = 2
+    policy: str = "interleave"
+    prefix_cache: bool = True
+    threads: int | None = None
+    fake_vocab_size: int = 32000
+    fake_step_ms: float = 0.0
+    fake_poison: int | None = None

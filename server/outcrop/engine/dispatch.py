@@ -1,0 +1,110 @@
+"""The API side of an engine's requests: one stream each, surviving an engine restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from outcrop.engine.client import EngineUnavailable, ModelFailure
+from outcrop.engine.frames import Abort, Add, Command
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+
+MAX_CRASHES = 2
+"""A request in this many engine crashes, with no token in between, is taken for their cause."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One request as its client sees it. tokens: those delivered. started: in a step since the engine
+    last started. crashes: engine crashes it was part of since its last token."""
+
+    request: GenerationRequest
+    tokens: list[int] = field(default_factory=list)
+    news: asyncio.Queue[GenerationDelta | Exception] = field(default_factory=asyncio.Queue)
+    started: bool = False
+    crashes: int = 0
+
+
+class Dispatcher:
+    """Routes an engine's deltas to the generators waiting for them.
+
+    After an engine restart every open request is submitted again as prompt + tokens already delivered;
+    since draws depend on seed and position only, its stream goes on as if nothing had happened.
+    """
+
+    def __init__(self, send: Callable[[Command], None]) -> None:
+        self._send = send
+        self._streams: dict[str, _Stream] = {}
+
+    @property
+    def any_started(self) -> bool:
+        return any(stream.started for stream in self._streams.values())
+
+    async def generate(
+        self, request: GenerationRequest, *, submit: Callable[[], bool]
+    ) -> AsyncGenerator[GenerationDelta, None]:
+        """See EngineClient.generate. submit: whether the engine is up; if not, `resubmit` sends it."""
+        if request.request_id in self._streams:
+            raise ValueError(f"request id {request.request_id} is in use")
+        stream = self._streams[request.request_id] = _Stream(request)
+        if submit():
+            self._send(Add(request))
+        try:
+            while True:
+                news = await stream.news.get()
+                if isinstance(news, Exception):
+                    raise news
+                yield news
+                if news.finish is not None:
+                    return
+        finally:
+            if self._streams.pop(request.request_id, None) is not None:
+                self._send(Abort(request.request_id))
+
+    def started(self, request_ids: list[str]) -> None:
+        for request_id in request_ids:
+            if (stream := self._streams.get(request_id)) is not None:
+                stream.started = True
+
+    def deliver(self, deltas: list[GenerationDelta]) -> None:
+        for delta in deltas:
+            stream = self._streams.get(delta.request_id)
+            if stream is None:
+                continue  # aborted meanwhile
+            if delta.finish is FinishReason.ERROR:
+                self._fail(stream, ModelFailure("The model produced values that are not numbers."))
+                continue
+            stream.tokens.extend(delta.tokens)
+            stream.crashes = 0
+            if delta.finish is not None:
+                del self._streams[delta.request_id]
+            stream.news.put_nowait(delta)
+
+    def crashed(self) -> None:
+        """The engine died. Requests that were in two such crashes without progress end here."""
+        for stream in list(self._streams.values()):
+            stream.crashes += stream.started
+            stream.started = False
+            if stream.crashes >= MAX_CRASHES:
+                self._fail(
+                    stream,
+                    ModelFailure(
+                        "The model failed twice while processing this request; it is not tried again."
+                    ),
+                )
+
+    def resubmit(self) -> None:
+        """The engine is up again."""
+        for stream in self._streams.values():
+            self._send(Add(msgspec.structs.replace(stream.request, resumed=list(stream.tokens))))
+
+    def fail_all(self, reason: str) -> None:
+        for stream in list(self._streams.values()):
+            self._fail(stream, EngineUnavailable(reason))
+
+    def _fail(self, stream: _Stream, error: Exception) -> None:
+        del self._streams[stream.request.request_id]
+        stream.news.put_nowait(error)

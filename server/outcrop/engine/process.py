@@ -1,0 +1,156 @@
+"""The engine process: `python -m outcrop.engine.process ADDRESS`, with its EngineConfig on standard input.
+
+Loads the model, warms it up, then steps until told to shut down. It ends when its parent does: standard
+input is held open by the parent for nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from outcrop.backends.base import Backend, Capabilities
+from outcrop.backends.fake import FakeBackend, FakeHooks
+from outcrop.engine.config import EngineConfig
+from outcrop.engine.core import EngineCore
+from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_command, encode
+from outcrop.engine.loop import run_engine
+from outcrop.engine.policy import POLICIES
+
+_FAKE_BLOCKS = 4096
+
+
+def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tuple[Backend, str]:
+    """The backend of a config and a line that describes it. Raises ValueError and OSError with a message
+    meant for the operator."""
+    if config.backend == "fake":
+        return _fake_backend(config), "fake backend (a hash for a model)"
+    from outcrop_compile.checkpoint import open_checkpoint
+    from outcrop_compile.weights import load_weights
+
+    checkpoint = open_checkpoint(Path(config.model))
+    dtype = config.dtype if config.dtype != "auto" else native_dtype()
+
+    def progress(done: int, total: int) -> None:
+        report(Progress("weights", done / total))
+
+    with ThreadPoolExecutor(1) as loader:
+        weights = loader.submit(load_weights, checkpoint, dtype=dtype, progress=progress)
+        # Importing torch takes as long as reading the weights; the two go on at once.
+        from outcrop.backends.cpu import CpuBackend
+
+        backend = CpuBackend(
+            checkpoint.config,
+            weights.result(),
+            kv_memory=config.kv_memory,
+            max_model_len=config.max_model_len,
+            max_rows=config.max_rows,
+            block_size=config.block_size,
+            depth=config.depth,
+            threads=config.threads,
+        )
+    caps = backend.capabilities
+    return backend, (
+        f"{checkpoint.format} checkpoint in {dtype}, {caps.num_blocks * caps.block_size} tokens of KV, "
+        f"{caps.max_rows} requests at once"
+    )
+
+
+def native_dtype() -> str:
+    """bfloat16 where the CPU multiplies it in hardware; elsewhere it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def _fake_backend(config: EngineConfig) -> FakeBackend:
+    step_seconds = config.fake_step_ms / 1000
+    capabilities = Capabilities(
+        max_rows=config.max_rows,
+        block_size=config.block_size,
+        num_blocks=_FAKE_BLOCKS,
+        max_model_len=config.max_model_len or 8192,
+        vocab_size=config.fake_vocab_size,
+        topk_cap=256,
+        depth=config.depth,
+    )
+    hooks = FakeHooks(
+        step_seconds=(lambda _: step_seconds) if step_seconds else None, poison=config.fake_poison
+    )
+    return FakeBackend(capabilities, hooks)
+
+
+class _Socket:
+    """The engine's end of the pair: events are sent as they come, commands read in batches."""
+
+    def __init__(self, address: str) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket.set_hwm(0)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.connect(address)
+
+    def send(self, event: Event) -> None:
+        self._socket.send(encode(event))
+
+    def receive(self, wait: bool) -> Iterable[Command]:
+        while True:
+            try:
+                frame = self._socket.recv(0 if wait else zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            wait = False
+            yield decode_command(frame)
+
+    def close(self) -> None:
+        self._socket.close()
+        zmq.Context.instance().term()
+
+
+def _die_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Entry point. Exit status 0 after a Shutdown command, 1 after a failure."""
+    # The API process decides when to end: a Ctrl-C at the terminal must let open streams finish.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineConfig)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    socket = _Socket(sys.argv[1])
+    backend: Backend | None = None
+    status = 0
+    try:
+        backend, description = build_backend(config, socket.send)
+        backend.warmup(lambda stage, fraction: socket.send(Progress(stage, fraction)))
+        core = EngineCore(backend, POLICIES[config.policy], prefix_cache=config.prefix_cache)
+        socket.send(Ready(backend.capabilities.max_model_len, description))
+        run_engine(core, socket.receive, socket.send)
+    except Exception as error:
+        # The device's state is unknown after a failed step: end, and let the supervisor start afresh.
+        status = 1
+        socket.send(Failed(f"{type(error).__name__}: {error}"))
+        if not isinstance(error, (ValueError, OSError)):
+            sys.excepthook(*sys.exc_info())
+    finally:
+        if backend is not None:
+            backend.close()
+        socket.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # torch's exit handlers would take a second to free what the system frees at once
+
+
+if __name__ == "__main__":
+    main()

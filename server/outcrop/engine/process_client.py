@@ -1,0 +1,234 @@
+"""An engine in its own process, started, watched and restarted by the API process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from outcrop.engine.client import EngineClient, EngineUnavailable
+from outcrop.engine.config import EngineConfig
+from outcrop.engine.dispatch import Dispatcher
+from outcrop.engine.frames import (
+    Command,
+    Event,
+    Failed,
+    Progress,
+    Ready,
+    Shutdown,
+    Started,
+    Stepped,
+    decode_event,
+    encode,
+)
+from outcrop.engine.messages import GenerationDelta, GenerationRequest
+from outcrop.engine.stats import EngineStats
+
+logger = logging.getLogger(__name__)
+
+_FAILED_STARTS = 3
+"""Consecutive restarts that do not get ready before the engine is given up."""
+
+
+class ProcessClient(EngineClient):
+    """Supervises one engine process.
+
+    When the process dies, or a step takes longer than `step_timeout` seconds (it is killed then), it is
+    started again and open requests continue: see Dispatcher. on_progress is told how starting goes.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        step_timeout: float = 120.0,
+        on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
+    ) -> None:
+        self._config = config
+        self._step_timeout = step_timeout
+        self._on_progress = on_progress
+        self._dispatcher = Dispatcher(self._send)
+        self._directory = tempfile.TemporaryDirectory(prefix="outcrop-")
+        self._context = zmq.asyncio.Context()
+        self._socket: zmq.asyncio.Socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None
+        self._launches = 0
+        self._ready = self._closing = False
+        self._max_model_len = 0
+        self._stats = EngineStats()
+        self._last_event = 0.0
+        self._reason = ""
+
+    # -- EngineClient ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        if self._supervisor is None:
+            self._started = asyncio.get_running_loop().create_future()
+            self._supervisor = asyncio.create_task(self._supervise())
+        assert self._started is not None
+        await asyncio.shield(self._started)
+
+    async def close(self) -> None:
+        self._closing = True
+        self._ready = False
+        if self._process is not None and self._process.returncode is None:
+            self._send(Shutdown())
+            try:
+                await asyncio.wait_for(self._process.wait(), timeout=5)
+            except TimeoutError:
+                self._kill()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(EngineUnavailable("the server is shutting down"))
+            self._started.exception()  # whoever waited has been told; nobody else will ask
+        self._dispatcher.fail_all("the server is shutting down")
+        self._context.destroy(linger=0)
+        self._directory.cleanup()
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
+    @property
+    def max_model_len(self) -> int:
+        return self._max_model_len
+
+    @property
+    def stats(self) -> EngineStats:
+        return self._stats
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self._launches - 1)
+
+    @property
+    def pid(self) -> int | None:
+        """The engine process's id, while there is one."""
+        return None if self._process is None else self._process.pid
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        if self._supervisor is None or self._supervisor.done():
+            raise EngineUnavailable(self._reason or "the engine is not running")
+        return self._dispatcher.generate(request, submit=lambda: self._ready)
+
+    # -- supervision -----------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        failed_starts = 0
+        while not self._closing and failed_starts < _FAILED_STARTS:
+            await self._launch()
+            was_ready = await self._serve_until_exit()
+            if self._closing:
+                return
+            assert self._process is not None
+            status = await self._process.wait()
+            self._reason = self._reason or f"the engine process ended with status {status}"
+            failed_starts = 0 if was_ready else failed_starts + 1
+            if self._started is not None and not self._started.done():
+                break  # the first start failed: a wrong setting, not an accident
+            logger.error("engine stopped (%s); restarting it", self._reason)
+            self._dispatcher.crashed()
+        self._dispatcher.fail_all(self._reason)
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(EngineUnavailable(self._reason))
+
+    async def _launch(self) -> None:
+        """Start a process and connect a fresh pair of sockets, so that nothing of its predecessor's is
+        ever read."""
+        if self._socket is not None:
+            self._socket.close(linger=0)
+        self._launches += 1
+        address = f"ipc://{Path(self._directory.name) / f'engine-{self._launches}'}"
+        self._socket = self._context.socket(zmq.PAIR)
+        self._socket.set_hwm(0)
+        self._socket.bind(address)
+        self._reason = ""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "outcrop.engine.process", address,
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        # The pipe stays open: its end tells the engine that this process is gone.
+        self._process.stdin.write(msgspec.json.encode(self._config) + b"\n")
+
+    async def _serve_until_exit(self) -> bool:
+        """Handle the engine's events until its process has ended; True if it got ready."""
+        assert self._process is not None
+        assert self._socket is not None
+        exited = asyncio.create_task(self._process.wait())
+        was_ready = False
+        try:
+            while True:
+                receive = asyncio.ensure_future(self._socket.recv())
+                await asyncio.wait(
+                    {exited, receive},
+                    return_when=asyncio.FIRST_COMPLETED,
+                    timeout=min(1.0, self._step_timeout),
+                )
+                if not receive.done() and exited.done():
+                    # What it still sent before it died is in the socket within moments.
+                    await asyncio.wait({receive}, timeout=0.1)
+                if receive.done():
+                    event = decode_event(receive.result())
+                    was_ready = was_ready or isinstance(event, Ready)
+                    self._handle(event)
+                else:
+                    receive.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await receive
+                    if exited.done():
+                        return was_ready
+                    self._check_for_hang()
+        finally:
+            self._ready = False
+            exited.cancel()
+
+    def _handle(self, event: Event) -> None:
+        self._last_event = time.monotonic()
+        if isinstance(event, Stepped):
+            self._stats = event.stats
+            self._dispatcher.deliver(event.deltas)
+        elif isinstance(event, Started):
+            self._dispatcher.started(event.request_ids)
+        elif isinstance(event, Progress):
+            self._on_progress(event.stage, event.fraction)
+        elif isinstance(event, Ready):
+            logger.info("engine ready: %s", event.description)
+            self._max_model_len = event.max_model_len
+            self._ready = True
+            self._dispatcher.resubmit()
+            if self._started is not None and not self._started.done():
+                self._started.set_result(None)
+        elif isinstance(event, Failed):
+            self._reason = event.reason
+
+    def _check_for_hang(self) -> None:
+        silent = time.monotonic() - self._last_event
+        if self._ready and self._dispatcher.any_started and silent > self._step_timeout:
+            self._reason = f"no step finished in {silent:.0f} s"
+            self._kill()
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def _send(self, command: Command) -> None:
+        if self._socket is not None and (self._ready or isinstance(command, Shutdown)):
+            # No high-water mark, so this never waits; the future it returns is already done.
+            self._socket.send(encode(command), flags=zmq.NOBLOCK)

@@ -1,0 +1,285 @@
+"""Invariants 1 to 14 on the scheduler, planner and fake model, driven through random lives: requests come
+and go, steps are submitted and collected out of phase, memory is scarce."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from reference import answer, capabilities
+
+from outcrop.backends.base import Capabilities, StepInput, StepOutput
+from outcrop.backends.fake import FakeBackend
+from outcrop.engine.buckets import BucketTable
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.plan import StepPlanner
+from outcrop.engine.policy import POLICIES
+from outcrop.engine.request import Request, Status
+from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+
+prompts = st.tuples(st.integers(0, 13), st.lists(st.integers(1, 49), min_size=1, max_size=60)).map(
+    lambda parts: list(range(1, parts[0] + 1)) + parts[1]
+)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    @initialize(
+        policy=st.sampled_from(sorted(POLICIES)),
+        depth=st.integers(1, 3),
+        blocks=st.integers(25, 60),
+        prefix_cache=st.booleans(),
+    )
+    def start(self, policy: str, depth: int, blocks: int, prefix_cache: bool) -> None:
+        self.caps = capabilities(depth=depth, num_blocks=blocks)
+        self.backend = FakeBackend(self.caps)
+        table = BucketTable(self.backend.buckets)
+        self.policy = policy
+        self.scheduler = Scheduler(self.caps, table, POLICIES[policy], prefix_cache=prefix_cache)
+        self.planner = StepPlanner(self.caps, max(b.blocks for b in table.buckets))
+        self.submitted: list[tuple[ScheduledStep, StepInput, object]] = []
+        self.messages: dict[str, GenerationRequest] = {}
+        self.received: dict[str, list[int]] = {}
+        self.finished: dict[str, FinishReason] = {}
+        self.aborted: set[str] = set()
+        self.admitted_order: list[Request] = []
+        self.head_waits = 0
+
+    @rule(
+        prompt=prompts,
+        max_tokens=st.integers(1, 90),
+        priority=st.sampled_from([0, 0, 0, 1, -1]),
+        salt=st.sampled_from(["", "", "b"]),
+        temperature=st.sampled_from([0.0, 0.7]),
+        seed=st.integers(0, 2**63),
+    )
+    def add(
+        self, prompt: list[int], max_tokens: int, priority: int, salt: str, temperature: float, seed: int
+    ) -> None:
+        name = str(len(self.messages))
+        sampling = SamplingParams(max_tokens, temperature, 1.0, 0, seed, (0,))
+        message = GenerationRequest(name, prompt, sampling, priority, salt)
+        assert self.scheduler.add(message) is None
+        self.messages[name], self.received[name] = message, []
+
+    @precondition(lambda self: self.scheduler.requests)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.scheduler.requests)))
+        assert self.scheduler.abort(name)
+        assert not self.scheduler.abort(name)
+        self.aborted.add(name)
+
+    @rule(count=st.integers(1, 12))
+    def run_steps(self, count: int) -> None:
+        for _ in range(count):
+            self.submit()
+            if len(self.submitted) >= self.caps.depth:
+                self.collect()
+
+    @rule()
+    def submit(self) -> None:
+        if len(self.submitted) >= self.caps.depth:
+            return
+        head = min(self.scheduler.requests.values(), key=lambda r: r.order, default=None)
+        running_before = set(self.scheduler.running)
+        step = self.scheduler.schedule()
+        self.check_admissions(running_before)
+        self.check_head(head, step)
+        if step is not None:
+            plan = self.planner.build(step)
+            check_plan(step, plan, self.caps, self.scheduler)
+            self.submitted.append((step, plan, self.backend.submit(plan)))
+
+    @rule()
+    def collect(self) -> None:
+        if self.submitted:
+            step, _, handle = self.submitted.pop(0)
+            self.take(self.scheduler.apply(step, self.backend.collect(handle)))
+
+    def take(self, deltas: list[GenerationDelta]) -> None:
+        for delta in deltas:
+            name = delta.request_id
+            assert name not in self.finished
+            assert name not in self.aborted
+            self.received[name] += delta.tokens
+            assert delta.generated == len(self.received[name]) + (delta.finish is FinishReason.EOS)
+            if delta.finish is not None:
+                self.finished[name] = delta.finish
+
+    def check_admissions(self, running_before: set[Request]) -> None:
+        for request in set(self.scheduler.running) - running_before:
+            for other in self.scheduler.waiting:
+                assert other.order > request.order
+
+    def check_head(self, head: Request | None, step: ScheduledStep | None) -> None:
+        if head is None:
+            self.head_waits = 0
+            return
+        assert head.status is not Status.DRAINING or head.in_flight, "the first request was preempted"
+        in_step = step is not None and any(row.request is head for row in step.rows)
+        if in_step or (head.prefilled and not head.may_sample(self.caps.max_model_len)):
+            self.head_waits = 0
+        elif self.policy == "interleave" and step is not None:
+            self.head_waits += 1
+            assert self.head_waits <= 2 + 2 * self.caps.depth
+
+    @invariant()
+    def every_block_and_slot_is_accounted_for(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        scheduler, pool = self.scheduler, self.scheduler.pool
+        holders = [*scheduler.running, *scheduler.draining]
+        held = [block for request in holders for block in request.blocks]
+        for block in range(self.caps.num_blocks):
+            assert pool.count(block) == held.count(block)
+        assert pool.num_free == self.caps.num_blocks - len(set(held))
+        slots = [request.slot for request in holders]
+        assert len(set(slots)) == len(slots)
+        assert sorted([*slots, *scheduler._free_slots]) == list(range(self.caps.max_rows))
+
+    @invariant()
+    def nothing_a_submitted_step_touches_has_changed_hands(self) -> None:
+        for step, plan, _ in getattr(self, "submitted", []):
+            for index, row in enumerate(step.rows):
+                assert row.request.slot == plan.slots[index]
+                needed = -(-(row.start + row.count) // self.caps.block_size)
+                assert row.request.blocks[:needed] == plan.block_tables[index][:needed].tolist()
+
+    def teardown(self) -> None:
+        """Let everything finish: nothing is lost, nothing leaks, every answer is the model's."""
+        if not hasattr(self, "scheduler"):
+            return
+        for _ in range(20_000):
+            if self.scheduler.idle and not self.submitted:
+                break
+            self.run_steps(1)
+            if self.submitted:
+                self.collect()
+        assert self.scheduler.idle, "requests are stuck"
+        assert self.scheduler.pool.num_free == self.caps.num_blocks
+        for name, message in self.messages.items():
+            if name not in self.aborted:
+                assert (self.received[name], self.finished[name]) == answer(message, self.caps)
+
+
+def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, scheduler: Scheduler) -> None:
+    sink = caps.num_blocks
+    assert plan.block_tables.min() >= 0
+    assert plan.block_tables.max() <= sink
+    assert plan.slots.max() <= caps.max_rows
+    assert plan.positions.max() < caps.max_model_len
+    for array in (plan.token_ids, plan.use_last, plan.positions, plan.slot_mapping, plan.block_tables):
+        assert array.dtype == np.int32
+    blocks = plan.slot_mapping // caps.block_size
+    for index, row in enumerate(step.rows):
+        written = set(blocks[index, : row.count].tolist())
+        for block in written:
+            assert scheduler.pool.count(block) == 1
+            assert scheduler.cache is None or not scheduler.cache.is_cached(block)
+        assert written <= set(row.request.blocks)
+        assert (blocks[index, row.count :] == sink).all()
+    assert (blocks[len(step.rows) :] == sink).all()
+    assert not plan.sampled[len(step.rows) :].any()
+
+
+TestScheduler = SchedulerMachine.TestCase
+TestScheduler.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+def make(**changes: int) -> tuple[Scheduler, Capabilities]:
+    caps = capabilities(**changes)
+    return Scheduler(caps, BucketTable(FakeBackend(caps).buckets), POLICIES["interleave"]), caps
+
+
+def request(name: str, length: int, *, max_tokens: int = 4, priority: int = 0) -> GenerationRequest:
+    return GenerationRequest(name, list(range(1, length + 1)), SamplingParams(max_tokens), priority)
+
+
+def output(step: ScheduledStep, token: int = 9) -> StepOutput:
+    rows = step.bucket.rows
+    return StepOutput(0, np.full(rows, token, np.int32), np.ones(rows, np.uint8), 0)
+
+
+def test_requests_that_can_never_run_are_refused() -> None:
+    scheduler, _ = make()
+    with pytest.raises(RefusedError, match="100 tokens; the context holds 100"):
+        scheduler.add(request("a", 100))
+    with pytest.raises(RefusedError, match="empty"):
+        scheduler.add(GenerationRequest("b", [], SamplingParams(1)))
+    scheduler.add(request("c", 3))
+    with pytest.raises(RefusedError, match="already here"):
+        scheduler.add(request("c", 3))
+
+
+def test_a_context_larger_than_the_kv_memory_is_refused_at_construction() -> None:
+    with pytest.raises(ValueError, match="max_model_len 100 needs more than the 24 KV blocks"):
+        make(num_blocks=24)
+
+
+def test_a_resumed_request_that_was_complete_ends_at_once() -> None:
+    scheduler, _ = make()
+    message = GenerationRequest("a", [1, 2], SamplingParams(max_tokens=2), resumed=[5, 6])
+    delta = scheduler.add(message)
+    assert delta is not None
+    assert (delta.finish, delta.generated) == (FinishReason.LENGTH, 2)
+    assert scheduler.idle
+
+
+def test_an_abort_frees_the_blocks_when_the_submitted_steps_are_in() -> None:
+    scheduler, caps = make()
+    scheduler.add(request("a", 10))
+    first = scheduler.schedule()
+    second = scheduler.schedule()
+    assert first is not None
+    assert second is not None
+    scheduler.abort("a")
+    assert scheduler.pool.num_free < caps.num_blocks
+    assert scheduler.apply(first, output(first)) == []
+    assert scheduler.apply(second, output(second)) == []
+    assert scheduler.pool.num_free == caps.num_blocks
+    assert scheduler.idle
+
+
+def test_a_row_that_is_not_finite_fails_alone() -> None:
+    scheduler, _ = make()
+    scheduler.add(request("a", 20))
+    scheduler.add(request("b", 21))
+    step = scheduler.schedule()
+    assert step is not None
+    assert [row.request.id for row in step.rows] == ["a", "b"]
+    bad = output(step)
+    bad.finite[0] = 0
+    deltas = {delta.request_id: delta.finish for delta in scheduler.apply(step, bad)}
+    assert deltas == {"a": FinishReason.ERROR, "b": None}
+
+
+def test_prefill_and_decode_alternate_while_both_wait() -> None:
+    scheduler, _ = make()
+    scheduler.add(request("a", 10, max_tokens=40))
+    kinds = []
+    for index in range(6):
+        step = scheduler.schedule()
+        assert step is not None
+        kinds.append(str(step.bucket.kind))
+        scheduler.apply(step, output(step))
+        scheduler.add(GenerationRequest(f"prompt {index}", [index] * 20, SamplingParams(5)))
+    assert kinds == ["prefill", "decode"] * 3
+
+
+def test_a_higher_priority_request_takes_the_place_of_a_lower_one() -> None:
+    scheduler, _ = make(max_rows=1)
+    scheduler.add(request("low", 10, max_tokens=50))
+    step = scheduler.schedule()
+    assert step is not None
+    scheduler.apply(step, output(step))
+    scheduler.add(request("high", 10, priority=1))
+    seen = []
+    while not scheduler.idle:
+        step = scheduler.schedule()
+        if step is None:
+            continue
+        seen.append(step.rows[0].request.id)
+        scheduler.apply(step, output(step))
+    assert "low" not in seen[seen.index("high") : seen.index("high") + 4]
+    assert seen[-1] == "low"
+    assert scheduler.totals.preemptions == 1
