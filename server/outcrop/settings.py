@@ -75,10 +75,10 @@ class ModelSettings(_Section):
             raise ValueError(f"policy: {self.policy!r} is not one of {', '.join(sorted(POLICIES))}")
         return self
 
-    def engine_config(self, vocab_size: int) -> EngineConfig:
-        """vocab_size: the tokenizer's, for the fake backend, which has no weights to tell it."""
+    def engine_config(self, **more: Any) -> EngineConfig:
+        """What the engine process is told; `more` sets fields that are not settings."""
         shared = {name: getattr(self, name) for name in EngineConfig.__struct_fields__ if hasattr(self, name)}
-        return EngineConfig(model=str(self.path), fake_vocab_size=vocab_size, **shared)
+        return EngineConfig(model=str(self.path), **shared, **more)
 
 
 class Settings(BaseSettings):

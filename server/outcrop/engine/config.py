@@ -13,7 +13,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     """One replica. model: checkpoint path. dtype "auto" is bfloat16 where the CPU computes it natively,
     else float32. kv_memory: bytes for KV pools. max_model_len: tokens; None is what the checkpoint and
     the KV memory allow. max_rows: requests running at once. threads: for computing; None is one a core.
-    fake_*: the fake backend's vocabulary, time per step and fatal token (`backends.fake.FakeHooks`).
+    vocab_size: of the fake backend, which has no weights to tell it. fake_*: its time per step and its
+    fatal token (`backends.fake.FakeHooks`).
     """
 
     model: str
@@ -27,6 +28,6 @@ class EngineConfig(msgspec.Struct, frozen=True):
     policy: str = "interleave"
     prefix_cache: bool = True
     threads: int | None = None
-    fake_vocab_size: int = 32000
+    vocab_size: int = 32000
     fake_step_ms: float = 0.0
     fake_poison: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ MAX_CRASHES = 2
 """A request in this many engine crashes, with no token in between, is taken for their cause."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stream:
     """One request as its client sees it. tokens: those delivered. started: in a step since the engine
     last started. crashes: engine crashes it was part of since its last token."""
@@ -32,12 +33,16 @@ class Dispatcher:
     """Routes an engine's deltas to the generators waiting for them.
 
     After an engine restart every open request is submitted again as prompt + tokens already delivered;
-    since draws depend on seed and position only, its stream goes on as if nothing had happened.
+    since draws depend on seed and position only, its stream goes on as if nothing had happened. Those
+    that were in a step when it died go one after another, each when the one before it has a token: if
+    one of them is the cause, it is alone without progress at the next crash, and takes no other with it.
     """
 
     def __init__(self, send: Callable[[Command], None]) -> None:
         self._send = send
         self._streams: dict[str, _Stream] = {}
+        self._suspects: deque[_Stream] = deque()
+        self._on_trial: _Stream | None = None
 
     @property
     def any_started(self) -> bool:
@@ -61,8 +66,9 @@ class Dispatcher:
                 if news.finish is not None:
                     return
         finally:
-            if self._streams.pop(request.request_id, None) is not None:
+            if request.request_id in self._streams:
                 self._send(Abort(request.request_id))
+                self._end(stream)
 
     def started(self, request_ids: list[str]) -> None:
         for request_id in request_ids:
@@ -79,12 +85,16 @@ class Dispatcher:
                 continue
             stream.tokens.extend(delta.tokens)
             stream.crashes = 0
-            if delta.finish is not None:
-                del self._streams[delta.request_id]
             stream.news.put_nowait(delta)
+            if delta.finish is not None:
+                self._end(stream)
+            elif stream is self._on_trial:
+                self._try_next_suspect()
 
     def crashed(self) -> None:
         """The engine died. Requests that were in two such crashes without progress end here."""
+        self._suspects.clear()
+        self._on_trial = None
         for stream in list(self._streams.values()):
             stream.crashes += stream.started
             stream.started = False
@@ -98,13 +108,31 @@ class Dispatcher:
 
     def resubmit(self) -> None:
         """The engine is up again."""
+        self._suspects = deque(stream for stream in self._streams.values() if stream.crashes)
         for stream in self._streams.values():
-            self._send(Add(msgspec.structs.replace(stream.request, resumed=list(stream.tokens))))
+            if not stream.crashes:
+                self._submit(stream)
+        self._try_next_suspect()
 
     def fail_all(self, reason: str) -> None:
         for stream in list(self._streams.values()):
             self._fail(stream, EngineUnavailable(reason))
 
+    def _try_next_suspect(self) -> None:
+        self._on_trial = self._suspects.popleft() if self._suspects else None
+        if self._on_trial is not None:
+            self._submit(self._on_trial)
+
+    def _submit(self, stream: _Stream) -> None:
+        self._send(Add(msgspec.structs.replace(stream.request, resumed=list(stream.tokens))))
+
     def _fail(self, stream: _Stream, error: Exception) -> None:
-        del self._streams[stream.request.request_id]
         stream.news.put_nowait(error)
+        self._end(stream)
+
+    def _end(self, stream: _Stream) -> None:
+        del self._streams[stream.request.request_id]
+        if stream in self._suspects:
+            self._suspects.remove(stream)
+        if stream is self._on_trial:
+            self._try_next_suspect()

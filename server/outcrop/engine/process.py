@@ -80,7 +80,7 @@ def _fake_backend(config: EngineConfig) -> FakeBackend:
         block_size=config.block_size,
         num_blocks=_FAKE_BLOCKS,
         max_model_len=config.max_model_len or 8192,
-        vocab_size=config.fake_vocab_size,
+        vocab_size=config.vocab_size,
         topk_cap=256,
         depth=config.depth,
     )

@@ -115,6 +115,12 @@ class ProcessClient(EngineClient):
     def restarts(self) -> int:
         return max(0, self._launches - 1)
 
+    async def given_up(self) -> str:
+        """Waits until the engine is beyond its restart budget; the reason."""
+        assert self._supervisor is not None
+        await asyncio.shield(self._supervisor)
+        return self._reason
+
     @property
     def pid(self) -> int | None:
         """The engine process's id, while there is one."""

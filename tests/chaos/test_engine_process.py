@@ -1,0 +1,202 @@
+"""A real engine process under supervision: killed, stopped, poisoned, abandoned. Streams go on as if nothing
+had happened, or end with a clear error; nothing hangs."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psutil
+import pytest
+from reference import answer, capabilities
+
+from outcrop.engine.client import EngineUnavailable, FinishReason, ModelFailure
+from outcrop.engine.config import EngineConfig
+from outcrop.engine.messages import GenerationRequest, SamplingParams
+from outcrop.engine.process_client import ProcessClient
+
+CONFIG = EngineConfig(
+    model="", backend="fake", vocab_size=1000, max_model_len=512, max_rows=8, block_size=16, fake_step_ms=2
+)
+CAPS = capabilities(vocab_size=1000, max_model_len=512)
+
+
+def changed(**changes: Any) -> EngineConfig:
+    fields = {name: getattr(CONFIG, name) for name in EngineConfig.__struct_fields__}
+    return EngineConfig(**(fields | changes))
+
+
+def request(name: str, *, tokens: int = 200, prompt: list[int] | None = None) -> GenerationRequest:
+    sampling = SamplingParams(tokens, temperature=0.7, seed=int.from_bytes(name.encode()))
+    return GenerationRequest(name, prompt or [len(name), 3, 5, 7], sampling)
+
+
+@asynccontextmanager
+async def engine(config: EngineConfig = CONFIG, **options: Any) -> AsyncIterator[ProcessClient]:
+    client = ProcessClient(config, **options)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def collect(client: ProcessClient, wanted: GenerationRequest) -> tuple[list[int], FinishReason | None]:
+    tokens, finish = [], None
+    async for delta in client.generate(wanted):
+        tokens += delta.tokens
+        finish = delta.finish
+    return tokens, finish
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(90):
+            await scenario()
+
+    asyncio.run(bounded())
+
+
+def test_answers_come_from_another_process() -> None:
+    async def scenario() -> None:
+        async with engine() as client:
+            assert client.pid != os.getpid()
+            assert client.ready
+            assert client.max_model_len == 512
+            wanted = [request(f"r{index}") for index in range(12)]
+            answers = await asyncio.gather(*(collect(client, each) for each in wanted))
+            assert answers == [answer(each, CAPS) for each in wanted]
+            assert client.stats.kv_blocks_used == 0
+
+    run(scenario)
+
+
+def test_streams_survive_two_kills_and_repeat_no_token() -> None:
+    async def scenario() -> None:
+        async with engine() as client:
+            wanted = [request(f"r{index}", tokens=300) for index in range(6)]
+            tasks = [asyncio.create_task(collect(client, each)) for each in wanted]
+            for kill in range(2):
+                produced = client.stats.generation_tokens if kill == 0 else 0
+                await until(lambda: client.ready and client.stats.generation_tokens > produced + 60)  # noqa: B023
+                assert client.pid is not None
+                os.kill(client.pid, signal.SIGKILL)
+                await until(lambda: client.restarts == kill + 1 and client.ready)  # noqa: B023
+            answers = await asyncio.gather(*tasks)
+            assert answers == [answer(each, CAPS) for each in wanted]
+
+    run(scenario)
+
+
+def test_a_request_that_crashes_the_engine_twice_is_refused_and_the_others_finish() -> None:
+    async def scenario() -> None:
+        async with engine(changed(fake_poison=5000)) as client:
+            good = [request(f"good{index}", tokens=400) for index in range(3)]
+            tasks = [asyncio.create_task(collect(client, each)) for each in good]
+            await until(lambda: client.stats.generation_tokens > 30)
+            with pytest.raises(ModelFailure, match="failed twice"):
+                await collect(client, request("poison", prompt=[5, 5000, 5]))
+            assert client.restarts == 2
+            answers = await asyncio.gather(*tasks)
+            assert answers == [answer(each, CAPS) for each in good]
+
+    run(scenario)
+
+
+def test_a_hung_engine_is_killed_and_its_streams_continue() -> None:
+    async def scenario() -> None:
+        async with engine(step_timeout=1.0) as client:
+            wanted = request("slow", tokens=250)
+            task = asyncio.create_task(collect(client, wanted))
+            await until(lambda: client.stats.generation_tokens > 20)
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGSTOP)
+            assert await task == answer(wanted, CAPS)
+            assert client.restarts == 1
+
+    run(scenario)
+
+
+def test_an_abandoned_request_frees_its_blocks() -> None:
+    async def scenario() -> None:
+        async with engine() as client:
+            stream = client.generate(request("gone", tokens=500))
+            async for delta in stream:
+                if delta.generated >= 5:
+                    break
+            assert client.stats.kv_blocks_used > 0
+            await stream.aclose()
+            await until(lambda: client.stats.kv_blocks_used == 0 and client.stats.running == 0)
+            assert client.stats.generation_tokens < 40
+
+    run(scenario)
+
+
+def test_a_request_made_while_the_engine_restarts_waits_for_it() -> None:
+    async def scenario() -> None:
+        async with engine() as client:
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGKILL)
+            await until(lambda: not client.ready)
+            wanted = request("early")
+            assert await collect(client, wanted) == answer(wanted, CAPS)
+
+    run(scenario)
+
+
+def test_an_engine_that_cannot_start_says_why() -> None:
+    async def scenario() -> None:
+        client = ProcessClient(changed(backend="cpu", model="/nonexistent/model"))
+        with pytest.raises(EngineUnavailable, match="/nonexistent/model"):
+            await client.start()
+        with pytest.raises(EngineUnavailable, match="/nonexistent/model"):
+            client.generate(request("a"))
+        await client.close()
+
+    run(scenario)
+
+
+def test_closing_ends_the_process_and_fails_what_is_open() -> None:
+    async def scenario() -> None:
+        client = ProcessClient(CONFIG)
+        await client.start()
+        process = psutil.Process(client.pid)
+        task = asyncio.create_task(collect(client, request("open", tokens=500)))
+        await until(lambda: client.stats.generation_tokens > 5)
+        await client.close()
+        await client.close()
+        with pytest.raises(EngineUnavailable, match="shutting down"):
+            await task
+        assert not process.is_running()
+
+    run(scenario)
+
+
+def test_the_engine_ends_with_its_parent() -> None:
+    program = (
+        "import asyncio, os\n"
+        "from outcrop.engine.config import EngineConfig\n"
+        "from outcrop.engine.process_client import ProcessClient\n"
+        "async def main():\n"
+        "    client = ProcessClient(EngineConfig(model='', backend='fake'))\n"
+        "    await client.start()\n"
+        "    print(client.pid, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    engine_pid = int(done.stdout)
+    if psutil.pid_exists(engine_pid):
+        psutil.wait_procs([psutil.Process(engine_pid)], timeout=10)
+    assert not psutil.pid_exists(engine_pid) or psutil.Process(engine_pid).status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,181 @@
+"""Every operation against a naive definition, and every implementation against the reference."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from outcrop_kernels import cpu, reference
+from outcrop_kernels.registry import Operations, operation_names, operations
+
+TARGETS = ("reference", "cpu")
+
+
+@pytest.fixture(params=TARGETS)
+def ops(request: pytest.FixtureRequest) -> Operations:
+    torch.manual_seed(3)
+    return operations(request.param)
+
+
+def test_the_registry_and_the_cpu_implementations_name_the_same_operations() -> None:
+    assert set(cpu.IMPLEMENTATIONS) <= set(operation_names())
+    assert all(hasattr(reference, name) for name in operation_names())
+
+
+def test_rms_norm_divides_by_the_root_mean_square(ops: Operations) -> None:
+    x, weight = torch.randn(5, 8), torch.randn(8)
+    got = ops.rms_norm(x, weight, 1e-5)
+    for row in range(5):
+        rms = math.sqrt(sum(float(v) ** 2 for v in x[row]) / 8 + 1e-5)
+        torch.testing.assert_close(got[row], x[row] / rms * weight)
+
+
+def test_rms_norm_computes_in_float32_and_answers_in_the_inputs_dtype(ops: Operations) -> None:
+    x = (torch.randn(4, 64) * 1e3).to(torch.bfloat16)
+    got = ops.rms_norm(x, torch.ones(64, dtype=torch.bfloat16), 1e-5)
+    assert got.dtype == torch.bfloat16
+    wide = x.float() / x.float().pow(2).mean(-1, keepdim=True).sqrt()
+    torch.testing.assert_close(got.float(), wide, rtol=1e-2, atol=1e-2)
+
+
+def test_rope_rotates_each_pair_by_its_angle(ops: Operations) -> None:
+    x, angles = torch.randn(3, 2, 6), torch.randn(3, 3)
+    got = ops.rope(x, angles.cos(), angles.sin())
+    for token in range(3):
+        for pair in range(3):
+            turn = complex(math.cos(angles[token, pair]), math.sin(angles[token, pair]))
+            for head in range(2):
+                point = complex(x[token, head, pair], x[token, head, pair + 3]) * turn
+                assert complex(got[token, head, pair], got[token, head, pair + 3]) == pytest.approx(
+                    point, abs=1e-5
+                )
+
+
+def test_swiglu(ops: Operations) -> None:
+    gate_up = torch.randn(4, 10)
+    gate, up = gate_up[:, :5], gate_up[:, 5:]
+    torch.testing.assert_close(ops.swiglu(gate_up), gate * torch.sigmoid(gate) * up)
+
+
+def test_kv_write_puts_rows_at_their_slots_and_touches_nothing_else(ops: Operations) -> None:
+    pool = torch.randn(4, 3, 2, 5)
+    before = pool.clone()
+    values = torch.randn(3, 2, 5)
+    after = ops.kv_write(pool, torch.tensor([7, 0, 10], dtype=torch.int32), values)
+    flat, old = after.reshape(12, 2, 5), before.reshape(12, 2, 5)
+    for slot in range(12):
+        expected = {7: values[0], 0: values[1], 10: values[2]}.get(slot, old[slot])
+        assert torch.equal(flat[slot], expected)
+
+
+def test_kv_write_never_stores_a_value_that_is_not_a_number(ops: Operations) -> None:
+    values = torch.tensor([[[math.nan, math.inf, -math.inf, 1.0]]])
+    after = ops.kv_write(torch.ones(1, 2, 1, 4), torch.tensor([1], dtype=torch.int32), values)
+    assert after.reshape(2, 4).tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
+
+
+def naive_attention(q: Tensor, keys: Tensor, values: Tensor, table: Tensor, position: int) -> Tensor:
+    """One token's attention over its row's blocks, position by position. q [heads, D]."""
+    size, group = keys.shape[1], q.shape[0] // keys.shape[2]
+    out = torch.zeros_like(q)
+    for head in range(q.shape[0]):
+        spots = [(int(table[at // size]), at % size, head // group) for at in range(position + 1)]
+        scores = torch.stack([q[head] @ keys[spot] / math.sqrt(q.shape[1]) for spot in spots])
+        for weight, spot in zip(torch.softmax(scores, 0), spots, strict=True):
+            out[head] += weight * values[spot]
+    return out
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (3, 1)])
+def test_paged_attention_sees_its_rows_past_and_nothing_else(
+    ops: Operations, heads: int, kv_heads: int
+) -> None:
+    keys, values = torch.randn(9, 4, kv_heads, 8), torch.randn(9, 4, kv_heads, 8)
+    tables = torch.tensor([[5, 2, 7], [0, 8, 8], [8, 8, 8]], dtype=torch.int32)
+    positions = torch.tensor([[6, 7], [3, 0], [0, 0]], dtype=torch.int32)
+    query = torch.randn(3, 2, heads, 8)
+    got = ops.paged_attention(query, keys, values, tables, positions)
+    assert got.shape == query.shape
+    for row in range(3):
+        for lane in range(2):
+            expected = naive_attention(query[row, lane], keys, values, tables[row], int(positions[row, lane]))
+            torch.testing.assert_close(got[row, lane], expected, rtol=1e-4, atol=1e-5)
+
+
+def draw(
+    ops: Operations, logits: list[float], draw: float, temperature: float, top_k: int, top_p: float
+) -> int:
+    sampling = torch.tensor([[temperature, top_k, top_p]])
+    return int(ops.sample(torch.tensor([logits]), sampling, torch.tensor([draw]))[0])
+
+
+def test_greedy_takes_the_first_of_the_largest_logits(ops: Operations) -> None:
+    assert draw(ops, [1.0, 5.0, 5.0, 2.0], 0.99, 0.0, 0, 1.0) == 1
+
+
+def test_a_draw_walks_the_cumulative_distribution_from_the_likeliest_token(ops: Operations) -> None:
+    logits = [math.log(p) for p in (0.1, 0.6, 0.3)]
+    assert [draw(ops, logits, u, 1.0, 0, 1.0) for u in (0.0, 0.59, 0.61, 0.89, 0.91, 0.9999999)] == [
+        1,
+        1,
+        2,
+        2,
+        0,
+        0,
+    ]
+
+
+def test_temperature_sharpens(ops: Operations) -> None:
+    logits = [math.log(p) for p in (0.1, 0.6, 0.3)]
+    assert draw(ops, logits, 0.79, 0.5, 0, 1.0) == 2  # 0.36 : 0.09 : 0.01
+    assert draw(ops, logits, 0.78, 0.5, 0, 1.0) == 1
+    assert draw(ops, logits, 0.999, 1e-6, 0, 1.0) == 1
+
+
+def test_top_k_keeps_k_tokens(ops: Operations) -> None:
+    logits = [math.log(p) for p in (0.1, 0.6, 0.3)]
+    assert draw(ops, logits, 0.9999999, 1.0, 2, 1.0) == 2
+    assert draw(ops, logits, 0.9999999, 1.0, 1, 1.0) == 1
+    assert draw(ops, logits, 0.9999999, 1.0, 1000, 1.0) == 0
+
+
+def test_top_p_keeps_the_shortest_prefix_that_reaches_it(ops: Operations) -> None:
+    logits = [math.log(p) for p in (0.1, 0.6, 0.3)]
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 0.5) == 1
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 0.7) == 2
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 0.0) == 1  # never empty
+
+
+def test_samples_follow_the_distribution(ops: Operations) -> None:
+    logits = torch.randn(1, 400) * 2
+    expected = torch.softmax(logits[0], 0)
+    count = 20_000
+    sampling = torch.tensor([[1.0, 0.0, 1.0]]).expand(count, 3)
+    draws = (torch.arange(count) + 0.5) / count
+    tokens = torch.cat(
+        [ops.sample(logits.expand(1000, -1), sampling[:1000], part) for part in draws.split(1000)]
+    )
+    share = torch.bincount(tokens.long(), minlength=400) / count
+    kept = torch.zeros(400, dtype=torch.bool)
+    kept[logits[0].topk(reference.TOPK_CAP).indices] = True
+    torch.testing.assert_close(share[kept], expected[kept] / expected[kept].sum(), rtol=0, atol=2e-3)
+    assert share[~kept].sum() == 0
+
+
+def test_cpu_and_reference_choose_the_same_tokens_in_a_mixed_batch() -> None:
+    torch.manual_seed(5)
+    logits = torch.randn(64, 1000) * 3
+    sampling = torch.stack(
+        [
+            torch.tensor([0.0, 0.3, 1.0, 0.9]).repeat(16),
+            torch.tensor([0.0, 5.0]).repeat(32),
+            torch.rand(64),
+        ],
+        dim=1,
+    )
+    draws = torch.rand(64)
+    assert torch.equal(
+        operations("cpu").sample(logits, sampling, draws),
+        operations("reference").sample(logits, sampling, draws),
+    )
