@@ -17,11 +17,12 @@ from outcrop.backends.base import StepKind
 class QueueView:
     """What a policy may look at. prefillable: requests with prompt tokens left to compute, waiting ones
     included. decodable: requests with a next token to compute. prefills_in_a_row: prefill steps since
-    the last decode step."""
+    the last decode step; decodes_in_a_row: the reverse."""
 
     prefillable: int
     decodable: int
     prefills_in_a_row: int
+    decodes_in_a_row: int
 
 
 class Policy(Protocol):
@@ -36,13 +37,6 @@ class PrefillFirst:
         return StepKind.PREFILL if view.prefillable else StepKind.DECODE
 
 
-class DecodeFirst:
-    """Running answers before any new prompt: the smoothest answers, and the longest queue."""
-
-    def choose(self, view: QueueView) -> StepKind:
-        return StepKind.DECODE if view.decodable else StepKind.PREFILL
-
-
 @dataclass(frozen=True, slots=True)
 class Interleave:
     """At most `prefills` prefill steps between two decode steps: neither side starves."""
@@ -55,6 +49,18 @@ class Interleave:
         if not view.prefillable or view.prefills_in_a_row >= self.prefills:
             return StepKind.DECODE
         return StepKind.PREFILL
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFirst:
+    """One prefill step after every `decodes` decode steps: the smoothest answers, and a longer queue."""
+
+    decodes: int = 8
+
+    def choose(self, view: QueueView) -> StepKind:
+        if not view.decodable or (view.prefillable and view.decodes_in_a_row >= self.decodes):
+            return StepKind.PREFILL
+        return StepKind.DECODE
 
 
 POLICIES: dict[str, Policy] = {

@@ -73,7 +73,7 @@ class Scheduler:
         self.draining: set[Request] = set()
         self._free_slots = list(range(capabilities.max_rows - 1, -1, -1))
         self._arrivals = 0
-        self._prefills_in_a_row = 0
+        self._prefills_in_a_row = self._decodes_in_a_row = 0
         self.totals = EngineStats()
 
     # -- requests come and go --------------------------------------------------------------------
@@ -131,9 +131,11 @@ class Scheduler:
         self.totals.padded_tokens += step.bucket.rows * step.bucket.width - used
         if step.bucket.kind is StepKind.PREFILL:
             self._prefills_in_a_row += 1
+            self._decodes_in_a_row = 0
             self.totals.prefill_steps += 1
         else:
             self._prefills_in_a_row = 0
+            self._decodes_in_a_row += 1
             self.totals.decode_steps += 1
         return step
 
@@ -143,6 +145,7 @@ class Scheduler:
             prefillable=left + len(self.waiting),
             decodable=len(self.running) - left,
             prefills_in_a_row=self._prefills_in_a_row,
+            decodes_in_a_row=self._decodes_in_a_row,
         )
 
     def _schedule_prefill(self) -> ScheduledStep | None:
