@@ -85,7 +85,7 @@ def write_meta(
     params: dict[str, Any] | None = None,
 ) -> Path:
     """Meta's layout; `params` adds to params.json or overrides it."""
-    config, folder_params = model.config, params or {}
+    config = model.config
     axes = {"wq": 0, "wk": 0, "wv": 0, "wo": 1, "w1": 0, "w2": 1, "w3": 0, "output": 0,
             "tok_embeddings": embed_axis}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +102,13 @@ def write_meta(
             shard[name] = weight.clone() if axis is None else weight.chunk(shards, axis)[rank].clone()
         torch.save(shard, folder / f"consolidated.{rank:02d}.pth")
     sizes = {
-        "dim": config.hidden_size, "n_layers": config.num_hidden_layers, "n_heads": config.num_attention_heads,
-        "n_kv_heads": config.num_key_value_heads, "vocab_size": config.vocab_size, "multiple_of": 256,
+        "dim": config.hidden_size, "n_layers": config.num_hidden_layers,
+        "n_heads": config.num_attention_heads, "n_kv_heads": config.num_key_value_heads,
+        "vocab_size": config.vocab_size, "multiple_of": 256,
         "norm_eps": config.rms_norm_eps, "rope_theta": config.rope_parameters["rope_theta"],
         "use_scaled_rope": config.rope_parameters["rope_type"] == "llama3",
     }  # fmt: skip
-    (folder / "params.json").write_text(json.dumps(sizes | folder_params))
+    (folder / "params.json").write_text(json.dumps(sizes | (params or {})))
     return folder
 
 
@@ -182,8 +183,6 @@ def rope_freqs(config: LlamaConfig) -> np.ndarray:
             smooth = (turns - rope["low_freq_factor"]) / (rope["high_freq_factor"] - rope["low_freq_factor"])
             factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
     return np.array(factors, np.float32)
-
-
 
 
 def _encode(array: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from outcrop_compile.checkpoint.errors import CheckpointError
 from outcrop_compile.config import LlamaConfig
 
 _LARGEST = 1 << 31  # of any size in a configuration: the model's integers are int32
+_FLOAT32 = 1e-37, 1e38  # what may become a float32 of its own
 
 
 class Fields:
@@ -25,7 +25,7 @@ class Fields:
 
     @classmethod
     def of_json(cls, path: Path) -> Fields:
-        return cls(path.name, read_json(path))
+        return cls(str(path), read_json(path))
 
     def get(self, name: str, default: Any = None) -> Any:
         value = self._values.get(name)
@@ -39,11 +39,12 @@ class Fields:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A positive, finite number; without a default the field is required."""
+        """A positive number that float32 can hold; without a default the field is required."""
         value = self.get(name, default)
+        smallest, largest = _FLOAT32
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.refuse(name, "a positive number")
-        if not (value > 0 and math.isfinite(value)):
+        if not smallest < value < largest:
             raise self.refuse(name, "a positive number")
         return float(value)
 

@@ -76,7 +76,8 @@ def _piece(entry: TensorEntry, data: Array, file: Path) -> Piece:
     """A tensor's bytes, a row of blocks per row of the tensor, checked to lie within the file."""
     kind = next((kind for kind in GGMLQuantizationType if kind == entry.kind), None)
     if kind is None or kind not in _DECODERS:
-        found, supported = kind.name if kind else entry.kind, ", ".join(kind.name for kind in _DECODERS)
+        found = entry.kind if kind is None else kind.name
+        supported = ", ".join(kind.name for kind in _DECODERS)
         raise CheckpointError(
             f"{file}: tensor {entry.name!r} has quantisation {found}; supported: {supported}"
         )
