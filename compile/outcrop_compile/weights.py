@@ -109,8 +109,6 @@ def load_weights(
     is called in this thread with (bytes done, bytes in all). Raises ShardingError; whatever `progress`
     raises ends the loading.
     """
-    if not 0 <= rank < world:
-        raise ShardingError(f"rank {rank} is not one of {world}")
     config = checkpoint.config
     shapes = parameter_shapes(config, world)
     parameters = {name: np.empty(shape, _STORAGE[dtype]) for name, shape in shapes.items()}
@@ -138,6 +136,8 @@ def load_weights(
 
 def _parts(config: LlamaConfig, rank: int, world: int) -> Iterator[_Part]:
     """The table of placements, applied to a model and a rank."""
+    if not 0 <= rank < world:
+        raise ShardingError(f"rank {rank} is not one of {world}")
     filled: dict[str, int] = {}
     for source, shape in canonical_shapes(config):
         placement = PLACEMENTS[kind_of(source)]
