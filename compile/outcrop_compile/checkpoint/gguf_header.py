@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from outcrop_compile.checkpoint.errors import CheckpointError
+
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")
 _MAX_LENGTH = 1 << 28  # of one string or array: a corrupt length must not become an allocation
 
 
-class GGUFError(ValueError):
+class GGUFError(CheckpointError):
     """The file is not a GGUF file that Outcrop can read; the message says where it broke."""
 
 
@@ -68,6 +71,20 @@ class _Cursor:
         self.at += count
         return raw.decode("utf-8", errors="replace")
 
+    def strings(self, count: int) -> list[str]:
+        """`string` in a loop of its own: vocabularies are most of a header, and every call shows."""
+        data, at, end, found = self.data, self.at, len(self.data), []
+        for _ in range(count):
+            start = at + 8
+            if start > end:
+                raise GGUFError(f"{self.path}: truncated in its header at byte {at}")
+            at = start + _LENGTH.unpack_from(data, at)[0]
+            if at > end:
+                raise GGUFError(f"{self.path}: truncated in its header at byte {start}")
+            found.append(data[start:at].decode("utf-8", errors="replace"))
+        self.at = at
+        return found
+
     def value(self, kind: int) -> Any:
         if kind == _STRING:
             return self.string()
@@ -79,8 +96,10 @@ class _Cursor:
 
     def array(self) -> list[Any]:
         kind, count = int(self.scalar("<I")), self.length()
+        if kind == _STRING:
+            return self.strings(count)
         if kind not in _SCALARS:
-            return [self.value(kind) for _ in range(count)]
+            raise GGUFError(f"{self.path}: unsupported array of type {kind} at byte {self.at}")
         fmt = f"<{count}{_SCALARS[kind][1]}"
         try:
             values = list(struct.unpack_from(fmt, self.data, self.at))
@@ -114,7 +133,13 @@ def read_header(path: Path) -> GGUFHeader:
                     raise GGUFError(f"{path}: corrupt header, tensor {name!r} has {rank} dimensions")
                 shape = tuple(int(cursor.scalar("<Q")) for _ in range(rank))[::-1]
                 directory.append((name, shape, int(cursor.scalar("<I")), int(cursor.scalar("<Q"))))
-            alignment = int(metadata.get("general.alignment", 32))
-            start = -(-cursor.at // alignment) * alignment
+            start = _align(cursor.at, metadata.get("general.alignment", 32), path)
     tensors = {name: TensorEntry(name, shape, kind, start + at) for name, shape, kind, at in directory}
     return GGUFHeader(path, metadata, tensors)
+
+
+def _align(at: int, alignment: Any, path: Path) -> int:
+    """Where the tensors begin: the end of the header, rounded up."""
+    if not isinstance(alignment, int) or alignment < 1:
+        raise GGUFError(f"{path}: general.alignment is {alignment!r}, expected a positive integer")
+    return -(-at // alignment) * alignment

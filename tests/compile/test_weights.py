@@ -1,0 +1,209 @@
+"""Fusing and sharding: what each rank gets is a cut of the canonical tensors, without a second copy."""
+
+import itertools
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import LLAMA_31, LLAMA_32, canonical, tiny_model, write_gguf, write_huggingface, write_meta
+
+from outcrop_compile.checkpoint import open_checkpoint
+from outcrop_compile.checkpoint.huggingface import read_config
+from outcrop_compile.weights import ShardingError, load_weights, parameter_shapes
+
+GQA = LLAMA_32 | {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(GQA)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory):
+    return open_checkpoint(write_huggingface(model, tmp_path_factory.mktemp("gqa")))
+
+
+def expected(tensors: dict[str, np.ndarray], layers: int) -> dict[str, np.ndarray]:
+    """The parameters of an undivided model."""
+    fused = {"embed": tensors["embed"]}
+    for prefix in (f"layers.{i}." for i in range(layers)):
+        fused[prefix + "attn_norm"] = tensors[prefix + "attn_norm"]
+        fused[prefix + "qkv"] = np.concatenate([tensors[prefix + part] for part in "qkv"])
+        fused[prefix + "o"] = tensors[prefix + "o"]
+        fused[prefix + "mlp_norm"] = tensors[prefix + "mlp_norm"]
+        fused[prefix + "gate_up"] = np.concatenate([tensors[prefix + part] for part in ("gate", "up")])
+        fused[prefix + "down"] = tensors[prefix + "down"]
+    fused["norm"] = tensors["norm"]
+    if "lm_head" in tensors:
+        fused["lm_head"] = tensors["lm_head"]
+    return fused
+
+
+@pytest.mark.parametrize("shape", [LLAMA_31, LLAMA_32, GQA])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_rank_has_everything(tmp_path, shape, threads):
+    model = tiny_model(shape)
+    checkpoint = open_checkpoint(write_huggingface(model, tmp_path))
+    found, wanted = load_weights(checkpoint, threads=threads), expected(canonical(model), 2)
+    assert list(found) == list(wanted)
+    assert {name: array.shape for name, array in found.items()} == parameter_shapes(checkpoint.config)
+    for name, array in wanted.items():
+        assert found[name].dtype == np.float32
+        assert found[name].flags.c_contiguous
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("world", [2, 4, 8])
+def test_ranks_put_together_are_the_whole(model, checkpoint, world):
+    """With 2 key-value heads, 4 and 8 ranks share them."""
+    ranks = [load_weights(checkpoint, rank=rank, world=world) for rank in range(world)]
+    shapes = parameter_shapes(checkpoint.config, world)
+    for rank in ranks:
+        assert {name: array.shape for name, array in rank.items()} == shapes
+    tensors = canonical(model)
+    for name in ("embed", "norm", "layers.0.attn_norm", "layers.1.mlp_norm"):
+        for rank in ranks:
+            np.testing.assert_array_equal(rank[name], tensors[name])
+    np.testing.assert_array_equal(np.concatenate([rank["lm_head"] for rank in ranks]), tensors["lm_head"])
+    for layer in ("layers.0.", "layers.1."):
+        for part in ("o", "down"):
+            together = np.concatenate([rank[layer + part] for rank in ranks], axis=1)
+            np.testing.assert_array_equal(together, tensors[layer + part])
+        halves = [np.split(rank[layer + "gate_up"], 2) for rank in ranks]
+        np.testing.assert_array_equal(np.concatenate([gate for gate, _ in halves]), tensors[layer + "gate"])
+        np.testing.assert_array_equal(np.concatenate([up for _, up in halves]), tensors[layer + "up"])
+        queries = 8 * 32 // world
+        q = np.concatenate([rank[layer + "qkv"][:queries] for rank in ranks])
+        np.testing.assert_array_equal(q, tensors[layer + "q"])
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 8])
+def test_a_rank_has_the_key_value_heads_of_its_queries(model, checkpoint, world):
+    """Query head h attends with key-value head h // 4, wherever both are."""
+    tensors = canonical(model)
+    for rank in range(world):
+        qkv = load_weights(checkpoint, rank=rank, world=world)["layers.1.qkv"].reshape(-1, 32, 256)
+        local, kv = 8 // world, max(1, 2 // world)
+        assert len(qkv) == local + 2 * kv
+        for head in range(local):
+            theirs = (rank * local + head) // 4
+            mine = head // (local // kv)
+            for part, start in (("k", local), ("v", local + kv)):
+                whole = tensors[f"layers.1.{part}"].reshape(-1, 32, 256)
+                np.testing.assert_array_equal(qkv[start + mine], whole[theirs])
+
+
+@pytest.mark.parametrize("source", ["gguf", "meta"])
+@pytest.mark.parametrize("world", [1, 2])
+def test_interleaved_formats_are_sharded_alike(tmp_path, source, world):
+    """Ranks' heads are put in order after the cut, by pieces of files that are cut elsewhere."""
+    model = tiny_model(GQA)
+    path = (
+        write_gguf(model, tmp_path / "m.gguf") if source == "gguf" else write_meta(model, tmp_path, shards=2)
+    )
+    found = open_checkpoint(path)
+    wanted = open_checkpoint(write_huggingface(model, tmp_path / "hf"))
+    for rank in range(world):
+        left, right = (load_weights(each, rank=rank, world=world) for each in (found, wanted))
+        for name, array in right.items():
+            np.testing.assert_array_equal(left[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
+def test_bfloat16_is_rounded_to_nearest(tmp_path, kind):
+    checkpoint = open_checkpoint(write_gguf(tiny_model(LLAMA_31), tmp_path / "model.gguf", kind=kind))
+    full, half = load_weights(checkpoint), load_weights(checkpoint, dtype="bfloat16")
+    for name, array in full.items():
+        assert half[name].dtype == np.uint16
+        rounded = torch.from_numpy(array).to(torch.bfloat16).view(torch.uint16).numpy()
+        np.testing.assert_array_equal(half[name], rounded, err_msg=name)
+
+
+def test_bfloat16_is_kept_bit_for_bit(tmp_path):
+    """Not even a signalling NaN changes on the way from bfloat16 to bfloat16."""
+    write_huggingface(tiny_model(LLAMA_31), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    bits = tensors["model.embed_tokens.weight"].view(torch.int16)
+    bits[5, 7] = 0x7F81
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = load_weights(open_checkpoint(tmp_path), dtype="bfloat16")["embed"]
+    np.testing.assert_array_equal(found, bits.view(torch.uint16).numpy())
+
+
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [(3, "num_heads 8 cannot be divided among 3"), (16, "num_heads 8"), (0, "rank 0 is not one of 0")],
+)
+def test_worlds_that_do_not_fit(checkpoint, world, words):
+    with pytest.raises(ShardingError, match=words):
+        load_weights(checkpoint, world=world)
+
+
+@pytest.mark.parametrize(
+    ("changes", "world", "words"),
+    [
+        ({"num_attention_heads": 12, "num_key_value_heads": 3}, 2, "num_kv_heads 3"),
+        ({"num_attention_heads": 12, "num_key_value_heads": 3}, 4, "num_kv_heads 3"),
+        ({"intermediate_size": 770}, 4, "intermediate_size 770"),
+        ({"vocab_size": 322}, 4, "vocab_size 322"),
+    ],
+)
+def test_sizes_that_do_not_divide(tmp_path, changes, world, words):
+    (tmp_path / "config.json").write_text(
+        json.dumps(GQA | {"model_type": "llama", "hidden_act": "silu"} | changes)
+    )
+    with pytest.raises(ShardingError, match=words):
+        parameter_shapes(read_config(tmp_path / "config.json"), world)
+
+
+@pytest.mark.parametrize("rank", [-1, 2])
+def test_rank_out_of_range(checkpoint, rank):
+    with pytest.raises(ShardingError, match=f"rank {rank} is not one of 2"):
+        load_weights(checkpoint, rank=rank, world=2)
+
+
+def test_progress_counts_every_byte_once(checkpoint):
+    calls = []
+    found = load_weights(checkpoint, progress=lambda done, total: calls.append((done, total)))
+    total = sum(array.nbytes for array in found.values())
+    assert calls[-1] == (total, total)
+    assert all(earlier < later for (earlier, _), (later, _) in itertools.pairwise(calls))
+
+
+def test_whoever_watches_may_stop_it(checkpoint):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_weights(checkpoint, progress=stop)
+
+
+@pytest.mark.parametrize("source", ["huggingface", "gguf", "meta"])
+def test_memory_never_holds_the_model_twice(tmp_path, source):
+    """60 MB of parameters, of which the largest tensor is a sixth."""
+    model = tiny_model(LLAMA_32, hidden_size=512, intermediate_size=1536, head_dim=128, vocab_size=5120,
+                       num_hidden_layers=4)  # fmt: skip
+    write = {
+        "huggingface": lambda: write_huggingface(model, tmp_path),
+        "gguf": lambda: write_gguf(model, tmp_path / "model.gguf", kind="Q8_0"),
+        "meta": lambda: write_meta(model, tmp_path),
+    }
+    checkpoint = open_checkpoint(write[source]())
+    tracemalloc.start()
+    try:
+        found = load_weights(checkpoint, threads=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    total = sum(array.nbytes for array in found.values())
+    assert total > 50e6
+    assert total <= peak < total + 12e6  # a few cache-sized blocks a thread
