@@ -52,7 +52,13 @@ def simulate(policy: str, rate: float, count: int, seed: int) -> list[Life]:
     """Serve `count` requests arriving at `rate` per second; the times of every token."""
     rng, clock = random.Random(seed), VirtualClock()
     caps = Capabilities(
-        max_rows=32, block_size=32, num_blocks=2048, max_model_len=2048, vocab_size=32000, topk_cap=256, depth=2
+        max_rows=32,
+        block_size=32,
+        num_blocks=2048,
+        max_model_len=2048,
+        vocab_size=32000,
+        topk_cap=256,
+        depth=2,
     )
     backend = FakeBackend(caps, FakeHooks(step_seconds=step_seconds), clock=clock.read, sleep=clock.sleep)
     backend.buckets = buckets(caps.max_rows, 64)
@@ -99,8 +105,17 @@ def main() -> None:
             ]
             tokens = sum(len(life.token_times) for life in lives)
             span = max(life.token_times[-1] for life in lives) - lives[0].arrival
-            cells = [percentile(first, 0.5), percentile(first, 0.99), percentile(each, 0.5), percentile(each, 0.99)]
-            print(f"| {rate:g} | {policy} | " + " | ".join(f"{c:.0f}" for c in cells) + f" | {tokens / span:.0f} |")
+            cells = [
+                percentile(first, 0.5),
+                percentile(first, 0.99),
+                percentile(each, 0.5),
+                percentile(each, 0.99),
+            ]
+            print(
+                f"| {rate:g} | {policy} | "
+                + " | ".join(f"{c:.0f}" for c in cells)
+                + f" | {tokens / span:.0f} |"
+            )
 
 
 if __name__ == "__main__":

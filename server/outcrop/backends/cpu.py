@@ -67,10 +67,10 @@ class CpuBackend:
             max_model_len = min(config.context, num_blocks * block_size)
         max_blocks = -(-max_model_len // block_size)
         if num_blocks < max(1, max_blocks):
+            enough = -(-max(1, max_blocks) * block_bytes // 2**20)
             raise ValueError(
                 f"kv_memory {kv_memory >> 20} MiB holds {num_blocks * block_size} tokens, fewer than "
-                f"max_model_len {max_model_len}: give at least {max(1, max_blocks) * block_bytes / 2**20:.0f} "
-                f"MiB, or lower max_model_len"
+                f"max_model_len {max_model_len}: give at least {enough} MiB, or lower max_model_len"
             )
         self.capabilities = Capabilities(
             max_rows=max_rows,

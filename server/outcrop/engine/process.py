@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import zmq
@@ -37,7 +38,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     from outcrop_compile.weights import load_weights
 
     checkpoint = open_checkpoint(Path(config.model))
-    dtype = config.dtype if config.dtype != "auto" else native_dtype()
+    dtype = native_dtype() if config.dtype == "auto" else config.dtype
 
     def progress(done: int, total: int) -> None:
         report(Progress("weights", done / total))
@@ -64,7 +65,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     )
 
 
-def native_dtype() -> str:
+def native_dtype() -> Literal["float32", "bfloat16"]:
     """bfloat16 where the CPU multiplies it in hardware; elsewhere it is slower than float32."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
