@@ -1,0 +1,2 @@
+"""The HTTP surface: Bedrock's runtime and control plane. Imports no torch and nothing of the engine but its
+client."""

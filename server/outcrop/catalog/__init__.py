@@ -1,0 +1,1 @@
+"""Which models this server offers: their identifiers, their limits and the engines that run them."""

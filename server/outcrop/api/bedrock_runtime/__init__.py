@@ -1,0 +1,1 @@
+"""The `bedrock-runtime` service: Converse and InvokeModel, whole and streaming."""

@@ -1,0 +1,67 @@
+"""How much work the API takes on at once, and when it takes none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from outcrop.api import errors
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """Bounds on what clients may ask of the API process.
+
+    max_inflight: generations admitted at once; further ones are throttled. max_body_bytes: of one request
+    (the service's own limit for InvokeModel). body_timeout: seconds within which a body must arrive.
+    tokenizer_threads: prompts tokenized side by side.
+    """
+
+    max_inflight: int = 256
+    max_body_bytes: int = 25_000_000
+    body_timeout: float = 60.0
+    tokenizer_threads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("max_inflight", "max_body_bytes", "body_timeout", "tokenizer_threads"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+class Admission:
+    """Counts the generations in progress. Used from the event loop alone, so it needs no lock."""
+
+    def __init__(self, max_inflight: int) -> None:
+        self._max_inflight = max_inflight
+        self._inflight = 0
+        self._draining = False
+
+    @property
+    def inflight(self) -> int:
+        return self._inflight
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def drain(self) -> None:
+        """Admit nothing more; what is in progress goes on to its end."""
+        self._draining = True
+
+    def check(self) -> None:
+        """Raises ServiceUnavailableException while draining and ThrottlingException while full."""
+        if self._draining:
+            raise errors.service_unavailable()
+        if self._inflight >= self._max_inflight:
+            raise errors.too_many_requests()
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold one place among the generations in progress. Raises as `check` does."""
+        self.check()
+        self._inflight += 1
+        try:
+            yield
+        finally:
+            self._inflight -= 1

@@ -1,0 +1,73 @@
+"""The ASGI application: routes, the layer around them, and the life of the engines behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from outcrop.api import errors
+from outcrop.api.admission import ApiLimits
+from outcrop.api.bedrock.routes import Bedrock
+from outcrop.api.bedrock_runtime.routes import BedrockRuntime
+from outcrop.api.envelope import Envelope
+from outcrop.api.health import Health
+from outcrop.api.inference import Inference
+from outcrop.catalog.catalog import Catalog
+from outcrop.telemetry.metrics import Metrics
+
+_DEFAULT_LIMITS = ApiLimits()
+
+
+def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI:
+    """The API of one server on the models of `catalog`.
+
+    The application's lifespan starts the engines without waiting for them, so the socket listens at once:
+    until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
+    the lifespan ends, the engines are closed.
+    """
+    metrics = Metrics({model.id: model.engine for model in catalog.models})
+    inference = Inference(catalog, limits, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(catalog.start())
+        try:
+            yield
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await catalog.close()
+            inference.close()
+
+    routes = [
+        *BedrockRuntime(inference).routes(),
+        *Bedrock(catalog).routes(),
+        *Health(catalog, inference.admission, metrics).routes(),
+    ]
+    app = FastAPI(
+        routes=[*routes],
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _unknown_operation},
+    )
+    operations = {route.endpoint: route.name for route in routes}
+    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=operations)
+    app.state.admission = inference.admission
+    return app
+
+
+def drain(app: FastAPI) -> None:
+    """Stop admitting calls: /health/ready turns 503, and what is in progress goes on to its end."""
+    app.state.admission.drain()
+
+
+async def _unknown_operation(request: Request, exc: Exception) -> NoReturn:
+    """No route for this path and method."""
+    raise errors.unknown_operation()

@@ -1,0 +1,111 @@
+"""Meta Llama's native body for InvokeModel and InvokeModelWithResponseStream."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from outcrop.api import errors, eventstream
+from outcrop.api.bedrock_runtime.timing import Stopwatch
+from outcrop.api.inference import GenerationCall
+from outcrop.api.json_schema import Number, ObjectSchema, Text
+from outcrop.catalog.model import EndReason, ServedModel, TextDelta
+
+_DOCUMENT: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_SCHEMA = ObjectSchema(
+    {
+        "prompt": Text(min_length=1),
+        "temperature": Number(0, 1),
+        "top_p": Number(0, 1),
+        "max_gen_len": Number(1, 2048, integer=True),
+    },
+    required=("prompt",),
+)
+_DEFAULTS = {"temperature": 0.5, "top_p": 0.9, "max_gen_len": 512}
+
+STOP_REASONS = {
+    EndReason.END_TURN: "stop",
+    EndReason.STOP_SEQUENCE: "stop",
+    EndReason.MAX_TOKENS: "length",
+    EndReason.CONTEXT: "length",
+}
+
+_CHUNK = eventstream.event("chunk")
+
+
+def parse(body: bytes, model: ServedModel) -> GenerationCall:
+    """The call that a native body asks for. Raises ValidationException."""
+    try:
+        document = _DOCUMENT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.malformed_input() from None
+    if found := _SCHEMA.violations(document):
+        raise errors.malformed_input(found)
+    fields = _DEFAULTS | document
+    return GenerationCall(
+        model,
+        encode=functools.partial(model.tokenizer.encode_prompt, fields["prompt"]),
+        prompt_bytes=len(fields["prompt"].encode()),
+        temperature=float(fields["temperature"]),
+        top_p=float(fields["top_p"]),
+        max_tokens=fields["max_gen_len"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A whole answer: its body, and the counts that go into headers."""
+
+    body: dict[str, object]
+    last: TextDelta
+
+
+async def answer(deltas: AsyncGenerator[TextDelta, None]) -> Generation:
+    """The whole answer as a native body."""
+    text = []
+    async with aclosing(deltas):
+        async for delta in deltas:
+            text.append(delta.text)
+    assert delta.end is not None
+    body = {
+        "generation": "".join(text),
+        "prompt_token_count": delta.prompt,
+        "generation_token_count": delta.generated,
+        "stop_reason": STOP_REASONS[delta.end],
+    }
+    return Generation(body, delta)
+
+
+async def frames(deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> AsyncGenerator[bytes, None]:
+    """The answer as chunk events, as its tokens come. The prompt's count is in the first chunk alone,
+    the generation's is cumulative, and the last chunk carries the invocation's metrics."""
+    first_byte_ms: int | None = None
+    async with aclosing(deltas):
+        async for delta in deltas:
+            is_first = first_byte_ms is None
+            if first_byte_ms is None:
+                first_byte_ms = watch.elapsed_ms()
+            if not (is_first or delta.text or delta.end):
+                continue
+            chunk: dict[str, object] = {
+                "generation": delta.text,
+                "prompt_token_count": delta.prompt if is_first else None,
+                "generation_token_count": delta.generated,
+                "stop_reason": STOP_REASONS[delta.end] if delta.end else None,
+            }
+            if delta.end is not None:
+                chunk["amazon-bedrock-invocationMetrics"] = {
+                    "inputTokenCount": delta.prompt,
+                    "outputTokenCount": delta.generated,
+                    "invocationLatency": watch.elapsed_ms(),
+                    "firstByteLatency": first_byte_ms,
+                }
+            yield _CHUNK.encode(
+                msgspec.json.encode({"bytes": base64.b64encode(msgspec.json.encode(chunk)).decode()})
+            )

@@ -1,0 +1,301 @@
+"""Every error this API answers with: its code, its HTTP status, its words and its form on the wire.
+
+The words are the service's own where they are known, because client libraries match on them; where a
+message is not known, it names the field and what to do about it. Nothing else in `outcrop.api` writes an
+error body.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import traceback
+from collections.abc import Sequence
+
+import msgspec
+from starlette.responses import Response
+
+from outcrop.api import eventstream
+from outcrop.api.responses import json_response
+from outcrop.catalog.catalog import UnknownModel
+from outcrop.engine.client import EngineUnavailable, ModelFailure
+
+logger = logging.getLogger(__name__)
+
+
+class Kind(enum.Enum):
+    """The service's exception types: name and HTTP status."""
+
+    VALIDATION = ("ValidationException", 400)
+    SERIALIZATION = ("SerializationException", 400)
+    UNKNOWN_OPERATION = ("UnknownOperationException", 404)
+    RESOURCE_NOT_FOUND = ("ResourceNotFoundException", 404)
+    REQUEST_TIMEOUT = ("RequestTimeoutException", 408)
+    ENTITY_TOO_LARGE = ("RequestEntityTooLargeException", 413)
+    MODEL_ERROR = ("ModelErrorException", 424)
+    MODEL_STREAM_ERROR = ("ModelStreamErrorException", 424)
+    MODEL_NOT_READY = ("ModelNotReadyException", 429)
+    THROTTLING = ("ThrottlingException", 429)
+    INTERNAL = ("InternalServerException", 500)
+    SERVICE_UNAVAILABLE = ("ServiceUnavailableException", 503)
+
+    def __init__(self, code: str, status: int) -> None:
+        self.code = code
+        self.status = status
+
+    @property
+    def event_name(self) -> str:
+        """The exception's name inside an event stream: lowerCamel."""
+        return self.code[0].lower() + self.code[1:]
+
+
+STREAMABLE = frozenset(
+    {
+        Kind.INTERNAL,
+        Kind.MODEL_STREAM_ERROR,
+        Kind.SERVICE_UNAVAILABLE,
+        Kind.THROTTLING,
+        Kind.VALIDATION,
+    }
+)
+"""Exceptions that both ConverseStreamOutput and ResponseStream declare as events."""
+
+
+class ApiError(Exception):
+    """An answer other than success. `members` are the exception's fields besides `message`."""
+
+    def __init__(self, kind: Kind, message: str, **members: object) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.members = members
+
+    def response(self) -> Response:
+        """The error as an HTTP answer (the request id is added to every answer elsewhere)."""
+        return json_response(
+            {"message": self.message, **self.members},
+            status=self.kind.status,
+            headers={"x-amzn-ErrorType": self.kind.code},
+        )
+
+    def event(self) -> bytes:
+        """The error as the last frame of a stream that has already begun."""
+        kind, members = self.kind, self.members
+        if kind is Kind.MODEL_ERROR:
+            kind = Kind.MODEL_STREAM_ERROR
+            members = {"originalStatusCode": 500, "originalMessage": self.message}
+        elif kind not in STREAMABLE:
+            kind, members = Kind.INTERNAL, {}
+        body = msgspec.json.encode({"message": self.message, **members})
+        return eventstream.exception(kind.event_name).encode(body)
+
+
+def from_exception(exc: BaseException) -> ApiError:
+    """The answer to any exception; one this API did not foresee becomes InternalServerException."""
+    match exc:
+        case ApiError():
+            return exc
+        case UnknownModel():
+            return invalid_model_identifier()
+        case EngineUnavailable():
+            return service_unavailable()
+        case ModelFailure():
+            return model_error()
+        case _:
+            return internal_error()
+
+
+# -- models and capacity ---------------------------------------------------------------------------
+
+
+def invalid_model_identifier() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The provided model identifier is invalid.")
+
+
+def foundation_model_not_found() -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        "Could not resolve the foundation model from the provided model identifier.",
+    )
+
+
+def model_not_ready() -> ApiError:
+    return ApiError(
+        Kind.MODEL_NOT_READY, "Model is not ready for inference. Wait and try your request again."
+    )
+
+
+def model_error(resource_name: str | None = None) -> ApiError:
+    members = {"originalStatusCode": 500} | ({"resourceName": resource_name} if resource_name else {})
+    return ApiError(Kind.MODEL_ERROR, "The model failed while processing your request.", **members)
+
+
+def too_many_requests() -> ApiError:
+    return ApiError(Kind.THROTTLING, "Too many requests, please wait before trying again.")
+
+
+def service_unavailable() -> ApiError:
+    return ApiError(Kind.SERVICE_UNAVAILABLE, "Bedrock is unable to process your request.")
+
+
+def internal_error() -> ApiError:
+    return ApiError(
+        Kind.INTERNAL,
+        "The system encountered an unexpected error during processing. Try your request again.",
+    )
+
+
+def unknown_operation() -> ApiError:
+    return ApiError(Kind.UNKNOWN_OPERATION, "The requested operation is not recognized by the service.")
+
+
+# -- the request as a whole ------------------------------------------------------------------------
+
+
+def serialization(message: str) -> ApiError:
+    return ApiError(Kind.SERIALIZATION, message)
+
+
+def violations(found: Sequence[str]) -> ApiError:
+    """Constraint violations of the service model, in Smithy's wording."""
+    noun = "error" if len(found) == 1 else "errors"
+    return ApiError(Kind.VALIDATION, f"{len(found)} validation {noun} detected: {'; '.join(found)}")
+
+
+def body_too_long(limit: int) -> ApiError:
+    return violations(
+        [
+            "Value at 'body' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {limit}"
+        ]
+    )
+
+
+def entity_too_large(limit: int) -> ApiError:
+    return ApiError(Kind.ENTITY_TOO_LARGE, f"Request body must not be larger than {limit} bytes.")
+
+
+def body_timeout(seconds: float) -> ApiError:
+    return ApiError(Kind.REQUEST_TIMEOUT, f"The request body did not arrive within {seconds:g} seconds.")
+
+
+def malformed_input(found: Sequence[str] = (), *, source: str = "") -> ApiError:
+    """The native body does not fit its JSON schema. `source` goes before the service's sentence."""
+    detail = f": {''.join(found)}" if found else ""
+    return ApiError(
+        Kind.VALIDATION,
+        f"{source}Malformed input request{detail}, please reformat your input and try again.",
+    )
+
+
+# -- conversations ---------------------------------------------------------------------------------
+
+MODEL_RETURNED = "The model returned the following errors: "
+
+
+def validation(message: str) -> ApiError:
+    return ApiError(Kind.VALIDATION, message)
+
+
+def must_start_with_user() -> ApiError:
+    return validation(
+        "A conversation must start with a user message. "
+        "Try again with a conversation that starts with a user message."
+    )
+
+
+def must_alternate() -> ApiError:
+    return validation(
+        "A conversation must alternate between user and assistant roles. "
+        "Make sure the conversation alternates between user and assistant roles and try again."
+    )
+
+
+def must_end_with_user() -> ApiError:
+    return validation(
+        "The model that you are using requires the last turn in the conversation to be a user message. "
+        "Add a user message to the conversation and try again."
+    )
+
+
+def empty_content(path: str) -> ApiError:
+    return validation(
+        f"The content field in the Message object at {path} is empty. "
+        "Add a ContentBlock object to the content field and try again."
+    )
+
+
+def blank_text(shape: str, path: str) -> ApiError:
+    return validation(
+        f"The text field in the {shape} object at {path} is blank. Add text to the text field, and try again."
+    )
+
+
+def union_not_one(shape: str, path: str, members: Sequence[str], found: int) -> ApiError:
+    rule = "must set one of the following keys" if found == 0 else "must set only one of the following keys"
+    return validation(f"{shape} object at {path} {rule}: {', '.join(members)}.")
+
+
+def unsupported_field(name: str) -> ApiError:
+    return validation(f"This model doesn't support the {name} field. Remove {name} and try again.")
+
+
+def unsupported_content(kind: str) -> ApiError:
+    return validation(
+        f"This model doesn't support the {kind} content block that you provided. "
+        "Update the content block and try again."
+    )
+
+
+def unsupported_tools(*, streaming: bool) -> ApiError:
+    mode = " in streaming mode" if streaming else ""
+    return validation(f"This model doesn't support tool use{mode}.")
+
+
+def tool_blocks_without_config() -> ApiError:
+    return validation(
+        "The toolConfig field must be defined when using toolUse and toolResult content blocks."
+    )
+
+
+def stop_sequences_too_long(limit: int) -> ApiError:
+    return validation(
+        f"The stop sequences at inferenceConfig.stopSequences have more than {limit} characters together. "
+        "Remove some of them and try again."
+    )
+
+
+def max_tokens_exceeded(limit: int) -> ApiError:
+    return validation(
+        f"The maximum tokens you requested exceeds the model limit of {limit}. "
+        f"Try again with a maximum tokens value that is lower than {limit}."
+    )
+
+
+def prompt_refused(reason: str) -> ApiError:
+    return validation(f"{MODEL_RETURNED}{reason}")
+
+
+def prompt_too_long(limit: int) -> ApiError:
+    return validation(
+        f"{MODEL_RETURNED}This model's maximum context length is {limit} tokens. "
+        "Please reduce the length of the prompt"
+    )
+
+
+# -- exceptions nobody foresaw ---------------------------------------------------------------------
+
+
+def log_unexpected(exc: BaseException, request_id: str) -> None:
+    """Record what became an InternalServerException, or an engine's failure.
+
+    Only the type and the place of an unforeseen exception are logged: its message may quote the prompt.
+    """
+    match exc:
+        case ApiError() | UnknownModel():
+            pass
+        case EngineUnavailable() | ModelFailure():
+            logger.warning("request %s: %s: %s", request_id, type(exc).__name__, exc)
+        case _:
+            frames = "".join(traceback.format_tb(exc.__traceback__))
+            logger.error("request %s: unexpected %s\n%s", request_id, type(exc).__name__, frames)

@@ -1,0 +1,46 @@
+"""Routes for operators: liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from outcrop.api.admission import Admission
+from outcrop.api.responses import json_response
+from outcrop.catalog.catalog import Catalog
+from outcrop.telemetry.metrics import Metrics
+
+
+class Health:
+    """`/health/live`, `/health/ready` and `/metrics`."""
+
+    def __init__(self, catalog: Catalog, admission: Admission, metrics: Metrics) -> None:
+        self._catalog = catalog
+        self._admission = admission
+        self._metrics = metrics
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/health/live", self._live, methods=["GET"], name="live"),
+            Route("/health/ready", self._ready, methods=["GET"], name="ready"),
+            Route("/metrics", self._render_metrics, methods=["GET"], name="metrics"),
+        ]
+
+    async def _live(self, request: Request) -> Response:
+        """200 as long as the process answers at all."""
+        return json_response({"status": "live"})
+
+    async def _ready(self, request: Request) -> Response:
+        """200 while every model answers and the server is not draining; else 503, with the reason."""
+        status = "ready" if self._catalog.ready else "not ready"
+        if self._admission.draining:
+            status = "draining"
+        return json_response(
+            {"status": status, "models": self._catalog.states()},
+            status=200 if status == "ready" else 503,
+        )
+
+    async def _render_metrics(self, request: Request) -> Response:
+        body, content_type = self._metrics.render(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})

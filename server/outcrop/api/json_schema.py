@@ -1,0 +1,74 @@
+"""JSON objects checked in the words of the validator that the service applies to native model bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_TYPE_NAMES = {
+    dict: "JSONObject",
+    list: "JSONArray",
+    str: "String",
+    bool: "Boolean",
+    int: "Integer",
+    float: "BigDecimal",
+    type(None): "Null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number within bounds, both inclusive."""
+
+    minimum: float
+    maximum: float
+    integer: bool = False
+
+    def violation(self, value: object) -> str | None:
+        wanted = int if self.integer else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            return _type_mismatch("Integer" if self.integer else "Number", value)
+        if value < self.minimum:
+            return f"{value} is not greater or equal to {self.minimum}"
+        if value > self.maximum:
+            return f"{value} is not less or equal to {self.maximum}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string of at least some length."""
+
+    min_length: int
+
+    def violation(self, value: object) -> str | None:
+        if not isinstance(value, str):
+            return _type_mismatch("String", value)
+        if len(value) < self.min_length:
+            return f"expected minLength: {self.min_length}, actual: {len(value)}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSchema:
+    """An object with exactly these members, of which some are required."""
+
+    members: Mapping[str, Number | Text]
+    required: tuple[str, ...] = ()
+
+    def violations(self, document: object) -> list[str]:
+        """Each as the service words it (`#/temperature: 7 is not less or equal to 1`); none if it fits."""
+        if not isinstance(document, dict):
+            return [f"#: {_type_mismatch('JSONObject', document)}"]
+        found = [f"#: required key [{name}] not found" for name in self.required if name not in document]
+        found += [
+            f"#: extraneous key [{name}] is not permitted" for name in document if name not in self.members
+        ]
+        for name, member in self.members.items():
+            if name in document and (problem := member.violation(document[name])):
+                found.append(f"#/{name}: {problem}")
+        return found
+
+
+def _type_mismatch(wanted: str, value: object) -> str:
+    return f"expected type: {wanted}, found: {_TYPE_NAMES[type(value)]}"

@@ -1,0 +1,118 @@
+"""The models of this server, found by any identifier a Bedrock client may use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from outcrop.catalog import identifiers
+from outcrop.catalog.bedrock_models import LLAMA_TEXT_MODELS, FoundationModel
+from outcrop.catalog.model import ServedModel
+from outcrop.engine.client import EngineUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+class UnknownModel(LookupError):
+    """No model of this server answers to the identifier."""
+
+
+class Catalog:
+    """Identifiers to models.
+
+    Explicit mode: a model answers to its id, its aliases, ARNs whose last part is one of those, and
+    cross-region profile ids (`us.` + id). Demo mode: the one model answers to every identifier that the
+    service would accept, so that an application keeps the id it was written with.
+    """
+
+    def __init__(
+        self, models: Sequence[ServedModel], *, demo: bool = False, region: str = "us-east-1"
+    ) -> None:
+        """`region` is the one that ARNs in answers name. Raises ValueError on no model, on a name given to
+        two models, and on a demo of more than one."""
+        if not models:
+            raise ValueError("a catalog needs at least one model")
+        if demo and len(models) > 1:
+            raise ValueError("demo mode serves one model under every id; several need explicit ids")
+        self.models = tuple(models)
+        self.demo = demo
+        self._region = region
+        self._by_name: dict[str, ServedModel] = {}
+        self._failures: dict[str, str] = {}
+        for model in self.models:
+            for name in (model.id, *model.aliases):
+                if self._by_name.setdefault(name, model) is not model:
+                    raise ValueError(f"two models are named {name!r}; ids and aliases must be distinct")
+
+    def resolve(self, identifier: str) -> ServedModel:
+        """The model that answers to `identifier`. Raises UnknownModel."""
+        name = identifiers.resource_name(identifier)
+        for candidate in (identifier, name, identifiers.without_geography(name)):
+            if candidate in self._by_name:
+                return self._by_name[candidate]
+        if self.demo and identifiers.is_valid(identifier):
+            return self.models[0]
+        raise UnknownModel(identifier)
+
+    def foundation_models(self) -> list[FoundationModel]:
+        """What ListFoundationModels shows: the served models, and in demo mode the known Llama ids too."""
+        listed = {model.id: model.listing for model in self.models}
+        if self.demo:
+            listed = {known.model_id: known for known in LLAMA_TEXT_MODELS} | listed
+        return list(listed.values())
+
+    def foundation_model(self, identifier: str) -> FoundationModel:
+        """One entry of the list. Raises UnknownModel."""
+        name = identifiers.resource_name(identifier)
+        for listed in self.foundation_models():
+            if listed.model_id == name:
+                return listed
+        model = self.resolve(identifier)
+        return FoundationModel(name, model.name or model.id, model.provider) if self.demo else model.listing
+
+    def arn(self, model_id: str) -> str:
+        """The ARN that answers give a model of this server."""
+        return f"arn:aws:bedrock:{self._region}::foundation-model/{model_id}"
+
+    async def start(self) -> None:
+        """Start every engine, side by side. An engine that fails to start is logged and stays down."""
+        await asyncio.gather(*(self._start(model) for model in self.models))
+
+    async def _start(self, model: ServedModel) -> None:
+        try:
+            await model.engine.start()
+        except EngineUnavailable as exc:
+            logger.error("model %s did not start: %s", model.id, exc)
+            self._failures[model.id] = str(exc)
+        except Exception as exc:
+            logger.exception("model %s did not start", model.id)
+            self._failures[model.id] = f"{type(exc).__name__}: {exc}"
+        else:
+            logger.info("model %s is ready", model.id)
+
+    async def close(self) -> None:
+        """Stop every engine; one that cannot be stopped is logged."""
+        closings = (model.engine.close() for model in self.models)
+        for outcome in await asyncio.gather(*closings, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                logger.error("an engine did not close", exc_info=outcome)
+
+    def failure(self, model: ServedModel) -> str | None:
+        """Why the model's engine did not start; None if it did or may yet."""
+        return self._failures.get(model.id)
+
+    @property
+    def ready(self) -> bool:
+        """True while every model answers."""
+        return all(model.engine.ready for model in self.models)
+
+    def states(self) -> dict[str, str]:
+        """Model id to "ready", "not ready" (starting or restarting) or "failed: reason"."""
+        return {model.id: self._state(model) for model in self.models}
+
+    def _state(self, model: ServedModel) -> str:
+        if model.engine.ready:
+            return "ready"
+        failure = self.failure(model)
+        return "not ready" if failure is None else f"failed: {failure}"

@@ -1,0 +1,119 @@
+"""One served model: from token ids to text, with the reason and the counts that a client is told."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from outcrop.catalog.bedrock_models import FoundationModel
+from outcrop.engine.client import (
+    EngineClient,
+    EngineUnavailable,
+    FinishReason,
+    GenerationRequest,
+    ModelFailure,
+    SamplingParams,
+)
+from outcrop.text.chat_template import ChatTemplate
+from outcrop.text.detokenizer import Detokenizer
+from outcrop.text.stop import StopMatcher
+from outcrop.text.tokenizer import Tokenizer
+
+
+class EndReason(enum.StrEnum):
+    """Why an answer ended, in terms that a client can act on."""
+
+    END_TURN = "end_turn"  # the model ended its turn
+    STOP_SEQUENCE = "stop_sequence"  # one of the request's stop sequences appeared
+    MAX_TOKENS = "max_tokens"  # the request's own limit
+    CONTEXT = "context"  # the context window is full
+
+
+_END_REASONS = {
+    FinishReason.EOS: EndReason.END_TURN,
+    FinishReason.LENGTH: EndReason.MAX_TOKENS,
+    FinishReason.CONTEXT: EndReason.CONTEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of an answer. `text` may be empty while characters or stop sequences are incomplete.
+
+    prompt: tokens of the prompt; cached: how many of them came from the prefix cache; generated: output
+    tokens so far, the end-of-turn token included. `end` is set on the last delta alone.
+    """
+
+    text: str
+    prompt: int
+    cached: int
+    generated: int
+    end: EndReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model with everything needed to answer from it. `id` is the identifier that it is listed under."""
+
+    id: str
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate
+    engine: EngineClient
+    name: str = ""
+    provider: str = "Meta"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def listing(self) -> FoundationModel:
+        """How the model appears in ListFoundationModels."""
+        return FoundationModel(self.id, self.name or self.id, self.provider)
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens, prompt and output together, that one request may occupy. Valid once started."""
+        return self.engine.max_model_len
+
+    def exceeds_context(self, utf8_bytes: int) -> bool:
+        """Whether a text is too long for the context whatever its tokens are: known without tokenizing."""
+        return utf8_bytes / self.tokenizer.max_token_bytes >= self.max_model_len
+
+    async def generate(
+        self, request_id: str, prompt: list[int], sampling: SamplingParams, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[TextDelta, None]:
+        """Stream the answer to `prompt` (1 to max_model_len - 1 token ids), ending with one delta that has
+        its `end` set.
+
+        A stop sequence ends the answer and is not part of it. Closing the generator aborts the request in
+        the engine. Raises EngineUnavailable or ModelFailure.
+        """
+        detokenizer = Detokenizer(self.tokenizer)
+        matcher = StopMatcher(stop)
+        request = GenerationRequest(request_id, prompt, sampling)
+        async with aclosing(self.engine.generate(request)) as deltas:
+            async for delta in deltas:
+                text = matcher.push(detokenizer.push(delta.tokens))
+                end = None
+                if delta.finish is not None:
+                    end = _end_reason(delta.finish)
+                    if matcher.matched is None:
+                        text += matcher.push(detokenizer.finish())
+                    if matcher.matched is None:
+                        text += matcher.finish()
+                if matcher.matched is not None:
+                    end = EndReason.STOP_SEQUENCE
+                elif end is EndReason.MAX_TOKENS and len(prompt) + delta.generated >= self.max_model_len:
+                    end = EndReason.CONTEXT
+                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end)
+                if end is not None:
+                    return
+        raise EngineUnavailable(f"the engine of {self.id} ended request {request_id} without a reason")
+
+
+def _end_reason(finish: FinishReason) -> EndReason:
+    if finish is FinishReason.ERROR:
+        raise ModelFailure("the model produced NaN or Inf")
+    if finish is FinishReason.ABORT:
+        raise EngineUnavailable("the engine aborted the request")
+    return _END_REASONS[finish]

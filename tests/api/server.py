@@ -1,0 +1,97 @@
+"""A real server on a free port of the loopback interface, in a thread of the test's process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from outcrop.api.admission import ApiLimits
+from outcrop.api.app import create_app
+from outcrop.catalog.catalog import Catalog
+
+from .doubles import ScriptedEngine, served
+
+PATIENCE = 20.0
+
+
+class Server:
+    """One running server. `engine` is its only model's, reached across threads: look, and set its script."""
+
+    def __init__(
+        self, app: FastAPI, engine: ScriptedEngine, uvicorn_server: uvicorn.Server, port: int
+    ) -> None:
+        self.app = app
+        self.engine = engine
+        self.uvicorn = uvicorn_server
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the server's loop."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(function)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that another thread brings about; fails when it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came about"
+        time.sleep(0.005)
+
+
+@contextmanager
+def running(
+    engine: ScriptedEngine,
+    *,
+    limits: ApiLimits | None = None,
+    demo: bool = True,
+    wait_ready: bool = True,
+    graceful: int = 5,
+    aliases: tuple[str, ...] = (),
+) -> Iterator[Server]:
+    """Serve one model from `engine` until the block ends."""
+    app = create_app(Catalog([served(engine, aliases=aliases)], demo=demo), limits or ApiLimits())
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,
+        http="zttp",
+        http2=True,
+        loop="uvloop",
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=graceful,
+    )
+    server = Server(app, engine, uvicorn.Server(config), listener.getsockname()[1])
+
+    async def serve() -> None:
+        server.loop = asyncio.get_running_loop()
+        await server.uvicorn.serve(sockets=[listener])
+
+    factory = config.get_loop_factory()
+    thread = threading.Thread(target=lambda: asyncio.Runner(loop_factory=factory).run(serve()), daemon=True)
+    thread.start()
+    eventually(lambda: server.uvicorn.started)
+    if wait_ready:
+        eventually(lambda: engine.ready)
+    try:
+        yield server
+    finally:
+        server.uvicorn.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the server did not stop"
