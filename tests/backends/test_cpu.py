@@ -110,7 +110,10 @@ def test_chunked_prefill_and_depth_1_change_nothing(batched: dict[str, list[int]
 
 
 def test_prefix_hits_change_nothing(batched: dict[str, list[int]]) -> None:
-    primed = [GenerationRequest(f"prime {index}", prompt, SamplingParams(1)) for index, prompt in enumerate(prompts())]
+    primed = [
+        GenerationRequest(f"prime {index}", prompt, SamplingParams(1))
+        for index, prompt in enumerate(prompts())
+    ]
     engine = backend(max_rows=10)
     answers, core = generate(engine, primed + requests(GREEDY))
     assert core.stats().prefix_hits > 20 * 16
