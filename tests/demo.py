@@ -41,6 +41,7 @@ def prompts() -> tuple[list[int], ...]:
 def backend(**changes: Any) -> CpuBackend:
     """A CPU backend on the demo weights, which all backends of a test run share."""
     options: dict[str, Any] = {
-        "kv_memory": 256 << 20, "max_model_len": 512, "max_rows": 20, "block_size": 16, "depth": 2, "threads": None,
+        "kv_memory": 256 << 20, "max_model_len": 512, "max_rows": 20, "block_size": 16,
+        "depth": 2, "threads": None,
     }  # fmt: skip
     return CpuBackend(open_checkpoint(PATH).config, weights(), **(options | changes))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -173,7 +174,7 @@ class _Layer(nn.Module):
             self.register_buffer(name, weight, persistent=False)
         shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
         for name in ("key_pool", "value_pool"):
-            self.register_buffer(name, torch.zeros(shape, dtype=weights["qkv"].dtype), persistent=False)
+            self.register_buffer(name, _zeros(shape, weights["qkv"].dtype), persistent=False)
 
     attn_norm: Tensor
     qkv: Tensor
@@ -207,3 +208,10 @@ class _Layer(nn.Module):
         hidden = hidden + self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o))
         gate_up = ops.linear(ops.rms_norm(hidden, self.mlp_norm, self.eps), self.gate_up)
         return hidden + self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that occupy memory only once they are written: torch's own fill would touch every page of a
+    KV pool that a lightly loaded server never fills."""
+    size = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).reshape(shape)

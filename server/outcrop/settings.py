@@ -21,8 +21,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig
-from outcrop.engine.policy import POLICIES
+from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, PolicyName
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 
@@ -64,16 +63,10 @@ class ModelSettings(_Section):
     max_rows: int = Field(default=32, ge=1, le=1024)
     block_size: int = Field(default=32, ge=1, le=1024)
     depth: int = Field(default=2, ge=1, le=4)
-    policy: str = "interleave"
+    policy: PolicyName = "interleave"
     prefix_cache: bool = True
     threads: int | None = Field(default=None, ge=1)
     fake_step_ms: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelSettings:
-        if self.policy not in POLICIES:
-            raise ValueError(f"policy: {self.policy!r} is not one of {', '.join(sorted(POLICIES))}")
-        return self
 
     def engine_config(self, **more: Any) -> EngineConfig:
         """What the engine process is told; `more` sets fields that are not settings."""

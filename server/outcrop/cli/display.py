@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
+_ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
+
 _BANNER = """
 Outcrop is ready on {url}
 
@@ -51,7 +53,9 @@ class Display:
         else:
             self._write(line + "\n")
 
-    def ready(self, url: str, region: str, model: str) -> None:
+    def ready(self, url: str, region: str, model: str | None) -> None:
+        """The server answers: how to call it. model: the id it wants; None if any will do."""
+        model = model or _ANY_MODEL
         self._write(_BANNER.format(url=url, region=region, model=model) + "\n")
 
     def error(self, message: str) -> None:

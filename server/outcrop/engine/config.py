@@ -8,6 +8,9 @@ import msgspec
 
 DEFAULT_KV_MEMORY = 384 << 20
 
+PolicyName = Literal["interleave", "prefill-first", "decode-first"]
+"""The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it."""
+
 
 class EngineConfig(msgspec.Struct, frozen=True):
     """One replica. model: checkpoint path. dtype "auto" is bfloat16 where the CPU computes it natively,
@@ -25,7 +28,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     max_rows: int = 32
     block_size: int = 32
     depth: int = 2
-    policy: str = "interleave"
+    policy: PolicyName = "interleave"
     prefix_cache: bool = True
     threads: int | None = None
     vocab_size: int = 32000

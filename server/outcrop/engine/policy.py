@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from outcrop.backends.base import StepKind
+from outcrop.engine.config import PolicyName
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class DecodeFirst:
         return StepKind.DECODE
 
 
-POLICIES: dict[str, Policy] = {
+POLICIES: dict[PolicyName, Policy] = {
     "interleave": Interleave(),
     "prefill-first": PrefillFirst(),
     "decode-first": DecodeFirst(),

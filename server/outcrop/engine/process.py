@@ -6,12 +6,12 @@ input is held open by the parent for nothing else.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -43,21 +43,22 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     def progress(done: int, total: int) -> None:
         report(Progress("weights", done / total))
 
-    with ThreadPoolExecutor(1) as loader:
-        weights = loader.submit(load_weights, checkpoint, dtype=dtype, progress=progress)
-        # Importing torch takes as long as reading the weights; the two go on at once.
-        from outcrop.backends.cpu import CpuBackend
+    # Before torch is imported: its import would fight the reading threads for the interpreter.
+    weights = load_weights(checkpoint, dtype=dtype, progress=progress)
+    report(Progress("runtime", 0.0))
+    from outcrop.backends.cpu import CpuBackend
 
-        backend = CpuBackend(
-            checkpoint.config,
-            weights.result(),
-            kv_memory=config.kv_memory,
-            max_model_len=config.max_model_len,
-            max_rows=config.max_rows,
-            block_size=config.block_size,
-            depth=config.depth,
-            threads=config.threads,
-        )
+    report(Progress("runtime", 1.0))
+    backend = CpuBackend(
+        checkpoint.config,
+        weights,
+        kv_memory=config.kv_memory,
+        max_model_len=config.max_model_len,
+        max_rows=config.max_rows,
+        block_size=config.block_size,
+        depth=config.depth,
+        threads=config.threads,
+    )
     caps = backend.capabilities
     return backend, (
         f"{checkpoint.format} checkpoint in {dtype}, {caps.num_blocks * caps.block_size} tokens of KV, "
@@ -129,6 +130,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineConfig)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    gc.disable()  # importing torch makes a million objects, none of them garbage
     socket = _Socket(sys.argv[1])
     backend: Backend | None = None
     status = 0
@@ -136,6 +138,8 @@ def main() -> None:
         backend, description = build_backend(config, socket.send)
         backend.warmup(lambda stage, fraction: socket.send(Progress(stage, fraction)))
         core = EngineCore(backend, POLICIES[config.policy], prefix_cache=config.prefix_cache)
+        gc.freeze()
+        gc.enable()
         socket.send(Ready(backend.capabilities.max_model_len, description))
         run_engine(core, socket.receive, socket.send)
     except Exception as error:

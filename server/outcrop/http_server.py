@@ -1,0 +1,78 @@
+"""The HTTP side of a running server: the catalog of its settings, the application, and uvicorn."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from outcrop.api.admission import ApiLimits
+from outcrop.api.app import create_app, drain
+from outcrop.catalog.catalog import Catalog
+from outcrop.catalog.model import ServedModel
+from outcrop.engine.client import EngineClient
+from outcrop.settings import Settings
+from outcrop.text.chat_template import load_chat_template
+from outcrop.text.tokenizer import load_tokenizer
+
+DEMO_ID = "outcrop.demo"
+"""The id a model is listed under when it was given none."""
+
+
+def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalog:
+    """The models of `settings`, each with its tokenizer, chat template and engine. Raises ValueError and
+    OSError where a checkpoint's text files are missing or broken."""
+    models = []
+    for model, engine in zip(settings.models, engines, strict=True):
+        tokenizer = load_tokenizer(model.path)
+        models.append(
+            ServedModel(
+                id=model.id or DEMO_ID,
+                tokenizer=tokenizer,
+                chat_template=load_chat_template(model.path, tokenizer),
+                engine=engine,
+                name=model.name or model.path.stem,
+                aliases=model.aliases,
+            )
+        )
+    return Catalog(models, demo=settings.demo, region=settings.region)
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
+    to `drain_seconds`, and the exit status is the caller's."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._app: FastAPI = create_app(catalog, ApiLimits(max_inflight=settings.max_inflight))
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=settings.host,
+                port=settings.port,
+                http="zttp",
+                http2=True,  # the AWS SDK for JavaScript speaks HTTP/2 by prior knowledge
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=round(settings.drain_seconds),
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second Ctrl-C ends at once. (uvicorn's own version raises the signal again
+        when all is done, which would turn a clean end into a failure.)"""
+        drain(self._app)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
