@@ -16,10 +16,10 @@ serve: $(VENV)/.serve $(DEMO)
 setup: $(VENV)/.serve $(DEMO)
 
 test: $(VENV)/.dev $(DEMO)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev $(DEMO)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -159,7 +159,7 @@ def test_bfloat16_runs_and_stays_close_to_float32() -> None:
 
 def test_a_row_of_nan_is_reported_and_its_memory_stays_clean() -> None:
     broken = dict(load_weights(open_checkpoint(PATH), dtype="float32"))
-    broken["embed"] = broken["embed"].copy()
+    broken["lm_head"], broken["embed"] = broken["embed"], broken["embed"].copy()
     broken["embed"][77] = np.nan
     engine = CpuBackend(
         open_checkpoint(PATH).config, broken,
