@@ -95,6 +95,8 @@ class PagedLlama(nn.Module):
             for index in range(config.num_layers)
         )
         self.register_buffer("norm", weights["norm"], persistent=False)
+        if config.vocab_size % world:
+            raise ValueError(f"vocab_size {config.vocab_size} is not a multiple of the {world} ranks")
         rows = config.vocab_size // world
         tied = embed[self.parallel.rank * rows : (self.parallel.rank + 1) * rows]
         self.register_buffer("head", weights.get("lm_head", tied), persistent=False)
