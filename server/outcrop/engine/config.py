@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-DEFAULT_KV_MEMORY = 384 << 20
+DEFAULT_KV_MEMORY = 192 << 20
 
 PolicyName = Literal["interleave", "prefill-first", "decode-first"]
 """The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it."""
