@@ -35,7 +35,7 @@ async def converse_stream(client: httpx.AsyncClient, model: str, prompt: str, ma
         async for data in response.aiter_raw():
             buffer.add_data(data)
             for event in buffer:
-                headers = {name: value for name, value in event.headers.items()}
+                headers = dict(event.headers)
                 if headers[":message-type"] != "event":
                     raise RuntimeError(f"{headers}: {event.payload!r}")
                 if headers[":event-type"] == "contentBlockDelta":
