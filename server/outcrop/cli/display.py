@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 _ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
+
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where to find, from the same machine, a server that listens on every address."""
 
 _BANNER = """
 Outcrop is ready on {url}
@@ -31,32 +35,35 @@ curl:
 
 
 class Display:
-    """Writes to `stream`: one line that is rewritten on a terminal, and few lines anywhere else."""
+    """Writes to `stream`: one line that is rewritten on a terminal, and few lines anywhere else. models: the
+    id of each, told apart only where there are several."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, models: Sequence[str] = ("",)) -> None:
         self._stream = stream
-        self._live = stream.isatty()
+        self._labels = [f"{model}: " for model in models] if len(models) > 1 else [""]
+        self._live = stream.isatty() and len(models) == 1
         self._begun = time.monotonic()
-        self._shown: tuple[str, int] | None = None
+        self._shown: dict[int, tuple[str, int]] = {}
 
-    def progress(self, stage: str, fraction: float) -> None:
-        """A stage of loading is `fraction` done, 0 to 1."""
+    def progress(self, model: int, stage: str, fraction: float) -> None:
+        """A stage of loading a model is `fraction` done, 0 to 1."""
         step = int(fraction * (50 if self._live else 2))
-        if self._shown == (stage, step):
+        if self._shown.get(model) == (stage, step):
             return
-        self._shown = (stage, step)
+        self._shown[model] = (stage, step)
         elapsed = time.monotonic() - self._begun
-        line = f"{stage:<8} {fraction:4.0%}  {elapsed:5.1f} s"
+        line = f"{self._labels[model]}{stage:<8} {fraction:4.0%}  {elapsed:5.1f} s"
         if self._live:
             bar = "#" * int(fraction * 30)
             self._write(f"\r{line}  [{bar:<30}]" + ("\n" if fraction >= 1 else ""))
         else:
             self._write(line + "\n")
 
-    def ready(self, url: str, region: str, model: str | None) -> None:
+    def ready(self, host: str, port: int, region: str, model: str | None) -> None:
         """The server answers: how to call it. model: the id it wants; None if any will do."""
-        model = model or _ANY_MODEL
-        self._write(_BANNER.format(url=url, region=region, model=model) + "\n")
+        reachable = _LOOPBACK_OF.get(host, host)
+        url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        self._write(_BANNER.format(url=url, region=region, model=model or _ANY_MODEL) + "\n")
 
     def error(self, message: str) -> None:
         self._write(f"outcrop: {message}\n")
