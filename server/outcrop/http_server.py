@@ -14,6 +14,7 @@ from outcrop.api.app import create_app, drain
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.engine.client import EngineClient
+from outcrop.http_protocol import HttpProtocol
 from outcrop.settings import Settings
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
@@ -52,8 +53,7 @@ class HttpServer(uvicorn.Server):
                 self._app,
                 host=settings.host,
                 port=settings.port,
-                http="zttp",
-                http2=True,  # the AWS SDK for JavaScript speaks HTTP/2 by prior knowledge
+                http=HttpProtocol,  # the AWS SDK for JavaScript speaks HTTP/2 by prior knowledge
                 ws="none",
                 lifespan="on",
                 log_config=None,
