@@ -15,6 +15,7 @@ from outcrop.api.app import create_app, drain
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.engine.client import EngineClient
+from outcrop.http_protocol import HttpProtocol
 from outcrop.settings import Settings
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
@@ -51,8 +52,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._app,
-                http="zttp",
-                http2=True,  # the AWS SDK for JavaScript speaks HTTP/2 by prior knowledge
+                http=HttpProtocol,  # HTTP/1.1 and HTTP/2: the AWS SDK for JavaScript speaks the latter
                 ws="none",
                 lifespan="on",
                 log_config=None,

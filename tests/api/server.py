@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app
 from outcrop.catalog.catalog import Catalog
+from outcrop.http_protocol import HttpProtocol
 
 from .doubles import ScriptedEngine, served
 
@@ -61,6 +62,7 @@ def running(
     demo: bool = True,
     wait_ready: bool = True,
     graceful: int = 5,
+    keep_alive: int = 5,
     aliases: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends."""
@@ -69,13 +71,13 @@ def running(
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        http="zttp",
-        http2=True,
+        http=HttpProtocol,
         loop="uvloop",
         server_header=False,
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=graceful,
+        timeout_keep_alive=keep_alive,
     )
     server = Server(app, engine, uvicorn.Server(config), listener.getsockname()[1])
 

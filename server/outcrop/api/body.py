@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
@@ -18,18 +17,8 @@ _DISCARD_FACTOR = 4
 when the answer comes would see a broken pipe instead of the answer."""
 
 
-def has_body(scope: Scope) -> bool:
-    """Whether a body is to be expected. Asked because uvicorn never tells an application that an HTTP/2
-    request ended with its headers: waiting for the body of such a request would wait for its timeout."""
-    if scope["method"] in ("GET", "HEAD"):
-        return False
-    return Headers(scope=scope).get("content-length") != "0"
-
-
 async def read_body(request: Request, limits: ApiLimits, too_large: ApiError) -> bytes:
     """The whole body. Raises `too_large`, RequestTimeoutException or ClientDisconnected."""
-    if not has_body(request.scope):
-        return b""
     try:
         async with asyncio.timeout(limits.body_timeout):
             body = await _receive_body(request.receive, limits.max_body_bytes, limits.max_body_bytes)

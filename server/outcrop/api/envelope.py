@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
-from outcrop.api.body import discard_body, has_body
+from outcrop.api.body import discard_body
 from outcrop.api.connection import REQUEST_ID, ClientDisconnected
 from outcrop.telemetry.metrics import Metrics
 
@@ -66,7 +66,7 @@ class Envelope:
         if exchange.response_started:
             return  # Half an answer cannot be taken back: the server closes the connection.
         try:
-            if not exchange.body_touched and has_body(scope):
+            if not exchange.body_touched:
                 await discard_body(exchange.receive, self._limits)
             await error.response()(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
