@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 from collections.abc import Sequence
 from types import FrameType
 
@@ -71,3 +72,10 @@ class HttpServer(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also after a second Ctrl-C the application closes its engines, which ends the open streams; uvicorn
+        would leave its lifespan to be cancelled."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()

@@ -48,9 +48,9 @@ class Envelope:
         except ClientDisconnected:
             exchange.status = _CLIENT_GONE
         except asyncio.CancelledError as exc:
-            # The server's patience with a shutdown has run out.
+            # The server's patience with a shutdown has run out. This is the task's last act, and what it
+            # lets out is logged as a fault of the application: so the cancellation ends here.
             await self._answer_error(exc, scope, exchange)
-            raise
         except Exception as exc:
             await self._answer_error(exc, scope, exchange)
         finally:

@@ -183,7 +183,8 @@ class ProcessClient(EngineClient):
         )  # fmt: skip
         assert self._process.stdin is not None
         # The pipe stays open: its end tells the engine that this process is gone.
-        self._process.stdin.write(msgspec.json.encode(self._config) + b"\n")
+        with contextlib.suppress(OSError, RuntimeError):  # dead already: `_serve_until_exit` will see it
+            self._process.stdin.write(msgspec.json.encode(self._config) + b"\n")
 
     async def _serve_until_exit(self) -> bool:
         """Handle the engine's events until its process has ended; True if it got ready."""

@@ -1,0 +1,324 @@
+"""Settings: which source wins, and what is said about values that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig
+from outcrop.settings import ModelSettings, Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with two checkpoints to name, and an environment without settings."""
+    for name in list(os.environ):
+        if name.upper().startswith("OUTCROP_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    Path("a.gguf").touch()
+    Path("b").mkdir()
+    return tmp_path
+
+
+def write(text: str, name: str = "outcrop.toml") -> Path:
+    path = Path(name)
+    path.write_text(text)
+    return path
+
+
+def from_toml(text: str, **options: Any) -> Settings:
+    return load_settings(config=write(text), **options)
+
+
+def with_model(**model: Any) -> Settings:
+    """As from the command line."""
+    return load_settings(config=None, model={"path": "a.gguf"} | model)
+
+
+def complaint(*args: Any, **kwargs: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(*args, **kwargs)
+    return str(caught.value)
+
+
+def toml_complaint(text: str) -> str:
+    return complaint(config=write(text))
+
+
+ONE_MODEL = '[[models]]\npath = "a.gguf"\n'
+TWO_MODELS = '[[models]]\npath = "a.gguf"\nid = "a"\n[[models]]\npath = "b"\nid = "b"\n'
+
+# -- which source wins -----------------------------------------------------------------------------
+
+
+def test_the_defaults() -> None:
+    settings = with_model()
+    assert (settings.host, settings.port, settings.log_level) == ("127.0.0.1", 8080, "info")
+    assert (settings.region, settings.max_inflight) == ("us-east-1", 256)
+    assert (settings.drain_seconds, settings.step_timeout) == (30, 120)
+    assert settings.models == (ModelSettings(path=Path("a.gguf")),)
+    assert settings.demo
+    assert settings.models[0].engine_config() == EngineConfig(model="a.gguf")
+
+
+def test_command_line_then_environment_then_file_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write(f'port = 1\nregion = "file-1"\nmax_inflight = 1\n{ONE_MODEL}')
+    monkeypatch.setenv("OUTCROP_PORT", "2")
+    monkeypatch.setenv("OUTCROP_REGION", "env-1")
+    settings = load_settings(config=config, server={"port": "3"})
+    assert (settings.port, settings.region, settings.max_inflight) == (3, "env-1", 1)
+    assert settings.drain_seconds == 30
+
+
+def test_models_of_the_command_line_then_the_environment_then_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = write(TWO_MODELS)
+    assert [model.id for model in load_settings(config=config).models] == ["a", "b"]
+    monkeypatch.setenv("OUTCROP_MODELS", json.dumps([{"path": "a.gguf", "id": "env", "max_rows": 3}]))
+    (model,) = load_settings(config=config).models
+    assert (model.id, model.max_rows) == ("env", 3)
+    (model,) = load_settings(config=config, model={"path": "b"}).models
+    assert (model.path, model.id, model.max_rows) == (Path("b"), None, 32)
+
+
+def test_model_options_without_a_path_change_the_one_model_of_the_file() -> None:
+    text = f'{ONE_MODEL}id = "a"\nkv_memory = "1G"\nmax_rows = 5\n'
+    (model,) = from_toml(text, model={"kv_memory": "2G"}).models
+    assert (model.path, model.id, model.kv_memory, model.max_rows) == (Path("a.gguf"), "a", 2 << 30, 5)
+    assert complaint(config=write(text), model={"max_rows": "0"}).startswith("--max-rows: ")
+    assert complaint(config=write(TWO_MODELS), model={"kv_memory": "2G", "threads": "1"}) == (
+        "--kv-memory, --threads: there are 2 models; set this in their [[models]] tables"
+    )
+
+
+def test_the_file_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCROP_CONFIG", str(write(f"port = 5\n{ONE_MODEL}", "named.toml")))
+    assert load_settings(config=None).port == 5
+    assert load_settings(config=write(f"port = 6\n{ONE_MODEL}")).port == 6
+    monkeypatch.setenv("OUTCROP_CONFIG", "missing.toml")
+    assert complaint(config=None) == "configuration file missing.toml: there is no such file"
+
+
+def test_everything_in_a_file() -> None:
+    settings = from_toml(
+        """
+        host = "::1"
+        port = 0
+        log_level = "debug"
+        region = "eu-central-1"
+        max_inflight = 7
+        drain_seconds = 1.5
+        step_timeout = 2
+        [[models]]
+        path = "b"
+        id = "meta.llama3-8b-instruct-v1:0"
+        aliases = ["llama", "chat"]
+        name = "Llama"
+        backend = "fake"
+        dtype = "float32"
+        kv_memory = "2GiB"
+        max_model_len = 4096
+        max_rows = 8
+        block_size = 16
+        depth = 1
+        policy = "decode-first"
+        prefix_cache = false
+        threads = 2
+        fake_step_ms = 0.5
+        fake_poison = 3
+        """
+    )
+    assert (settings.host, settings.port, settings.drain_seconds, settings.demo) == ("::1", 0, 1.5, False)
+    (model,) = settings.models
+    assert (model.aliases, model.name) == (("llama", "chat"), "Llama")
+    assert model.engine_config(vocab_size=9) == EngineConfig(
+        model="b", backend="fake", dtype="float32", kv_memory=2 << 30, max_model_len=4096, max_rows=8,
+        block_size=16, depth=1, policy="decode-first", prefix_cache=False, threads=2, vocab_size=9,
+        fake_step_ms=0.5, fake_poison=3,
+    )  # fmt: skip
+
+
+def test_every_field_of_the_engine_can_be_set_but_those_that_are_found_out() -> None:
+    assert set(EngineConfig.__struct_fields__) - set(ModelSettings.model_fields) == {"model", "vocab_size"}
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    {
+        "512M": 512 << 20, "512m": 512 << 20, "512MB": 512 << 20, "512MiB": 512 << 20, "2GiB": 2 << 30,
+        "1.5G": 3 << 29, " 4096 K ": 4 << 20, "1048576": 1 << 20, "1048577B": (1 << 20) + 1, 2097152: 2 << 20,
+        "1125899906842623": 2**50 - 1,
+    }.items(),
+)  # fmt: skip
+def test_sizes(written: str | int, size: int) -> None:
+    assert with_model(kv_memory=written).models[0].kv_memory == size
+
+
+@pytest.mark.parametrize(
+    "rubbish", ["", "M", "2Q", "5iB", "-5M", "1,5G", "1.5.2G", "0x10M", "1e9", "G2", "٣M"]
+)
+def test_what_is_not_a_size(rubbish: str) -> None:
+    assert complaint(config=None, model={"path": "b", "kv_memory": rubbish}) == (
+        f"--kv-memory: {rubbish!r} is not a size; write bytes or a number with K, M or G, such as 512M"
+    )
+
+
+@pytest.mark.parametrize("size", ["1023K", "0", "9" * 400, 5, 1.5, True, None, []])
+def test_sizes_that_cannot_be(size: Any) -> None:
+    assert complaint(config=None, model={"path": "b", "kv_memory": size}).startswith(
+        "--kv-memory: Input should be"
+    )
+
+
+def test_the_default_size() -> None:
+    assert with_model().models[0].kv_memory == DEFAULT_KV_MEMORY
+
+
+# -- values that cannot be -------------------------------------------------------------------------
+
+WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
+    "path": ("nowhere", "nowhere: there is no such file or folder"),
+    "id": ("", "at least 1 character (given: '')"),
+    "aliases": ("x", "valid tuple (given: 'x')"),
+    "backend": ("gpu", "'cpu' or 'fake' (given: 'gpu')"),
+    "dtype": ("float16", "'auto', 'float32' or 'bfloat16' (given: 'float16')"),
+    "max_model_len": (15, "greater than or equal to 16 (given: 15)"),
+    "max_rows": ("many", "valid integer, unable to parse string as an integer (given: 'many')"),
+    "block_size": (0, "greater than or equal to 1 (given: 0)"),
+    "depth": (5, "less than or equal to 4 (given: 5)"),
+    "policy": ("fair", "'interleave', 'prefill-first' or 'decode-first' (given: 'fair')"),
+    "prefix_cache": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "threads": (0, "greater than or equal to 1 (given: 0)"),
+    "fake_step_ms": (-1, "greater than or equal to 0 (given: -1)"),
+    "fake_poison": (-1, "greater than or equal to 0 (given: -1)"),
+}
+WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
+    "host": ("", "at least 1 character (given: '')"),
+    "port": (65536, "less than or equal to 65535 (given: 65536)"),
+    "log_level": ("loud", "'debug', 'info', 'warning' or 'error' (given: 'loud')"),
+    "region": ("Mars!", "pattern '^[a-z0-9-]{1,20}$' (given: 'Mars!')"),
+    "max_inflight": (0, "greater than or equal to 1 (given: 0)"),
+    "drain_seconds": (float("inf"), "less than or equal to 86400 (given: inf)"),
+    "step_timeout": (0, "greater than 0 (given: 0)"),
+}
+
+
+@pytest.mark.parametrize(("field", "wrong"), WRONG_FOR_A_MODEL.items(), ids=WRONG_FOR_A_MODEL)
+def test_wrong_values_for_a_model(
+    field: str, wrong: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, message = wrong
+    first = {"path": "b", "id": "first"}
+    second = {"path": "b", "id": "second"} | {field: value}
+    tables = "".join(
+        "[[models]]\n" + "".join(f"{name} = {json.dumps(each)}\n" for name, each in model.items())
+        for model in (first, second)
+    )
+    found = toml_complaint(tables)
+    assert found.startswith(f"outcrop.toml: model 2: {field}: ")
+    assert found.endswith(message)
+    option = "--model" if field == "path" else f"--{field.replace('_', '-')}"
+    found = complaint(config=None, model={"path": "b"} | {field: value})
+    assert found.startswith(f"{option}: ")
+    assert found.endswith(message)
+    monkeypatch.setenv("OUTCROP_MODELS", json.dumps([first, second]))
+    found = complaint(config=None)
+    assert found.startswith(f"OUTCROP_MODELS: model 2: {field}: ")
+    assert found.endswith(message)
+
+
+@pytest.mark.parametrize(("field", "wrong"), WRONG_FOR_THE_SERVER.items(), ids=WRONG_FOR_THE_SERVER)
+def test_wrong_values_for_the_server(
+    field: str, wrong: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, message = wrong
+    written = value if isinstance(value, float) else json.dumps(value)
+    found = toml_complaint(f"{field} = {written}\n{ONE_MODEL}")
+    assert found.startswith(f"outcrop.toml: {field}: ")
+    assert found.endswith(message)
+    option = f"--{field.replace('_', '-')}"
+    found = complaint(config=None, model={"path": "b"}, server={field: value})
+    assert found.startswith(f"{option}: ")
+    assert found.endswith(message)
+    monkeypatch.setenv(f"OUTCROP_{field.upper()}", str(value))
+    found = complaint(config=None, model={"path": "b"})
+    assert found.startswith(f"OUTCROP_{field.upper()}: ")
+    assert message.partition(" (given")[0] in found
+
+
+def test_every_field_has_its_wrong_value_here() -> None:
+    assert set(WRONG_FOR_A_MODEL) | {"kv_memory", "name"} == set(ModelSettings.model_fields)
+    assert set(WRONG_FOR_THE_SERVER) | {"models"} == set(Settings.model_fields)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    found = toml_complaint('port = "x"\nprot = 1\n[[models]]\npath = "a.gguf"\nkv_memory = "x"\nbogus = 1\n')
+    assert sorted(line.rpartition(": ")[0].partition(": '")[0] for line in found.splitlines()) == [
+        "outcrop.toml: model 1: bogus",
+        "outcrop.toml: model 1: kv_memory",
+        "outcrop.toml: port: Input should be a valid integer, unable to parse string as an integer (given",
+        "outcrop.toml: prot",
+    ]
+
+
+# -- files and models ------------------------------------------------------------------------------
+
+
+def test_unknown_settings() -> None:
+    assert toml_complaint(f"prot = 1\n{ONE_MODEL}") == "outcrop.toml: prot: there is no such setting"
+    assert toml_complaint(f"{ONE_MODEL}prefix = 1\n") == (
+        "outcrop.toml: model 1: prefix: there is no such setting"
+    )
+    assert "outcrop.toml: server: there is no such setting" in toml_complaint("[server]\nport = 1\n")
+
+
+@pytest.mark.parametrize("text", ["", "port = 1\n", "models = []\n"])
+def test_no_model(text: str) -> None:
+    wanted = "no model: give --model PATH, or a configuration file with a [[models]] table"
+    assert toml_complaint(text) == wanted
+    assert complaint(config=None) == wanted
+
+
+@pytest.mark.parametrize("text", ["models = 3\n", '[models]\npath = "a.gguf"\n'])
+def test_models_that_are_no_tables(text: str) -> None:
+    assert toml_complaint(text) == "outcrop.toml: models: write each model as a [[models]] table"
+    assert toml_complaint("models = [3]\n") == "outcrop.toml: model 1: write each model as a [[models]] table"
+
+
+def test_a_model_without_a_path() -> None:
+    assert toml_complaint('[[models]]\nid = "a"\n') == "outcrop.toml: model 1: path: this is required"
+
+
+def test_two_models_need_distinct_names() -> None:
+    unnamed = '[[models]]\npath = "b"\n'
+    needed = "outcrop.toml: models: with more than one model each needs an id"
+    assert toml_complaint(ONE_MODEL + unnamed) == needed
+    assert toml_complaint(f'{ONE_MODEL}id = "a"\n{unnamed}') == needed
+    twice = "outcrop.toml: models: two models are named 'a'; ids and aliases must be distinct"
+    assert toml_complaint(f'{ONE_MODEL}id = "a"\n{unnamed}id = "a"\n') == twice
+    assert toml_complaint(f'{ONE_MODEL}id = "a"\n{unnamed}id = "b"\naliases = ["c", "a"]\n') == twice
+    assert len(from_toml(f'{ONE_MODEL}id = "a"\naliases = ["a"]\n{unnamed}id = "b"\n').models) == 2
+
+
+def test_files_that_cannot_be_read() -> None:
+    assert complaint(config=Path("missing.toml")) == "configuration file missing.toml: there is no such file"
+    assert complaint(config=Path("b")) == "configuration file b: there is no such file"
+    assert toml_complaint('port = "x').startswith("configuration file outcrop.toml: ")
+    assert "line 1" in toml_complaint("port == 1")
+    Path("outcrop.toml").write_bytes(b'host = "\xff"\n')
+    assert complaint(config=Path("outcrop.toml")).startswith("configuration file outcrop.toml: ")
+
+
+@pytest.mark.parametrize("broken", ["[{", "a.gguf", '{"path": "a.gguf"}', "[3]", "3"])
+def test_models_in_the_environment_that_are_no_models(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCROP_MODELS", broken)
+    assert complaint(config=None).startswith("OUTCROP_MODELS: ")
