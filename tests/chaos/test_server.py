@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -291,6 +292,13 @@ def slow(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
+def sockets() -> Iterator[Path]:
+    """Where servers keep their sockets: not below `tmp_path`, which is too long for the address of one."""
+    with TemporaryDirectory(prefix="sockets-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as executor:
         yield executor
@@ -361,10 +369,8 @@ def test_patience_with_open_streams_ends(tmp_path: Path, pool: ThreadPoolExecuto
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_while_loading(tmp_path: Path, number: signal.Signals) -> None:
+def test_ended_while_loading(tmp_path: Path, sockets: Path, number: signal.Signals) -> None:
     """With the real backend, which takes seconds to load."""
-    sockets = tmp_path / "sockets"
-    sockets.mkdir()
     with serving(tmp_path, wait=False, TMPDIR=str(sockets)) as server:
         eventually(lambda: bool(server.engines()), "an engine")
         server.process.send_signal(number)
@@ -373,11 +379,14 @@ def test_ended_while_loading(tmp_path: Path, number: signal.Signals) -> None:
         assert not list(sockets.iterdir())
 
 
-def test_engines_end_with_a_server_that_is_killed(slow: Served) -> None:
-    (engine,) = slow.engines()
-    slow.process.kill()
-    assert slow.wait() == -signal.SIGKILL
-    assert gone(engine)
+def test_nothing_is_left_of_a_server_that_is_killed(tmp_path: Path, sockets: Path) -> None:
+    with serving(tmp_path, *fake(tmp_path), TMPDIR=str(sockets)) as server:
+        assert list(sockets.iterdir())
+        (engine,) = server.engines()
+        server.process.kill()
+        assert server.wait() == -signal.SIGKILL
+        assert gone(engine)
+        assert not list(sockets.iterdir())
 
 
 def test_two_servers_cannot_have_one_port(slow: Served, tmp_path: Path) -> None:

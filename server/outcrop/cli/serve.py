@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from outcrop.engine.config import DEFAULT_KV_MEMORY
 from outcrop.settings import SettingsError, load_settings
 
 EPILOG = (
@@ -45,7 +46,9 @@ def serve(
         Given,
         _model("TOKENS", "Context: prompt and answer together.", "what the model and the memory allow"),
     ] = None,
-    kv_memory: Annotated[Given, _model("SIZE", "Memory for the KV cache, such as 4G.", "384M")] = None,
+    kv_memory: Annotated[
+        Given, _model("SIZE", "Memory for the KV cache, such as 4G.", f"{DEFAULT_KV_MEMORY >> 20}M")
+    ] = None,
     max_rows: Annotated[Given, _model("N", "Requests computed side by side.", "32")] = None,
     policy: Annotated[
         Given,

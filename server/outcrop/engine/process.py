@@ -6,6 +6,7 @@ input is held open by the parent for nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -127,8 +128,13 @@ class _Socket:
         zmq.Context.instance().term()
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(address: str) -> None:
+    """End when standard input does, and remove the socket and its folder, which the parent no longer can."""
     sys.stdin.buffer.read()
+    path = Path(address.removeprefix("ipc://"))
+    with contextlib.suppress(OSError):
+        path.unlink()
+        path.parent.rmdir()
     os._exit(1)
 
 
@@ -168,9 +174,10 @@ def main() -> None:
     if not told:
         return  # the parent is gone already
     config = msgspec.json.decode(told, type=EngineConfig)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    address = sys.argv[1]
+    threading.Thread(target=_die_with_parent, args=(address,), daemon=True).start()
     gc.disable()  # importing torch makes a million objects, none of them garbage
-    socket = _Socket(sys.argv[1])
+    socket = _Socket(address)
     try:
         status = _run(config, socket)
     finally:
