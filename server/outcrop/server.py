@@ -82,7 +82,7 @@ async def _watch(
         await asyncio.gather(*starting)
         while not server.started:
             await asyncio.sleep(0.01)
-        display.ready(f"http://{settings.host}:{server.port}", settings.region, settings.models[0].id)
+        display.ready(settings.host, server.port, settings.region, settings.models[0].id)
         failures = [asyncio.create_task(engine.given_up()) for engine in engines]
         done, _ = await asyncio.wait(failures, return_when=asyncio.FIRST_COMPLETED)
         reason = done.pop().result()

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
+import shlex
 import time
 from typing import TextIO
+from urllib.parse import quote
 
 _ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
 
+# Nothing is indented that is to be pasted: Python would refuse it.
 _BANNER = """
-Outcrop is ready on {url}
+Outcrop is ready on {url}. Three ways to call it:
 
-boto3:
-  import boto3
-  client = boto3.client("bedrock-runtime", endpoint_url="{url}", region_name="{region}",
-                        aws_access_key_id="local", aws_secret_access_key="local")
-  answer = client.converse_stream(modelId="{model}",
-                                  messages=[{{"role": "user", "content": [{{"text": "Hello!"}}]}}])
-  for event in answer["stream"]:
-      print(event.get("contentBlockDelta", {{}}).get("delta", {{}}).get("text", ""), end="", flush=True)
+# Python, with boto3
+import boto3
+client = boto3.client("bedrock-runtime", endpoint_url="{url}", region_name="{region}",
+                      aws_access_key_id="local", aws_secret_access_key="local")
+answer = client.converse_stream(modelId={python_model},
+                                messages=[{{"role": "user", "content": [{{"text": "Hello!"}}]}}])
+for event in answer["stream"]:
+    if "contentBlockDelta" in event:
+        print(event["contentBlockDelta"]["delta"]["text"], end="", flush=True)
 
-AWS CLI:
-  AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local aws bedrock-runtime converse \\
-    --endpoint-url {url} --region {region} --model-id {model} \\
-    --messages '[{{"role": "user", "content": [{{"text": "Hello!"}}]}}]'
+# AWS CLI
+AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local aws bedrock-runtime converse \\
+  --endpoint-url {url} --region {region} --model-id {shell_model} \\
+  --messages '[{{"role": "user", "content": [{{"text": "Hello!"}}]}}]'
 
-curl:
-  curl -s {url}/model/{model}/converse -H 'Content-Type: application/json' \\
-    -d '{{"messages": [{{"role": "user", "content": [{{"text": "Hello!"}}]}}]}}'
+# curl
+curl -sS {shell_path} -w '\\n' \\
+  -H 'Content-Type: application/json' \\
+  -d '{{"messages": [{{"role": "user", "content": [{{"text": "Hello!"}}]}}]}}'
 """
 
 
@@ -53,10 +60,18 @@ class Display:
         else:
             self._write(line + "\n")
 
-    def ready(self, url: str, region: str, model: str | None) -> None:
+    def ready(self, host: str, port: int, region: str, model: str | None) -> None:
         """The server answers: how to call it. model: the id it wants; None if any will do."""
+        url = _url(host, port)
         model = model or _ANY_MODEL
-        self._write(_BANNER.format(url=url, region=region, model=model) + "\n")
+        banner = _BANNER.format(
+            url=url,
+            region=region,
+            python_model=json.dumps(model),
+            shell_model=shlex.quote(model),
+            shell_path=shlex.quote(f"{url}/model/{quote(model, safe=':')}/converse"),
+        )
+        self._write(banner + "\n")
 
     def error(self, message: str) -> None:
         self._write(f"outcrop: {message}\n")
@@ -64,3 +79,14 @@ class Display:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+def _url(host: str, port: int) -> str:
+    """Where a client on this machine finds a server that listens on `host`."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return f"http://{host}:{port}"
+    if address.is_unspecified:  # every address, this machine's own among them
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"
