@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Sequence
 from types import FrameType
@@ -51,9 +52,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._app,
-                host=settings.host,
-                port=settings.port,
-                http=HttpProtocol,  # the AWS SDK for JavaScript speaks HTTP/2 by prior knowledge
+                http=HttpProtocol,  # HTTP/1.1 and HTTP/2: the AWS SDK for JavaScript speaks the latter
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -61,7 +60,7 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=round(settings.drain_seconds),
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
 
@@ -69,10 +68,6 @@ class HttpServer(uvicorn.Server):
         """Begin to drain; a second Ctrl-C ends at once. (uvicorn's own version raises the signal again
         when all is done, which would turn a clean end into a failure.)"""
         drain(self._app)
-        self.force_exit = self.should_exit and sig == signal.SIGINT
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
         self.should_exit = True
-
-    @property
-    def port(self) -> int:
-        """The port it listens on, once started."""
-        return int(self.servers[0].sockets[0].getsockname()[1])

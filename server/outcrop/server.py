@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import signal
+import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -23,45 +27,82 @@ def run(settings: Settings) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    display = Display(sys.stderr)
+    display = Display(sys.stderr, [model.id or "" for model in settings.models])
     try:
         return uvloop.run(_serve(settings, display))
+    except asyncio.CancelledError:
+        return 0  # told to end before the server was up
     except (ValueError, OSError) as error:
         # Checkpoint, tokenizer and address errors say what is wrong and where; a traceback adds nothing.
         display.error(str(error))
         return 1
 
 
-async def _serve(settings: Settings, display: Display) -> int:
-    engines = [await asyncio.to_thread(_engine, model, settings, display) for model in settings.models]
-    # Engines take seconds to load, so they begin before this process imports what HTTP needs.
-    starting = [asyncio.create_task(engine.start()) for engine in engines]
+def claim(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet: whether the server can have the address is known
+    before anything is loaded. Raises OSError."""
     try:
-        server = await asyncio.to_thread(_http_server, settings, engines)
-        watch = asyncio.create_task(_watch(engines, starting, server, settings, display))
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # Where a name such as localhost has addresses of both kinds, clients try IPv4 in any case.
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        claimed = socket.socket(family, kind, protocol)
         try:
-            await server.serve()
-        except SystemExit:  # uvicorn could not bind, and has logged why
-            return 1
+            claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            claimed.bind(address)
+        except OSError:
+            claimed.close()
+            raise
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    return claimed
+
+
+async def _serve(settings: Settings, display: Display) -> int:
+    _end_at_signals()
+    engines: list[ProcessClient] = []
+    starting: list[asyncio.Task[None]] = []
+    with claim(settings.host, settings.port) as listener:
+        try:
+            for index, model in enumerate(settings.models):
+                engine = await asyncio.to_thread(
+                    _engine, model, settings, functools.partial(display.progress, index)
+                )
+                engines.append(engine)
+                # Engines take seconds to load, so they begin before this process imports what HTTP needs.
+                starting.append(asyncio.create_task(engine.start()))
+            server = await asyncio.to_thread(_http_server, settings, engines)
+            watch = asyncio.create_task(_watch(engines, starting, server, listener, settings, display))
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                watch.cancel()
+                await asyncio.wait([watch])
+            return 0 if watch.cancelled() else watch.result()
         finally:
-            watch.cancel()
-        (failed,) = await asyncio.gather(watch, return_exceptions=True)
-        return 1 if failed is True else 0
-    finally:
-        for task in starting:
-            task.cancel()
-        await asyncio.gather(*starting, return_exceptions=True)
-        await asyncio.gather(*(engine.close() for engine in engines))
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            await asyncio.gather(*(engine.close() for engine in engines))
 
 
-def _engine(model: ModelSettings, settings: Settings, display: Display) -> ProcessClient:
+def _end_at_signals() -> None:
+    """Until uvicorn takes the signals over, they end the loading in an orderly way."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+
+
+def _engine(
+    model: ModelSettings, settings: Settings, on_progress: Callable[[str, float], None]
+) -> ProcessClient:
     if model.backend == "fake":  # it has no weights to tell it the size of the vocabulary
         from outcrop.text.tokenizer import load_tokenizer
 
         config = model.engine_config(vocab_size=load_tokenizer(model.path).vocab_size)
     else:
         config = model.engine_config()
-    return ProcessClient(config, step_timeout=settings.step_timeout, on_progress=display.progress)
+    return ProcessClient(config, step_timeout=settings.step_timeout, on_progress=on_progress)
 
 
 def _http_server(settings: Settings, engines: list[ProcessClient]) -> HttpServer:
@@ -74,20 +115,23 @@ async def _watch(
     engines: list[ProcessClient],
     starting: list[asyncio.Task[None]],
     server: HttpServer,
+    listener: socket.socket,
     settings: Settings,
     display: Display,
-) -> bool:
-    """Say when the server is ready; end it, and return True, when an engine cannot be had."""
+) -> int:
+    """Say when the server is ready; end it when an engine cannot be had. The exit status."""
     try:
         await asyncio.gather(*starting)
         while not server.started:
             await asyncio.sleep(0.01)
-        display.ready(settings.host, server.port, settings.region, settings.models[0].id)
-        failures = [asyncio.create_task(engine.given_up()) for engine in engines]
-        done, _ = await asyncio.wait(failures, return_when=asyncio.FIRST_COMPLETED)
+        display.ready(settings.host, listener.getsockname()[1], settings.region, settings.models[0].id)
+        given_up = {asyncio.create_task(engine.given_up()) for engine in engines}
+        done, _ = await asyncio.wait(given_up, return_when=asyncio.FIRST_COMPLETED)
         reason = done.pop().result()
     except EngineUnavailable as error:
         reason = str(error)
-    display.error(reason)
+    if server.should_exit:
+        return 0  # the engines end because the server does
     server.should_exit = True
-    return True
+    display.error(reason)
+    return 1

@@ -9,10 +9,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +36,8 @@ from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, PolicyName
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 
+_PREFIX = "OUTCROP_"
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([KMG])(?:i?B)?|B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -35,14 +48,22 @@ class SettingsError(ValueError):
 def _parse_bytes(value: Any) -> Any:
     """Accept 512M, 2GiB, 1.5G or a plain number of bytes."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?)(?:i?B)?\s*", value, re.IGNORECASE)
+        match = _SIZE.fullmatch(value)
         if match is None:
             raise ValueError(f"{value!r} is not a size; write bytes or a number with K, M or G, such as 512M")
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+        return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
     return value
 
 
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder")
+    return path
+
+
 Bytes = Annotated[int, BeforeValidator(_parse_bytes)]
+ExistingPath = Annotated[Path, AfterValidator(_existing)]
+Name = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
 class _Section(BaseModel):
@@ -50,23 +71,25 @@ class _Section(BaseModel):
 
 
 class ModelSettings(_Section):
-    """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig."""
+    """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig. path: as
+    seen from the working directory."""
 
-    path: Path
-    id: str | None = Field(default=None, min_length=1, max_length=2048)
-    aliases: tuple[str, ...] = ()
+    path: ExistingPath
+    id: Name | None = None
+    aliases: tuple[Name, ...] = ()
     name: str = ""
     backend: Literal["cpu", "fake"] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    kv_memory: Bytes = Field(default=DEFAULT_KV_MEMORY, ge=1 << 20)
-    max_model_len: int | None = Field(default=None, ge=16)
+    kv_memory: Bytes = Field(default=DEFAULT_KV_MEMORY, ge=1 << 20, le=1 << 50)
+    max_model_len: int | None = Field(default=None, ge=16, le=1 << 24)
     max_rows: int = Field(default=32, ge=1, le=1024)
     block_size: int = Field(default=32, ge=1, le=1024)
     depth: int = Field(default=2, ge=1, le=4)
     policy: PolicyName = "interleave"
     prefix_cache: bool = True
-    threads: int | None = Field(default=None, ge=1)
-    fake_step_ms: float = Field(default=0.0, ge=0)
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    fake_step_ms: float = Field(default=0.0, ge=0, le=60_000)
+    fake_poison: int | None = Field(default=None, ge=0)
 
     def engine_config(self, **more: Any) -> EngineConfig:
         """What the engine process is told; `more` sets fields that are not settings."""
@@ -79,21 +102,26 @@ class Settings(BaseSettings):
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung."""
 
-    model_config = SettingsConfigDict(env_prefix="OUTCROP_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     models: tuple[ModelSettings, ...] = Field(min_length=1)
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8080, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    region: str = "us-east-1"
+    region: str = Field(default="us-east-1", pattern="^[a-z0-9-]{1,20}$")
     max_inflight: int = Field(default=256, ge=1)
-    drain_seconds: float = Field(default=30.0, ge=0)
-    step_timeout: float = Field(default=120.0, gt=0)
+    drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
+    step_timeout: float = Field(default=120.0, gt=0, le=86_400)
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
         if len(self.models) > 1 and any(model.id is None for model in self.models):
-            raise ValueError("models: with more than one model each needs an id")
+            raise ValueError("with more than one model each needs an id")
+        owners: dict[str, ModelSettings] = {}
+        for model in self.models:
+            for name in filter(None, (model.id, *model.aliases)):
+                if owners.setdefault(name, model) is not model:
+                    raise ValueError(f"two models are named {name!r}; ids and aliases must be distinct")
         return self
 
     @property
@@ -115,40 +143,104 @@ class Settings(BaseSettings):
 
 
 def load_settings(
-    *, config: Path | None, model: dict[str, Any] | None = None, server: dict[str, Any] | None = None
+    *,
+    config: Path | None,
+    model: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Merge all sources. model, server: what the command line set, without the options left out. A model
-    given there replaces those of the file. Raises SettingsError."""
+    given there (by its path) replaces those of the file; other model options change the file's one model.
+    Raises SettingsError."""
     if config is None and (named := os.environ.get(CONFIG_VARIABLE)):
         config = Path(named)
     if config is not None and not config.is_file():
         raise SettingsError(f"configuration file {config}: there is no such file")
+    given = _Given(config, model or {}, server or {})
+    if not given.model:
+        return _load(given)
+    if "path" in given.model:
+        return _load(given, [given.model])
+    configured = _load(replace(given, model={})).models
+    if len(configured) > 1:
+        options = ", ".join(map(_option, given.model))
+        raise SettingsError(
+            f"{options}: there are {len(configured)} models; set this in their [[models]] tables"
+        )
+    return _load(given, [configured[0].model_dump(exclude_unset=True) | dict(given.model)])
+
+
+def _load(given: _Given, models: Sequence[Mapping[str, Any]] | None = None) -> Settings:
+    """All sources together; `models`, where there are any, in place of those of environment and file."""
 
     class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config)
+        model_config = SettingsConfigDict(toml_file=given.config)
 
-    given = dict(server or {})
-    if model:
-        given["models"] = [model]
+    values = dict(given.server)
+    if models:
+        values["models"] = models
     try:
-        return FromFile(**given)
+        return FromFile(**values)
     except ValidationError as error:
-        raise SettingsError("\n".join(map(_describe, error.errors()))) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"configuration file {config}: {error}") from None
-    except SourceError as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(given.describe(error)) from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"configuration file {given.config}: {error}") from None
+    except SourceError:  # raised for one field alone: the others are not JSON
+        raise SettingsError(
+            f'{_PREFIX}MODELS: this must be JSON, a list of models such as [{{"path": "model.gguf"}}]'
+        ) from None
 
 
-def _describe(error: Any) -> str:
-    where = list(error["loc"])
-    if where == ["models"] and error["type"] in ("missing", "too_short"):
-        return "no model: give --model PATH, or a configuration file with a [[models]] table"
-    if where[:1] == ["models"]:
-        where = where[2:]
-    name = ".".join(map(str, where))
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
-    return f"{name}: {message}{given}" if name else f"{message}{given}"
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Where settings were given, so that a complaint names each as its author wrote it."""
+
+    config: Path | None
+    model: Mapping[str, Any]
+    server: Mapping[str, Any]
+
+    def describe(self, error: ValidationError) -> str:
+        """One line for everything that is wrong."""
+        # A model that is wrong also counts as missing; only the first of the two is news.
+        found = [each for each in error.errors() if each["type"] != "too_short"] or error.errors()
+        return "\n".join(self._describe(each) for each in found)
+
+    def _describe(self, error: Any) -> str:
+        kind, where = error["type"], error["loc"]
+        if where == ("models",) and kind in ("missing", "too_short"):
+            return "no model: give --model PATH, or a configuration file with a [[models]] table"
+        name = self._name(where)
+        if where[:1] == ("models",) and len(where) <= 2:
+            return f"{name}: write each model as a [[models]] table"
+        if kind == "extra_forbidden":
+            return f"{name}: there is no such setting"
+        if kind == "missing":
+            return f"{name}: this is required"
+        message = error["msg"].removeprefix("Value error, ")
+        return (
+            f"{name}: {message}"
+            if kind == "value_error"
+            else f"{name}: {message} (given: {error['input']!r})"
+        )
+
+    def _name(self, where: tuple[str | int, ...]) -> str:
+        if where[:1] == ("models",) or not where:
+            if self.model:
+                return "--model" if where[2] == "path" else _option(where[2])
+            parts = ["models"] if len(where) < 2 else [f"model {int(where[1]) + 1}"]
+            if len(where) > 2:
+                parts.append(".".join(map(str, where[2:])))
+            return ": ".join([self._source("models"), *parts])
+        field = str(where[0])
+        if field in self.server:
+            return _option(field)
+        source = self._source(field)
+        return source if source.startswith(_PREFIX) else f"{source}: {'.'.join(map(str, where))}"
+
+    def _source(self, field: str) -> str:
+        """What a field came from, if not from the command line: its variable or the file."""
+        variable = f"{_PREFIX}{field.upper()}"
+        return variable if variable in map(str.upper, os.environ) else str(self.config)
+
+
+def _option(field: object) -> str:
+    return f"--{str(field).replace('_', '-')}"

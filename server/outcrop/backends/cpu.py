@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, StepInput, StepKind, StepOutput
+from outcrop.backends.kv_memory import kv_capacity
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama
 from outcrop_kernels.reference import TOPK_CAP
@@ -42,8 +43,8 @@ class CpuBackend:
     """Runs steps in order on one worker thread, which torch leaves free of the GIL most of the time, so
     the engine plans the next step meanwhile.
 
-    weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy. Raises ValueError,
-    naming the setting, when the KV memory holds no sequence of max_model_len tokens.
+    weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy. Raises ValueError
+    as `kv_capacity` does.
     """
 
     def __init__(
@@ -60,35 +61,30 @@ class CpuBackend:
     ) -> None:
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
         tensors = {name: _as_tensor(array) for name, array in weights.items()}
-        itemsize = tensors["embed"].element_size()
-        block_bytes = 2 * config.num_layers * block_size * config.num_kv_heads * config.head_dim * itemsize
-        num_blocks = kv_memory // block_bytes
-        if max_model_len is None:
-            max_model_len = min(config.context, num_blocks * block_size)
-        max_blocks = -(-max_model_len // block_size)
-        if num_blocks < max(1, max_blocks):
-            enough = -(-max(1, max_blocks) * block_bytes // 2**20)
-            raise ValueError(
-                f"kv_memory {kv_memory >> 20} MiB holds {num_blocks * block_size} tokens, fewer than "
-                f"max_model_len {max_model_len}: give at least {enough} MiB, or lower max_model_len"
-            )
+        kv = kv_capacity(
+            config,
+            itemsize=tensors["embed"].element_size(),
+            kv_memory=kv_memory,
+            block_size=block_size,
+            max_model_len=max_model_len,
+        )
         self.capabilities = Capabilities(
             max_rows=max_rows,
             block_size=block_size,
-            num_blocks=num_blocks,
-            max_model_len=max_model_len,
+            num_blocks=kv.num_blocks,
+            max_model_len=kv.max_model_len,
             vocab_size=config.vocab_size,
             topk_cap=TOPK_CAP,
             depth=depth,
         )
-        self.buckets = cpu_buckets(max_rows, max_blocks)
+        self.buckets = cpu_buckets(max_rows, -(-kv.max_model_len // block_size))
         self.dtype = tensors["embed"].dtype
         self.model = PagedLlama(
             config,
             tensors,
-            KVSizes(num_blocks, block_size, max_rows),
+            KVSizes(kv.num_blocks, block_size, max_rows),
             operations("cpu"),
-            max_positions=max_model_len,
+            max_positions=kv.max_model_len,
         )
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
         self._step_id = 0

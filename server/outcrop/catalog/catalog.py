@@ -76,14 +76,14 @@ class Catalog:
         return f"arn:aws:bedrock:{self._region}::foundation-model/{model_id}"
 
     async def start(self) -> None:
-        """Start every engine, side by side. An engine that fails to start is logged and stays down."""
+        """Start every engine, side by side. An engine that fails to start stays down; `failure` says why."""
         await asyncio.gather(*(self._start(model) for model in self.models))
 
     async def _start(self, model: ServedModel) -> None:
         try:
             await model.engine.start()
         except EngineUnavailable as exc:
-            logger.error("model %s did not start: %s", model.id, exc)
+            logger.debug("model %s did not start: %s", model.id, exc)  # `failure` tells those who ask
             self._failures[model.id] = str(exc)
         except Exception as exc:
             logger.exception("model %s did not start", model.id)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from typing import TextIO
 from urllib.parse import quote
 
 _ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
+
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where to find, from the same machine, a server that listens on every address."""
 
 # Nothing is indented that is to be pasted: Python would refuse it.
 _BANNER = """
@@ -38,22 +41,24 @@ curl -sS {shell_path} -w '\\n' \\
 
 
 class Display:
-    """Writes to `stream`: one line that is rewritten on a terminal, and few lines anywhere else."""
+    """Writes to `stream`: one line that is rewritten on a terminal, and few lines anywhere else. models: the
+    id of each, told apart only where there are several."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, models: Sequence[str] = ("",)) -> None:
         self._stream = stream
-        self._live = stream.isatty()
+        self._labels = [f"{model}: " for model in models] if len(models) > 1 else [""]
+        self._live = stream.isatty() and len(models) == 1
         self._begun = time.monotonic()
-        self._shown: tuple[str, int] | None = None
+        self._shown: dict[int, tuple[str, int]] = {}
 
-    def progress(self, stage: str, fraction: float) -> None:
-        """A stage of loading is `fraction` done, 0 to 1."""
+    def progress(self, model: int, stage: str, fraction: float) -> None:
+        """A stage of loading a model is `fraction` done, 0 to 1."""
         step = int(fraction * (50 if self._live else 2))
-        if self._shown == (stage, step):
+        if self._shown.get(model) == (stage, step):
             return
-        self._shown = (stage, step)
+        self._shown[model] = (stage, step)
         elapsed = time.monotonic() - self._begun
-        line = f"{stage:<8} {fraction:4.0%}  {elapsed:5.1f} s"
+        line = f"{self._labels[model]}{stage:<8} {fraction:4.0%}  {elapsed:5.1f} s"
         if self._live:
             bar = "#" * int(fraction * 30)
             self._write(f"\r{line}  [{bar:<30}]" + ("\n" if fraction >= 1 else ""))
@@ -62,7 +67,8 @@ class Display:
 
     def ready(self, host: str, port: int, region: str, model: str | None) -> None:
         """The server answers: how to call it. model: the id it wants; None if any will do."""
-        url = _url(host, port)
+        reachable = _LOOPBACK_OF.get(host, host)
+        url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
         model = model or _ANY_MODEL
         banner = _BANNER.format(
             url=url,
@@ -79,14 +85,3 @@ class Display:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
-
-
-def _url(host: str, port: int) -> str:
-    """Where a client on this machine finds a server that listens on `host`."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a name
-        return f"http://{host}:{port}"
-    if address.is_unspecified:  # every address, this machine's own among them
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-    return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"

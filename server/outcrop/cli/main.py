@@ -5,16 +5,15 @@ from __future__ import annotations
 import typer
 
 from outcrop import __version__
-from outcrop.cli.serve import serve
+from outcrop.cli import serve
 
 app = typer.Typer(
-    name="outcrop",
     help="Serve open-weight Llama 3 behind an Amazon-Bedrock-compatible API.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
+app.command(epilog=serve.EPILOG)(serve.serve)
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,4 +32,4 @@ def _root(
 
 
 def main() -> None:
-    app()
+    app(prog_name="outcrop")

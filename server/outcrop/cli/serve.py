@@ -3,77 +3,90 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from outcrop.settings import SettingsError, load_settings
 
-_MODEL = "Model"
-_SERVER = "Server"
+EPILOG = (
+    "What is left out here is taken from the environment (OUTCROP_PORT=9000), then from the configuration "
+    r"file (port = 9000). The file can also name several models, each a [\[models]] table with path, id, "
+    'aliases and the model options above (kv_memory = "4G").'
+)
+
+
+def _model(metavar: str, text: str, default: str = "") -> Any:
+    return _option("Model", metavar, text, default)
+
+
+def _server(metavar: str, text: str, default: str = "") -> Any:
+    return _option("Server", metavar, text, default)
+
+
+def _option(panel: str, metavar: str, text: str, default: str) -> Any:
+    """An option's help. One that is left out is None, for it may yet be set elsewhere: so its default is
+    part of the text."""
+    return typer.Option(
+        metavar=metavar, help=f"{text} (default: {default})" if default else text, rich_help_panel=panel
+    )
+
+
+Given = str | None
+"""A value as it was typed: `load_settings` checks it, like those from every other source."""
 
 
 def serve(
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="Checkpoint: a Hugging Face or Meta directory, or a GGUF file.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    id: Annotated[  # the option is called --id
-        str | None,
-        typer.Option(
-            help="Bedrock model id it answers to. Left out: it answers to every id.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="cpu, or fake (no weights).", rich_help_panel=_MODEL)
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=_MODEL)
-    ] = None,
+    model: Annotated[Given, _model("PATH", "Hugging Face or Meta checkpoint folder, or GGUF file.")] = None,
+    id: Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers to every id.")] = None,
+    backend: Annotated[Given, _model("NAME", "cpu, or fake, which needs no weights.", "cpu")] = None,
+    dtype: Annotated[Given, _model("NAME", "auto, float32 or bfloat16.", "auto")] = None,
     max_model_len: Annotated[
-        int | None, typer.Option(help="Context, prompt and answer, in tokens.", rich_help_panel=_MODEL)
+        Given,
+        _model("TOKENS", "Context: prompt and answer together.", "what the model and the memory allow"),
     ] = None,
-    kv_memory: Annotated[
-        str | None, typer.Option(help="Memory for the KV cache, such as 512M or 4G.", rich_help_panel=_MODEL)
-    ] = None,
-    max_rows: Annotated[
-        int | None, typer.Option(help="Requests running at once.", rich_help_panel=_MODEL)
-    ] = None,
+    kv_memory: Annotated[Given, _model("SIZE", "Memory for the KV cache, such as 4G.", "384M")] = None,
+    max_rows: Annotated[Given, _model("N", "Requests computed side by side.", "32")] = None,
     policy: Annotated[
-        str | None,
-        typer.Option(help="interleave, prefill-first or decode-first.", rich_help_panel=_MODEL),
+        Given,
+        _model(
+            "NAME",
+            "What new prompts do to running answers: interleave, prefill-first or decode-first.",
+            "interleave",
+        ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; left out: one a core.", rich_help_panel=_MODEL)
+    threads: Annotated[Given, _model("N", "CPU threads.", "one a core")] = None,
+    host: Annotated[Given, _server("ADDRESS", "Address to listen on.", "127.0.0.1")] = None,
+    port: Annotated[Given, _server("PORT", "Port to listen on; 0 picks a free one.", "8080")] = None,
+    region: Annotated[Given, _server("NAME", "AWS region that ARNs in answers name.", "us-east-1")] = None,
+    max_inflight: Annotated[
+        Given, _server("N", "Calls in progress beyond which new ones are throttled.", "256")
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on. [127.0.0.1]", rich_help_panel=_SERVER)
+    drain_seconds: Annotated[
+        Given, _server("SECONDS", "How long calls in progress may go on at shutdown.", "30")
     ] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 0 picks one. [8080]", rich_help_panel=_SERVER)
+    step_timeout: Annotated[
+        Given, _server("SECONDS", "Silence after which an engine is taken for hung and restarted.", "120")
     ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error.", rich_help_panel=_SERVER)
-    ] = None,
+    log_level: Annotated[Given, _server("NAME", "debug, info, warning or error.", "info")] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(help="outcrop.toml: several models, ids and aliases.", rich_help_panel=_SERVER),
+        Path | None, _server("FILE", "Configuration file, TOML. Also OUTCROP_CONFIG=FILE.")
     ] = None,
 ) -> None:
-    """Serve a model. For example:
+    """Serve a model until Ctrl-C or SIGTERM.
 
-    outcrop serve --model ./Llama-3.1-8B-Instruct --id meta.llama3-1-8b-instruct-v1:0
+    For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """
     model_options = _given(
         path=model, id=id, backend=backend, dtype=dtype, max_model_len=max_model_len, kv_memory=kv_memory,
         max_rows=max_rows, policy=policy, threads=threads,
     )  # fmt: skip
+    server_options = _given(
+        host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
+        step_timeout=step_timeout, log_level=log_level,
+    )  # fmt: skip
     try:
-        settings = load_settings(
-            config=config, model=model_options, server=_given(host=host, port=port, log_level=log_level)
-        )
+        settings = load_settings(config=config, model=model_options, server=server_options)
     except SettingsError as error:
         fail(str(error))
     # The server's own imports take a while; a wrong setting is answered without them.
@@ -82,11 +95,12 @@ def serve(
     raise typer.Exit(run(settings))
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def _given(**options: str | None) -> dict[str, str]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def fail(message: str) -> None:
-    """Say what is wrong and exit with status 2."""
-    typer.secho(f"outcrop: {message}", fg=typer.colors.RED, err=True)
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, each line on its own, and exit with status 2."""
+    for line in message.splitlines():
+        typer.secho(f"outcrop: {line}", fg=typer.colors.RED, err=True)
     raise typer.Exit(2)

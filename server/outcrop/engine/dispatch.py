@@ -45,8 +45,9 @@ class Dispatcher:
         self._on_trial: _Stream | None = None
 
     @property
-    def any_started(self) -> bool:
-        return any(stream.started for stream in self._streams.values())
+    def busy(self) -> bool:
+        """Whether any request is open."""
+        return bool(self._streams)
 
     async def generate(
         self, request: GenerationRequest, *, submit: Callable[[], bool]

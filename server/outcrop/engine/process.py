@@ -20,6 +20,7 @@ import zmq
 
 from outcrop.backends.base import Backend, Capabilities
 from outcrop.backends.fake import FakeBackend, FakeHooks
+from outcrop.backends.kv_memory import kv_capacity
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.core import EngineCore
 from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_command, encode
@@ -39,6 +40,14 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
 
     checkpoint = open_checkpoint(Path(config.model))
     dtype = native_dtype() if config.dtype == "auto" else config.dtype
+    # The backend will find the same; but a setting that cannot be is refused before the weights are read.
+    kv_capacity(
+        checkpoint.config,
+        itemsize=2 if dtype == "bfloat16" else 4,
+        kv_memory=config.kv_memory,
+        block_size=config.block_size,
+        max_model_len=config.max_model_len,
+    )
 
     def progress(done: int, total: int) -> None:
         report(Progress("weights", done / total))
@@ -123,34 +132,48 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def main() -> None:
-    """Entry point. Exit status 0 after a Shutdown command, 1 after a failure."""
-    # The API process decides when to end: a Ctrl-C at the terminal must let open streams finish.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineConfig)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    gc.disable()  # importing torch makes a million objects, none of them garbage
-    socket = _Socket(sys.argv[1])
+def _run(config: EngineConfig, socket: _Socket) -> int:
+    """Load, then step until told to shut down. The exit status: 0 after a Shutdown command, else 1."""
     backend: Backend | None = None
-    status = 0
     try:
-        backend, description = build_backend(config, socket.send)
+        try:
+            backend, description = build_backend(config, socket.send)
+        except (ValueError, OSError) as error:
+            # The checkpoint or a setting is wrong, and the message says all there is to say.
+            socket.send(Failed(str(error)))
+            return 1
         backend.warmup(lambda stage, fraction: socket.send(Progress(stage, fraction)))
         core = EngineCore(backend, POLICIES[config.policy], prefix_cache=config.prefix_cache)
         gc.freeze()
         gc.enable()
         socket.send(Ready(backend.capabilities.max_model_len, description))
         run_engine(core, socket.receive, socket.send)
+        return 0
     except Exception as error:
         # The device's state is unknown after a failed step: end, and let the supervisor start afresh.
-        status = 1
         socket.send(Failed(f"{type(error).__name__}: {error}"))
-        if not isinstance(error, (ValueError, OSError)):
-            sys.excepthook(*sys.exc_info())
+        sys.excepthook(*sys.exc_info())
+        return 1
     finally:
         if backend is not None:
             backend.close()
+
+
+def main() -> None:
+    """Entry point of the process."""
+    # The API process decides when to end: a Ctrl-C at the terminal must let open streams finish.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    told = sys.stdin.buffer.readline()
+    if not told:
+        return  # the parent is gone already
+    config = msgspec.json.decode(told, type=EngineConfig)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    gc.disable()  # importing torch makes a million objects, none of them garbage
+    socket = _Socket(sys.argv[1])
+    try:
+        status = _run(config, socket)
+    finally:
         socket.close()
     sys.stdout.flush()
     sys.stderr.flush()

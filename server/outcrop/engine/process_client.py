@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _FAILED_STARTS = 3
 """Consecutive restarts that do not get ready before the engine is given up."""
+
+_SHUTDOWN_SECONDS = 5.0
 
 
 class ProcessClient(EngineClient):
@@ -81,13 +84,7 @@ class ProcessClient(EngineClient):
 
     async def close(self) -> None:
         self._closing = True
-        self._ready = False
-        if self._process is not None and self._process.returncode is None:
-            self._send(Shutdown())
-            try:
-                await asyncio.wait_for(self._process.wait(), timeout=5)
-            except TimeoutError:
-                self._kill()
+        await self._end_process()
         if self._supervisor is not None:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -96,6 +93,8 @@ class ProcessClient(EngineClient):
             self._started.set_exception(EngineUnavailable("the server is shutting down"))
             self._started.exception()  # whoever waited has been told; nobody else will ask
         self._dispatcher.fail_all("the server is shutting down")
+        if self._socket is not None:
+            self._socket.close(linger=0)
         self._context.destroy(linger=0)
         self._directory.cleanup()
 
@@ -134,23 +133,37 @@ class ProcessClient(EngineClient):
     # -- supervision -----------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
+        """Keep the engine running until it is given up; then everyone who waits for it is told why."""
+        assert self._started is not None
+        try:
+            await self._keep_running()
+        except Exception as error:  # no process to be had: the system is out of memory, or of processes
+            logger.exception("the engine's supervisor failed")
+            self._reason = f"the engine cannot be started: {error}"
+        if self._closing:
+            return  # `close` tells them
+        self._dispatcher.fail_all(self._reason)
+        if not self._started.done():
+            self._started.set_exception(EngineUnavailable(self._reason))
+
+    async def _keep_running(self) -> None:
+        assert self._started is not None
         failed_starts = 0
-        while not self._closing and failed_starts < _FAILED_STARTS:
+        while True:
             await self._launch()
             was_ready = await self._serve_until_exit()
             if self._closing:
                 return
             assert self._process is not None
-            status = await self._process.wait()
-            self._reason = self._reason or f"the engine process ended with status {status}"
+            self._reason = self._reason or _cause_of_death(await self._process.wait())
+            if not self._started.done():
+                return  # the first start failed: a wrong setting, not an accident
             failed_starts = 0 if was_ready else failed_starts + 1
-            if self._started is not None and not self._started.done():
-                break  # the first start failed: a wrong setting, not an accident
+            if failed_starts == _FAILED_STARTS:
+                self._reason = f"the engine failed to start {failed_starts} times in a row: {self._reason}"
+                return
             logger.error("engine stopped (%s); restarting it", self._reason)
             self._dispatcher.crashed()
-        self._dispatcher.fail_all(self._reason)
-        if self._started is not None and not self._started.done():
-            self._started.set_exception(EngineUnavailable(self._reason))
 
     async def _launch(self) -> None:
         """Start a process and connect a fresh pair of sockets, so that nothing of its predecessor's is
@@ -224,10 +237,25 @@ class ProcessClient(EngineClient):
             self._reason = event.reason
 
     def _check_for_hang(self) -> None:
-        silent = time.monotonic() - self._last_event
-        if self._ready and self._dispatcher.any_started and silent > self._step_timeout:
+        """With a request open, an engine that is well sends something every step."""
+        if not (self._ready and self._dispatcher.busy):
+            self._last_event = time.monotonic()  # nothing is expected of it
+        elif (silent := time.monotonic() - self._last_event) > self._step_timeout:
             self._reason = f"no step finished in {silent:.0f} s"
             self._kill()
+
+    async def _end_process(self) -> None:
+        """Ask a running engine to end, and kill one that is loading or does not listen."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        if self._ready:
+            self._send(Shutdown())
+            self._ready = False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), timeout=_SHUTDOWN_SECONDS)
+                return
+        self._kill()
+        await self._process.wait()
 
     def _kill(self) -> None:
         assert self._process is not None
@@ -235,6 +263,15 @@ class ProcessClient(EngineClient):
             self._process.kill()
 
     def _send(self, command: Command) -> None:
-        if self._socket is not None and (self._ready or isinstance(command, Shutdown)):
+        if self._socket is not None and self._ready:
             # No high-water mark, so this never waits; the future it returns is already done.
             self._socket.send(encode(command), flags=zmq.NOBLOCK)
+
+
+def _cause_of_death(status: int) -> str:
+    """What an exit status tells the operator."""
+    if status == -signal.SIGKILL:
+        return "the engine process was killed (SIGKILL), as the system does when memory runs out"
+    if status < 0:
+        return f"the engine process was ended by signal {signal.Signals(-status).name}"
+    return f"the engine process ended with status {status}"
