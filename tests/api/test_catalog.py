@@ -48,6 +48,8 @@ def test_a_demo_answers_to_every_valid_name() -> None:
     assert LLAMA in listed
     assert "demo" in listed
     assert catalog.foundation_model("anthropic.claude-3-haiku-20240307-v1:0").model_id.startswith("anthropic")
+    # A profile is no foundation model: its details are those of the model that it routes to.
+    assert catalog.foundation_model(f"us.{LLAMA}") == catalog.foundation_model(LLAMA)
 
 
 def test_catalogs_that_cannot_be() -> None:
