@@ -96,6 +96,13 @@ def test_what_is_held_back_comes_with_the_end() -> None:
     assert deltas[-1].end is EndReason.END_TURN
 
 
+def test_a_character_that_a_limit_cuts_is_left_out() -> None:
+    script = Script(pieces=(b"one \xf0\x9f", b"\x98"), finish=FinishReason.LENGTH)
+    deltas = generate(script)
+    assert "".join(delta.text for delta in deltas) == "one "
+    assert deltas[-1].end is EndReason.MAX_TOKENS
+
+
 def test_a_stop_sequence_that_the_last_character_completes() -> None:
     deltas = generate(Script(pieces=(b"one\xc3",)), stop=("\ufffd",))
     assert ("".join(delta.text for delta in deltas), deltas[-1].end) == ("one", EndReason.STOP_SEQUENCE)
