@@ -428,7 +428,7 @@ requests = st.fixed_dictionaries(
 natives = json_values | st.dictionaries(
     st.sampled_from(["prompt", "temperature", "top_p", "max_gen_len", "images"]), json_values, max_size=4
 )
-fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @fuzz
