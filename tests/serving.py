@@ -20,7 +20,7 @@ from botocore.config import Config
 from demo import PATH
 
 COMMAND = (sys.executable, "-c", "from outcrop.cli.main import main; main()")
-PATIENCE = 60.0
+PATIENCE = 120.0
 ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
 
 

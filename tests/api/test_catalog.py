@@ -48,6 +48,8 @@ def test_a_demo_answers_to_every_valid_name() -> None:
     assert LLAMA in listed
     assert "demo" in listed
     assert catalog.foundation_model("anthropic.claude-3-haiku-20240307-v1:0").model_id.startswith("anthropic")
+    # A profile is no foundation model: its details are those of the model that it routes to.
+    assert catalog.foundation_model(f"us.{LLAMA}") == catalog.foundation_model(LLAMA)
 
 
 def test_catalogs_that_cannot_be() -> None:
@@ -92,6 +94,13 @@ def test_what_is_held_back_comes_with_the_end() -> None:
     deltas = generate(Script(pieces=(b"one ST", b"\xc3")), stop=("STOP",))
     assert "".join(delta.text for delta in deltas) == "one ST\ufffd"
     assert deltas[-1].end is EndReason.END_TURN
+
+
+def test_a_character_that_a_limit_cuts_is_left_out() -> None:
+    script = Script(pieces=(b"one \xf0\x9f", b"\x98"), finish=FinishReason.LENGTH)
+    deltas = generate(script)
+    assert "".join(delta.text for delta in deltas) == "one "
+    assert deltas[-1].end is EndReason.MAX_TOKENS
 
 
 def test_a_stop_sequence_that_the_last_character_completes() -> None:

@@ -242,6 +242,18 @@ def test_a_body_that_does_not_come() -> None:
     assert b"connection: close" in answer.lower()
 
 
+def test_a_context_smaller_than_the_native_body_s_default_of_512_tokens() -> None:
+    with running(ScriptedEngine(context=100)) as server, httpx.Client(base_url=server.url) as http:
+        assert http.post(INVOKE, json={"prompt": "Hi"}).status_code == 200
+        assert_error(
+            http.post(INVOKE, json={"prompt": "Hi", "max_gen_len": 512}),
+            400,
+            "ValidationException",
+            "The maximum tokens you requested exceeds the model limit of 100. "
+            "Try again with a maximum tokens value that is lower than 100.",
+        )
+
+
 def test_expect_100_continue(server: Server) -> None:
     body = json.dumps(HELLO).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
@@ -416,7 +428,7 @@ requests = st.fixed_dictionaries(
 natives = json_values | st.dictionaries(
     st.sampled_from(["prompt", "temperature", "top_p", "max_gen_len", "images"]), json_values, max_size=4
 )
-fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @fuzz

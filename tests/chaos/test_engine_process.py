@@ -54,14 +54,14 @@ async def collect(client: ProcessClient, wanted: GenerationRequest) -> tuple[lis
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(150):
             await scenario()
 
     asyncio.run(bounded())

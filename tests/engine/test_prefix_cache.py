@@ -54,7 +54,7 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCache = CacheMachine.TestCase
-TestCache.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCache.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_a_prompt_is_found_again_but_its_last_token_is_not() -> None:

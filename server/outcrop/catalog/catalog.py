@@ -64,7 +64,7 @@ class Catalog:
 
     def foundation_model(self, identifier: str) -> FoundationModel:
         """One entry of the list. Raises UnknownModel."""
-        name = identifiers.resource_name(identifier)
+        name = identifiers.without_geography(identifiers.resource_name(identifier))
         for listed in self.foundation_models():
             if listed.model_id == name:
                 return listed

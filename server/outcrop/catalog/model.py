@@ -97,7 +97,8 @@ class ServedModel:
                 end = None
                 if delta.finish is not None:
                     end = _end_reason(delta.finish)
-                    if matcher.matched is None:
+                    # A limit may fall inside a character: what is there of it is left out.
+                    if matcher.matched is None and delta.finish is FinishReason.EOS:
                         text += matcher.push(detokenizer.finish())
                     if matcher.matched is None:
                         text += matcher.finish()

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections.abc import Sequence
 from typing import TextIO
+from urllib.parse import quote
 
 _ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Where to find, from the same machine, a server that listens on every address."""
 
+# Nothing is indented that is to be pasted: Python would refuse it.
 _BANNER = """
-Outcrop is ready on {url}
+Outcrop is ready on {url}. Three ways to call it:
 
-boto3:
-  import boto3
-  client = boto3.client("bedrock-runtime", endpoint_url="{url}", region_name="{region}",
-                        aws_access_key_id="local", aws_secret_access_key="local")
-  answer = client.converse_stream(modelId="{model}",
-                                  messages=[{{"role": "user", "content": [{{"text": "Hello!"}}]}}])
-  for event in answer["stream"]:
-      print(event.get("contentBlockDelta", {{}}).get("delta", {{}}).get("text", ""), end="", flush=True)
+# Python, with boto3
+import boto3
+client = boto3.client("bedrock-runtime", endpoint_url="{url}", region_name="{region}",
+                      aws_access_key_id="local", aws_secret_access_key="local")
+answer = client.converse_stream(modelId={python_model},
+                                messages=[{{"role": "user", "content": [{{"text": "Hello!"}}]}}])
+for event in answer["stream"]:
+    if "contentBlockDelta" in event:
+        print(event["contentBlockDelta"]["delta"]["text"], end="", flush=True)
 
-AWS CLI:
-  AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local aws bedrock-runtime converse \\
-    --endpoint-url {url} --region {region} --model-id {model} \\
-    --messages '[{{"role": "user", "content": [{{"text": "Hello!"}}]}}]'
+# AWS CLI
+AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local aws bedrock-runtime converse \\
+  --endpoint-url {url} --region {region} --model-id {shell_model} \\
+  --messages '[{{"role": "user", "content": [{{"text": "Hello!"}}]}}]'
 
-curl:
-  curl -s {url}/model/{model}/converse -H 'Content-Type: application/json' \\
-    -d '{{"messages": [{{"role": "user", "content": [{{"text": "Hello!"}}]}}]}}'
+# curl
+curl -sS {shell_path} -w '\\n' \\
+  -H 'Content-Type: application/json' \\
+  -d '{{"messages": [{{"role": "user", "content": [{{"text": "Hello!"}}]}}]}}'
 """
 
 
@@ -63,7 +69,15 @@ class Display:
         """The server answers: how to call it. model: the id it wants; None if any will do."""
         reachable = _LOOPBACK_OF.get(host, host)
         url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-        self._write(_BANNER.format(url=url, region=region, model=model or _ANY_MODEL) + "\n")
+        model = model or _ANY_MODEL
+        banner = _BANNER.format(
+            url=url,
+            region=region,
+            python_model=json.dumps(model),
+            shell_model=shlex.quote(model),
+            shell_path=shlex.quote(f"{url}/model/{quote(model, safe=':')}/converse"),
+        )
+        self._write(banner + "\n")
 
     def error(self, message: str) -> None:
         self._write(f"outcrop: {message}\n")

@@ -27,7 +27,8 @@ _SCHEMA = ObjectSchema(
     },
     required=("prompt",),
 )
-_DEFAULTS = {"temperature": 0.5, "top_p": 0.9, "max_gen_len": 512}
+_DEFAULTS = {"temperature": 0.5, "top_p": 0.9}
+_DEFAULT_MAX_GEN_LEN = 512
 
 STOP_REASONS = {
     EndReason.END_TURN: "stop",
@@ -54,7 +55,8 @@ def parse(body: bytes, model: ServedModel) -> GenerationCall:
         prompt_bytes=len(fields["prompt"].encode()),
         temperature=float(fields["temperature"]),
         top_p=float(fields["top_p"]),
-        max_tokens=fields["max_gen_len"],
+        max_tokens=fields.get("max_gen_len"),
+        default_max_tokens=_DEFAULT_MAX_GEN_LEN,
     )
 
 
