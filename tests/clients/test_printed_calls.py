@@ -93,7 +93,7 @@ def test_curl(server: Server, model: str) -> None:
 def test_the_url_is_one_to_connect_to(host: str, url: str) -> None:
     out = io.StringIO()
     Display(out).ready(host, 8080, "us-east-1", None)
-    assert f"Outcrop is ready on {url}. " in out.getvalue()
+    assert f"Outcrop is ready on {url}\n" in out.getvalue()
     for call in printed(host, 8080, None):
         assert f"{url}/" in call or f"{url} " in call or f'{url}"' in call
         assert "meta.llama3-1-8b-instruct-v1:0" in call

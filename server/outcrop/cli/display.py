@@ -16,7 +16,9 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 # Nothing is indented that is to be pasted: Python would refuse it.
 _BANNER = """
-Outcrop is ready on {url}. Three ways to call it:
+Outcrop is ready on {url}
+
+Three ways to call it:
 
 # Python, with boto3
 import boto3
