@@ -216,22 +216,6 @@ def test_progress_of_two_models_is_told_apart() -> None:
         [label, fraction] for fraction in ("0%", "60%", "100%") for label in ("a:", "b:")
     ]
 
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    {
-        "127.0.0.1": "http://127.0.0.1:80",
-        "0.0.0.0": "http://127.0.0.1:80",
-        "::": "http://[::1]:80",
-        "fd00::1": "http://[fd00::1]:80",
-        "models.example": "http://models.example:80",
-    }.items(),
-)
-def test_the_banner_names_an_address_that_can_be_called(host: str, url: str) -> None:
-    shown = io.StringIO()
-    Display(shown).ready(host, 80, "eu-west-1", "some.model")
-    assert f"Outcrop is ready on {url}\n" in shown.getvalue()
-    assert f"curl -s {url}/model/some.model/converse" in shown.getvalue()
     assert 'region_name="eu-west-1"' in shown.getvalue()
 
 

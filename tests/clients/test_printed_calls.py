@@ -88,6 +88,8 @@ def test_curl(server: Server, model: str) -> None:
         ("0.0.0.0", "http://127.0.0.1:8080"),
         ("::", "http://[::1]:8080"),
         ("::1", "http://[::1]:8080"),
+        ("fd00::1", "http://[fd00::1]:8080"),
+        ("models.example", "http://models.example:8080"),
     ],
 )
 def test_the_url_is_one_to_connect_to(host: str, url: str) -> None:
