@@ -55,12 +55,16 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
 
     # Before torch is imported: its import would fight the reading threads for the interpreter.
     weights = load_weights(checkpoint, dtype=dtype, progress=progress)
+    model, kind = checkpoint.config, checkpoint.format
+    # Its memory map counts as resident; collected now, while there is little to look through.
+    del checkpoint
+    gc.collect()
     report(Progress("runtime", 0.0))
     from outcrop.backends.cpu import CpuBackend
 
     report(Progress("runtime", 1.0))
     backend = CpuBackend(
-        checkpoint.config,
+        model,
         weights,
         kv_memory=config.kv_memory,
         max_model_len=config.max_model_len,
@@ -71,7 +75,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     )
     caps = backend.capabilities
     return backend, (
-        f"{checkpoint.format} checkpoint in {dtype}, {caps.num_blocks * caps.block_size} tokens of KV, "
+        f"{kind} checkpoint in {dtype}, {caps.num_blocks * caps.block_size} tokens of KV, "
         f"{caps.max_rows} requests at once"
     )
 
