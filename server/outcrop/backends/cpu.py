@@ -87,7 +87,6 @@ class CpuBackend:
             max_positions=kv.max_model_len,
         )
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
-        self._step_id = 0
 
     def warmup(self, progress: Progress) -> None:
         """One step of each kind: the first pass through torch's libraries is slow, and eager mode has

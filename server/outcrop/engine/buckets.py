@@ -56,6 +56,3 @@ class BucketTable:
 
     def max_rows(self, kind: StepKind) -> int:
         return max((b.rows for b in self.buckets if b.kind is kind), default=0)
-
-    def max_blocks(self, kind: StepKind) -> int:
-        return max((b.blocks for b in self.buckets if b.kind is kind), default=0)
