@@ -1,0 +1,91 @@
+// The kernels of one instruction set, as a table that is filled once for each and chosen from at run time.
+//
+// All activations are float32, row-major. Each kernel does part `part` of `parts` of its work, so that a
+// team of threads can share it. Shapes use the names of outcrop_kernels.reference.
+#pragma once
+
+#include <cstdint>
+
+namespace outcrop {
+
+enum class Format : int { float32 = 0, bfloat16 = 1 };
+
+constexpr int kPanel = 16;  // output features that a panel of packed weights holds
+
+// A weight matrix [features, depth] in panels of kPanel features.
+//   float32:  [features / 16][depth][16]
+//   bfloat16: [features / 16][depth / 2][16][2], so that one 32-bit lane holds two steps of the depth
+struct Weight {
+    const void* data;
+    long features, depth;
+    Format format;
+};
+
+struct Linear {
+    const float* x;  // [rows, depth]
+    Weight weight;
+    float* y;  // [rows, features]
+    long rows;
+};
+
+struct Attention {
+    const float* query;            // [rows, width, heads, dim]
+    const void* keys;              // [blocks, block_size, kv_heads, dim]
+    const void* values;            // likewise
+    const int32_t* block_tables;   // [rows, table_width]
+    const int32_t* positions;      // [rows, width]
+    float* out;                    // as query
+    long rows, width, heads, kv_heads, dim, block_size, table_width;
+    Format format;  // of keys and values
+};
+
+struct KvWrite {
+    const float* values;  // [tokens, kv_heads * dim], rows `stride` floats apart
+    void* pool;           // [blocks * block_size, kv_heads * dim]
+    const int32_t* slots;
+    long tokens, features, stride;
+    Format format;
+};
+
+struct RmsNorm {
+    const float *x, *weight;
+    float* y;
+    long tokens, features;
+    float eps;
+};
+
+struct Rope {
+    const float *x, *cos, *sin;  // x [tokens, heads, dim], rows `stride` floats apart; cos, sin [tokens, dim / 2]
+    float* y;                    // [tokens, heads, dim]
+    long tokens, heads, dim, stride;
+};
+
+struct SwiGlu {
+    const float* gate_up;  // [tokens, 2 * features]
+    float* y;              // [tokens, features]
+    long tokens, features;
+};
+
+struct ArgMax {
+    const float* logits;  // [rows, vocab]
+    int32_t* token;       // [rows]
+    float* largest;       // [rows], NaN if any logit is
+    long rows, vocab;
+};
+
+struct Kernels {
+    const char* name;
+    void (*linear)(const Linear&, int part, int parts);
+    void (*attention)(const Attention&, int part, int parts);
+    void (*kv_write)(const KvWrite&, int part, int parts);
+    void (*rms_norm)(const RmsNorm&, int part, int parts);
+    void (*rope)(const Rope&, int part, int parts);
+    void (*swiglu)(const SwiGlu&, int part, int parts);
+    void (*argmax)(const ArgMax&, int part, int parts);
+};
+
+const Kernels& portable_kernels();
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+
+}  // namespace outcrop

@@ -1,0 +1,124 @@
+// What Python calls: pointers and sizes in, nothing allocated, nothing thrown.
+#include <cstring>
+
+#include "kernels.h"
+#include "team.h"
+
+namespace outcrop {
+namespace {
+
+const Kernels* chosen = &portable_kernels();
+
+template <class Work>
+void run(void (*kernel)(const Work&, int, int), const Work& work) {
+    parallel([&](int part, int parts) { kernel(work, part, parts); });
+}
+
+template <class Work>
+void run_alone(void (*kernel)(const Work&, int, int), const Work& work) {
+    kernel(work, 0, 1);
+}
+
+// Below this many floats, waking the team costs more than it saves.
+constexpr long kWorthSharing = 1 << 14;
+
+template <class Work>
+void run_if_worth(void (*kernel)(const Work&, int, int), const Work& work, long floats) {
+    if (floats < kWorthSharing)
+        run_alone(kernel, work);
+    else
+        run(kernel, work);
+}
+
+bool choose(const char* name) {
+#if defined(__x86_64__)
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#else
+    const bool has_avx2 = false, has_avx512 = false;
+#endif
+    const bool any = std::strcmp(name, "auto") == 0;
+    const struct {
+        bool supported;
+        const Kernels* kernels;
+    } best_first[] = {{has_avx512, &avx512_kernels()}, {has_avx2, &avx2_kernels()}, {true, &portable_kernels()}};
+    for (const auto& candidate : best_first)
+        if (candidate.supported && (any || std::strcmp(name, candidate.kernels->name) == 0)) {
+            chosen = candidate.kernels;
+            return true;
+        }
+    return false;
+}
+
+}  // namespace
+}  // namespace outcrop
+
+using namespace outcrop;
+
+extern "C" {
+
+// Starts `threads` threads with the kernels of `isa` ("auto": the best that this processor has). 0 if it has
+// not that one.
+int outcrop_start(const char* isa, int threads) {
+    if (!choose(isa)) return 0;
+    start_team(threads);
+    return 1;
+}
+
+const char* outcrop_isa() { return chosen->name; }
+
+// source [features, depth], float32 or bfloat16 as `format` says, into panels (see kernels.h).
+void outcrop_pack(const void* source, void* packed, long features, long depth, int format) {
+    parallel([&](int part, int parts) {
+        const Share panels(features / kPanel, part, parts);
+        for (long panel = panels.first; panel < panels.last; ++panel)
+            for (int feature = 0; feature < kPanel; ++feature) {
+                const long row = (panel * kPanel + feature) * depth;
+                if (static_cast<Format>(format) == Format::float32) {
+                    const float* from = static_cast<const float*>(source) + row;
+                    float* to = static_cast<float*>(packed) + panel * kPanel * depth + feature;
+                    for (long k = 0; k < depth; ++k) to[k * kPanel] = from[k];
+                } else {
+                    const uint16_t* from = static_cast<const uint16_t*>(source) + row;
+                    uint16_t* to = static_cast<uint16_t*>(packed) + panel * kPanel * depth + feature * 2;
+                    for (long k = 0; k < depth; ++k) to[k / 2 * kPanel * 2 + k % 2] = from[k];
+                }
+            }
+    });
+}
+
+void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth, int format) {
+    run(chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows});
+}
+
+void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
+                       const int32_t* positions, float* out, long rows, long width, long heads, long kv_heads,
+                       long dim, long block_size, long table_width, int format) {
+    run(chosen->attention, Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads,
+                                     dim, block_size, table_width, static_cast<Format>(format)});
+}
+
+void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features, long stride,
+                      int format) {
+    run_if_worth(chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
+                 tokens * features);
+}
+
+void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {
+    run_if_worth(chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
+}
+
+void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads, long dim,
+                  long stride) {
+    run_if_worth(chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
+}
+
+void outcrop_swiglu(const float* gate_up, float* y, long tokens, long features) {
+    run_if_worth(chosen->swiglu, SwiGlu{gate_up, y, tokens, features}, tokens * features);
+}
+
+void outcrop_argmax(const float* logits, int32_t* token, float* largest, long rows, long vocab) {
+    run_if_worth(chosen->argmax, ArgMax{logits, token, largest, rows, vocab}, rows * vocab);
+}
+}

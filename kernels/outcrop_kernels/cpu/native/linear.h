@@ -1,0 +1,114 @@
+// y = x W' for packed weights: a tile of kRows rows by kPanels panels stays in registers.
+
+// Two steps of the depth, or one in float32, of a vector of features.
+struct Float32Panels {
+    typedef float Element;
+    static constexpr int kSteps = 1;
+    static inline void take(const Element* at, F32 (&steps)[kSteps]) { steps[0] = load(at); }
+};
+
+struct BFloat16Panels {
+    typedef uint16_t Element;
+    static constexpr int kSteps = 2;
+    static inline void take(const Element* at, F32 (&steps)[kSteps]) {
+        const U32 pairs = *reinterpret_cast<const U32*>(at);
+        steps[0] = reinterpret_cast<F32>(pairs << 16);
+        steps[1] = reinterpret_cast<F32>(pairs & 0xFFFF0000u);
+    }
+};
+
+template <class Panels, int kRows, int kPanels>
+static inline void tile(const float* x, const typename Panels::Element* weight, float* y, long depth,
+                        long features) {
+    constexpr int kVectors = kPanel / kLanes;
+    constexpr int kSteps = Panels::kSteps;
+    F32 sums[kRows][kPanels * kVectors];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 16
+        for (int vector = 0; vector < kPanels * kVectors; ++vector) sums[row][vector] = F32{};
+    const long panel_size = depth * kPanel;
+    for (long k = 0; k < depth; k += kSteps) {
+        F32 steps[kPanels * kVectors][kSteps];
+#pragma GCC unroll 16
+        for (int panel = 0; panel < kPanels; ++panel)
+#pragma GCC unroll 16
+            for (int vector = 0; vector < kVectors; ++vector)
+                Panels::take(weight + panel * panel_size + k * kPanel + vector * kLanes * kSteps,
+                             steps[panel * kVectors + vector]);
+#pragma GCC unroll 2
+        for (int step = 0; step < kSteps; ++step)
+#pragma GCC unroll 16
+            for (int row = 0; row < kRows; ++row) {
+                const F32 factor = splat(x[row * depth + k + step]);
+#pragma GCC unroll 16
+                for (int vector = 0; vector < kPanels * kVectors; ++vector)
+                    sums[row][vector] += factor * steps[vector][step];
+            }
+    }
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 16
+        for (int vector = 0; vector < kPanels * kVectors; ++vector)
+            store(y + row * features + vector * kLanes, sums[row][vector]);
+}
+
+template <class Panels, int kPanels>
+static inline void tile_of(long rows, const float* x, const typename Panels::Element* weight, float* y, long depth,
+                           long features) {
+    switch (rows) {
+        case 1: return tile<Panels, 1, kPanels>(x, weight, y, depth, features);
+        case 2: return tile<Panels, 2, kPanels>(x, weight, y, depth, features);
+        case 3: return tile<Panels, 3, kPanels>(x, weight, y, depth, features);
+        case 4: return tile<Panels, 4, kPanels>(x, weight, y, depth, features);
+        case 5: return tile<Panels, 5, kPanels>(x, weight, y, depth, features);
+        default: return tile<Panels, 6, kPanels>(x, weight, y, depth, features);
+    }
+}
+
+constexpr long kMostRows = 6;
+
+// Rows that stay in the second-level cache while all panels pass by them.
+static inline long rows_in_cache(long depth) {
+    const long rows = 256 * 1024 / (depth * 4);
+    return rows < kMostRows ? kMostRows : rows / kMostRows * kMostRows;
+}
+
+template <class Panels>
+static void linear_panels(const Linear& job, long first, long last) {
+    typedef typename Panels::Element Element;
+    const long depth = job.weight.depth, features = job.weight.features;
+    const Element* weight = static_cast<const Element*>(job.weight.data);
+    const long panel_size = depth * kPanel;
+    // Few rows: more panels side by side, for there must be enough sums in flight to hide the latency.
+    const int side_by_side = job.rows == 1 ? 4 : job.rows <= 3 ? 2 : 1;
+    const long block = rows_in_cache(depth);
+    for (long start = 0; start < job.rows; start += block) {
+        const long rows = job.rows - start < block ? job.rows - start : block;
+        const long tiles = (rows + kMostRows - 1) / kMostRows;
+        for (long panel = first; panel < last;) {
+            const int panels = last - panel >= side_by_side ? side_by_side : 1;
+            const Element* at = weight + panel * panel_size;
+            for (long index = 0; index < tiles; ++index) {
+                const long begin = rows * index / tiles, end = rows * (index + 1) / tiles;
+                const float* x = job.x + (start + begin) * depth;
+                float* y = job.y + (start + begin) * features + panel * kPanel;
+                if (panels == 4)
+                    tile<Panels, 1, 4>(x, at, y, depth, features);
+                else if (panels == 2)
+                    tile_of<Panels, 2>(end - begin, x, at, y, depth, features);
+                else
+                    tile_of<Panels, 1>(end - begin, x, at, y, depth, features);
+            }
+            panel += panels;
+        }
+    }
+}
+
+static void linear(const Linear& job, int part, int parts) {
+    const Share panels(job.weight.features / kPanel, part, parts);
+    if (job.weight.format == Format::float32)
+        linear_panels<Float32Panels>(job, panels.first, panels.last);
+    else
+        linear_panels<BFloat16Panels>(job, panels.first, panels.last);
+}

@@ -1,0 +1,110 @@
+// Everything that touches each value once: norms, rotations, activations, copies, and the largest logit.
+
+constexpr float kLargestFinite = 3.0e38f;
+
+static void rms_norm(const RmsNorm& job, int part, int parts) {
+    const Share tokens(job.tokens, part, parts);
+    for (long token = tokens.first; token < tokens.last; ++token) {
+        const float* x = job.x + token * job.features;
+        float* y = job.y + token * job.features;
+        F32 sums{};
+        long at = 0;
+        for (; at + kLanes <= job.features; at += kLanes) sums += load(x + at) * load(x + at);
+        float total = sum(sums);
+        for (; at < job.features; ++at) total += x[at] * x[at];
+        const float scale = 1.0f / __builtin_sqrtf(total / static_cast<float>(job.features) + job.eps);
+        for (at = 0; at < job.features; ++at) y[at] = job.weight[at] * (x[at] * scale);
+    }
+}
+
+static void rope(const Rope& job, int part, int parts) {
+    const Share tokens(job.tokens, part, parts);
+    const long half = job.dim / 2;
+    for (long token = tokens.first; token < tokens.last; ++token) {
+        const float *cos = job.cos + token * half, *sin = job.sin + token * half;
+        for (long head = 0; head < job.heads; ++head) {
+            const float* x = job.x + token * job.stride + head * job.dim;
+            float* y = job.y + (token * job.heads + head) * job.dim;
+            for (long pair = 0; pair < half; ++pair) {
+                const float low = x[pair], high = x[pair + half];
+                y[pair] = low * cos[pair] - high * sin[pair];
+                y[pair + half] = high * cos[pair] + low * sin[pair];
+            }
+        }
+    }
+}
+
+static void swiglu(const SwiGlu& job, int part, int parts) {
+    // Few tokens of many features: cut both ways.
+    const Share work(job.tokens * job.features, part, parts);
+    for (long at = work.first; at < work.last;) {
+        const long token = at / job.features, feature = at % job.features;
+        const long left = job.features - feature, count = work.last - at < left ? work.last - at : left;
+        const float* gate = job.gate_up + token * 2 * job.features + feature;
+        const float* up = gate + job.features;
+        float* y = job.y + at;
+        long index = 0;
+        for (; index + kLanes <= count; index += kLanes) {
+            const F32 value = load(gate + index);
+            store(y + index, value / (1.0f + exponential(-larger(value, splat(-87.0f)))) * load(up + index));
+        }
+        for (; index < count; ++index) {
+            const F32 value = splat(gate[index]);
+            const F32 result = value / (1.0f + exponential(-larger(value, splat(-87.0f)))) * up[index];
+            y[index] = result[0];
+        }
+        at += count;
+    }
+}
+
+static inline float finite_or_zero(float value) { return __builtin_fabsf(value) <= kLargestFinite ? value : 0.0f; }
+
+static void kv_write(const KvWrite& job, int part, int parts) {
+    const Share tokens(job.tokens, part, parts);
+    for (long token = tokens.first; token < tokens.last; ++token) {
+        const float* from = job.values + token * job.stride;
+        const long at = job.slots[token] * job.features;
+        if (job.format == Format::float32) {
+            float* to = static_cast<float*>(job.pool) + at;
+            for (long index = 0; index < job.features; ++index) to[index] = finite_or_zero(from[index]);
+        } else {
+            uint16_t* to = static_cast<uint16_t*>(job.pool) + at;
+            for (long index = 0; index < job.features; ++index) to[index] = narrow(finite_or_zero(from[index]));
+        }
+    }
+}
+
+static void argmax(const ArgMax& job, int part, int parts) {
+    const Share rows(job.rows, part, parts);
+    for (long row = rows.first; row < rows.last; ++row) {
+        const float* logits = job.logits + row * job.vocab;
+        F32 best = splat(-__builtin_inff()), poison{};
+        I32 where{}, index{};
+        for (int lane = 0; lane < kLanes; ++lane) index[lane] = lane;
+        long at = 0;
+        for (; at + kLanes <= job.vocab; at += kLanes, index += kLanes) {
+            const F32 value = load(logits + at);
+            const I32 better = value > best;
+            best = blend(better, value, best);
+            where = (where & ~better) | (index & better);
+            poison += value * 0.0f;  // NaN once there is a NaN or an infinity
+        }
+        float largest = best[0];
+        long token = where[0];
+        for (int lane = 1; lane < kLanes; ++lane)
+            if (best[lane] > largest || (best[lane] == largest && where[lane] < token)) {
+                largest = best[lane];
+                token = where[lane];
+            }
+        float spoiled = sum(poison);
+        for (; at < job.vocab; ++at) {
+            spoiled += logits[at] * 0.0f;
+            if (logits[at] > largest) {
+                largest = logits[at];
+                token = at;
+            }
+        }
+        job.token[row] = static_cast<int32_t>(token);
+        job.largest[row] = largest + spoiled;
+    }
+}

@@ -1,0 +1,77 @@
+// Vectors of kLanes floats in the instruction set of the file that includes this (see isa_*.cpp). The
+// compiler's vector extension does most of the work: `a * b + c` becomes one fused instruction where there
+// is one.
+
+constexpr int kLanes = OUTCROP_LANES;
+
+typedef float F32 __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t I32 __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef uint32_t U32 __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef uint16_t U16 __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+
+static inline F32 splat(float value) { return value - F32{}; }
+
+static inline F32 load(const float* from) { return *reinterpret_cast<const F32*>(from); }
+
+static inline F32 load(const uint16_t* from) {  // bfloat16
+    return reinterpret_cast<F32>(__builtin_convertvector(*reinterpret_cast<const U16*>(from), U32) << 16);
+}
+
+static inline void store(float* to, F32 value) { *reinterpret_cast<F32*>(to) = value; }
+
+static inline float widen(float value) { return value; }
+
+static inline float widen(uint16_t bits) {
+    const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+    float value;
+    __builtin_memcpy(&value, &wide, 4);
+    return value;
+}
+
+// To bfloat16, to nearest, ties to even. Finite values only.
+static inline uint16_t narrow(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+static inline F32 blend(I32 choose, F32 yes, F32 no) {
+    return reinterpret_cast<F32>((reinterpret_cast<I32>(yes) & choose) | (reinterpret_cast<I32>(no) & ~choose));
+}
+
+static inline F32 larger(F32 a, F32 b) { return blend(a > b, a, b); }
+
+static inline float sum(F32 value) {
+#if OUTCROP_LANES == 8 && defined(__AVX2__)
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#elif OUTCROP_LANES == 16 && defined(__AVX512F__)
+    return _mm512_reduce_add_ps(value);
+#else
+    float total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total += value[lane];
+    return total;
+#endif
+}
+
+// e to the power of x, x <= 88; below -87 it is 0. Relative error under 2e-7 (Cephes' polynomial).
+static inline F32 exponential(F32 x) {
+    const I32 tiny = x < splat(-87.0f);
+    x = blend(tiny, splat(-87.0f), x);
+    // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
+    const F32 magic = splat(12582912.0f);
+    F32 power = x * 1.44269504088896341f + magic;
+    const I32 exponent = reinterpret_cast<I32>(power) - reinterpret_cast<I32>(magic);
+    power -= magic;
+    const F32 rest = (x - power * 0.693359375f) + power * 2.12194440e-4f;
+    F32 series = splat(1.9875691500e-4f);
+    series = series * rest + 1.3981999507e-3f;
+    series = series * rest + 8.3334519073e-3f;
+    series = series * rest + 4.1665795894e-2f;
+    series = series * rest + 1.6666665459e-1f;
+    series = series * rest + 5.0000001201e-1f;
+    const F32 value = series * rest * rest + rest + 1.0f;
+    const F32 scale = reinterpret_cast<F32>((exponent + 127) << 23);
+    return blend(tiny, F32{}, value * scale);
+}

@@ -1,0 +1,106 @@
+#include "team.h"
+
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+namespace outcrop {
+namespace {
+
+// Jobs of one step follow each other within microseconds: a worker that sleeps in between wakes too late.
+// Between steps it must sleep, for the cores are shared with the rest of the server.
+constexpr auto kSpin = std::chrono::microseconds(60);
+
+inline void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+struct Team {
+    std::vector<std::thread> workers;
+    std::atomic<unsigned> round{0};
+    std::atomic<int> unfinished{0};
+    std::atomic<bool> stopping{false};
+    Job job = nullptr;
+    const void* context = nullptr;
+
+    ~Team() { stop(); }
+
+    void stop() {
+        stopping.store(true);
+        round.fetch_add(1);
+        round.notify_all();
+        for (auto& worker : workers) worker.join();
+        workers.clear();
+        stopping.store(false);
+    }
+
+    void work(int part, unsigned seen) {
+        for (;;) {
+            seen = next_round(seen);
+            if (stopping.load()) return;
+            job(context, part, static_cast<int>(workers.size()) + 1);
+            unfinished.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    unsigned next_round(unsigned seen) {
+        const auto deadline = std::chrono::steady_clock::now() + kSpin;
+        for (;;) {
+            for (int spin = 0; spin < 256; ++spin) {
+                const unsigned now = round.load(std::memory_order_acquire);
+                if (now != seen) return now;
+                relax();
+            }
+            if (std::chrono::steady_clock::now() > deadline) {
+                round.wait(seen, std::memory_order_acquire);
+            }
+        }
+    }
+};
+
+Team& team() {
+    // Never destroyed: a process that ends by _exit or with workers asleep must not wait for them.
+    static Team* the_team = new Team;
+    return *the_team;
+}
+
+}  // namespace
+
+void start_team(int threads) {
+    Team& members = team();
+    members.stop();
+    const unsigned seen = members.round.load();
+    members.workers.reserve(threads - 1);
+    // All entries exist before the first worker may look at their number.
+    for (int part = 1; part < threads; ++part) members.workers.emplace_back();
+    for (int part = 1; part < threads; ++part) {
+        members.workers[part - 1] = std::thread([&members, part, seen] { members.work(part, seen); });
+    }
+}
+
+int team_size() { return static_cast<int>(team().workers.size()) + 1; }
+
+void run_team(Job job, const void* context) {
+    Team& members = team();
+    const int parts = static_cast<int>(members.workers.size()) + 1;
+    if (parts > 1) {
+        members.job = job;
+        members.context = context;
+        members.unfinished.store(parts - 1, std::memory_order_relaxed);
+        members.round.fetch_add(1, std::memory_order_release);
+        members.round.notify_all();
+    }
+    job(context, 0, parts);
+    for (int spin = 0; members.unfinished.load(std::memory_order_acquire) > 0; ++spin) {
+        // A worker whose core does something else needs that core back.
+        if (spin % 4096 == 4095) sched_yield();
+        relax();
+    }
+}
+
+}  // namespace outcrop

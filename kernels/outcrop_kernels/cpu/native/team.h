@@ -1,0 +1,28 @@
+// A resident team of threads that runs one job at a time, each thread its part of it.
+#pragma once
+
+namespace outcrop {
+
+using Job = void (*)(const void* context, int part, int parts);
+
+// Starts `threads` - 1 workers (the caller is the other one) in place of those that run now.
+void start_team(int threads);
+
+int team_size();
+
+// Runs job(context, part, parts) for every part and returns when all are done. One caller at a time.
+void run_team(Job job, const void* context);
+
+template <class Body>
+void parallel(const Body& body) {
+    run_team([](const void* context, int part, int parts) { (*static_cast<const Body*>(context))(part, parts); },
+             &body);
+}
+
+// The share [first, last) of `count` items that falls to a part.
+struct Share {
+    long first, last;
+    Share(long count, int part, int parts) : first(count * part / parts), last(count * (part + 1) / parts) {}
+};
+
+}  // namespace outcrop
