@@ -56,20 +56,22 @@ bool choose(const char* name) {
 
 using namespace outcrop;
 
+#define EXPORTED __attribute__((visibility("default")))
+
 extern "C" {
 
 // Starts `threads` threads with the kernels of `isa` ("auto": the best that this processor has). 0 if it has
 // not that one.
-int outcrop_start(const char* isa, int threads) {
+EXPORTED int outcrop_start(const char* isa, int threads) {
     if (!choose(isa)) return 0;
     start_team(threads);
     return 1;
 }
 
-const char* outcrop_isa() { return chosen->name; }
+EXPORTED const char* outcrop_isa() { return chosen->name; }
 
 // source [features, depth], float32 or bfloat16 as `format` says, into panels (see kernels.h).
-void outcrop_pack(const void* source, void* packed, long features, long depth, int format) {
+EXPORTED void outcrop_pack(const void* source, void* packed, long features, long depth, int format) {
     parallel([&](int part, int parts) {
         const Share panels(features / kPanel, part, parts);
         for (long panel = panels.first; panel < panels.last; ++panel)
@@ -88,37 +90,37 @@ void outcrop_pack(const void* source, void* packed, long features, long depth, i
     });
 }
 
-void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth, int format) {
+EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth, int format) {
     run(chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows});
 }
 
-void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
+EXPORTED void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
                        const int32_t* positions, float* out, long rows, long width, long heads, long kv_heads,
                        long dim, long block_size, long table_width, int format) {
     run(chosen->attention, Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads,
                                      dim, block_size, table_width, static_cast<Format>(format)});
 }
 
-void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features, long stride,
+EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features, long stride,
                       int format) {
     run_if_worth(chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
                  tokens * features);
 }
 
-void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {
+EXPORTED void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {
     run_if_worth(chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
 }
 
-void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads, long dim,
+EXPORTED void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads, long dim,
                   long stride) {
     run_if_worth(chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
 }
 
-void outcrop_swiglu(const float* gate_up, float* y, long tokens, long features) {
+EXPORTED void outcrop_swiglu(const float* gate_up, float* y, long tokens, long features) {
     run_if_worth(chosen->swiglu, SwiGlu{gate_up, y, tokens, features}, tokens * features);
 }
 
-void outcrop_argmax(const float* logits, int32_t* token, float* largest, long rows, long vocab) {
+EXPORTED void outcrop_argmax(const float* logits, int32_t* token, float* largest, long rows, long vocab) {
     run_if_worth(chosen->argmax, ArgMax{logits, token, largest, rows, vocab}, rows * vocab);
 }
 }
