@@ -66,6 +66,20 @@ struct SwiGlu {
     long tokens, features;
 };
 
+struct Take {
+    const void* table;  // [?, features], of which row indices[i] becomes row i of y
+    const int32_t* indices;
+    float* y;  // [count, features]
+    long count, features;
+    Format format;  // of the table
+};
+
+struct Add {
+    const float *a, *b;
+    float* y;
+    long count;
+};
+
 struct ArgMax {
     const float* logits;  // [rows, vocab]
     int32_t* token;       // [rows]
@@ -81,6 +95,8 @@ struct Kernels {
     void (*rms_norm)(const RmsNorm&, int part, int parts);
     void (*rope)(const Rope&, int part, int parts);
     void (*swiglu)(const SwiGlu&, int part, int parts);
+    void (*take)(const Take&, int part, int parts);
+    void (*add)(const Add&, int part, int parts);
     void (*argmax)(const ArgMax&, int part, int parts);
 };
 

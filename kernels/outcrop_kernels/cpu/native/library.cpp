@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "program.h"
 #include "team.h"
 
 namespace outcrop {
@@ -9,25 +10,19 @@ namespace {
 
 const Kernels* chosen = &portable_kernels();
 
-template <class Work>
-void run(void (*kernel)(const Work&, int, int), const Work& work) {
-    parallel([&](int part, int parts) { kernel(work, part, parts); });
-}
+Program* recording = nullptr;
 
-template <class Work>
-void run_alone(void (*kernel)(const Work&, int, int), const Work& work) {
-    kernel(work, 0, 1);
-}
-
-// Below this many floats, waking the team costs more than it saves.
+// Below this many values, waking the team costs more than it saves.
 constexpr long kWorthSharing = 1 << 14;
 
 template <class Work>
-void run_if_worth(void (*kernel)(const Work&, int, int), const Work& work, long floats) {
-    if (floats < kWorthSharing)
-        run_alone(kernel, work);
+void run(void (*kernel)(const Work&, int, int), const Work& work, long values) {
+    if (recording != nullptr)
+        recording->append(kernel, work);
+    else if (values < kWorthSharing)
+        kernel(work, 0, 1);
     else
-        run(kernel, work);
+        parallel([&](int part, int parts) { kernel(work, part, parts); });
 }
 
 bool choose(const char* name) {
@@ -90,37 +85,59 @@ EXPORTED void outcrop_pack(const void* source, void* packed, long features, long
     });
 }
 
-EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth, int format) {
-    run(chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows});
+// Programs: between `record` and `finish`, calls of the functions below are written down and not run.
+EXPORTED Program* outcrop_record() { return recording = new Program; }
+
+EXPORTED void outcrop_finish() { recording = nullptr; }
+
+EXPORTED void outcrop_replay(const Program* program) { program->run(); }
+
+EXPORTED void outcrop_free(Program* program) { delete program; }
+
+EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth,
+                             int format) {
+    run(chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows},
+        rows * features * depth);
 }
 
 EXPORTED void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
-                       const int32_t* positions, float* out, long rows, long width, long heads, long kv_heads,
-                       long dim, long block_size, long table_width, int format) {
-    run(chosen->attention, Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads,
-                                     dim, block_size, table_width, static_cast<Format>(format)});
+                                const int32_t* positions, float* out, long rows, long width, long heads,
+                                long kv_heads, long dim, long block_size, long table_width, int format) {
+    run(chosen->attention,
+        Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads, dim, block_size,
+                  table_width, static_cast<Format>(format)},
+        rows * width * heads * dim * block_size * table_width);
 }
 
-EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features, long stride,
-                      int format) {
-    run_if_worth(chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
-                 tokens * features);
+EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features,
+                               long stride, int format) {
+    run(chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
+        tokens * features);
 }
 
 EXPORTED void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {
-    run_if_worth(chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
+    run(chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
 }
 
-EXPORTED void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads, long dim,
-                  long stride) {
-    run_if_worth(chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
+EXPORTED void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads,
+                           long dim, long stride) {
+    run(chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
 }
 
 EXPORTED void outcrop_swiglu(const float* gate_up, float* y, long tokens, long features) {
-    run_if_worth(chosen->swiglu, SwiGlu{gate_up, y, tokens, features}, tokens * features);
+    run(chosen->swiglu, SwiGlu{gate_up, y, tokens, features}, tokens * features);
+}
+
+EXPORTED void outcrop_take(const void* table, const int32_t* indices, float* y, long count, long features,
+                           int format) {
+    run(chosen->take, Take{table, indices, y, count, features, static_cast<Format>(format)}, count * features);
+}
+
+EXPORTED void outcrop_add(const float* a, const float* b, float* y, long count) {
+    run(chosen->add, Add{a, b, y, count}, count);
 }
 
 EXPORTED void outcrop_argmax(const float* logits, int32_t* token, float* largest, long rows, long vocab) {
-    run_if_worth(chosen->argmax, ArgMax{logits, token, largest, rows, vocab}, rows * vocab);
+    run(chosen->argmax, ArgMax{logits, token, largest, rows, vocab}, rows * vocab);
 }
 }

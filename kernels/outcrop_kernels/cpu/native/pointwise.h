@@ -74,6 +74,25 @@ static void kv_write(const KvWrite& job, int part, int parts) {
     }
 }
 
+static void take(const Take& job, int part, int parts) {
+    const Share rows(job.count, part, parts);
+    for (long row = rows.first; row < rows.last; ++row) {
+        float* y = job.y + row * job.features;
+        const long from = job.indices[row] * job.features;
+        if (job.format == Format::float32) {
+            __builtin_memcpy(y, static_cast<const float*>(job.table) + from, job.features * sizeof(float));
+        } else {
+            const uint16_t* x = static_cast<const uint16_t*>(job.table) + from;
+            for (long at = 0; at < job.features; ++at) y[at] = widen(x[at]);
+        }
+    }
+}
+
+static void add(const Add& job, int part, int parts) {
+    const Share work(job.count, part, parts);
+    for (long at = work.first; at < work.last; ++at) job.y[at] = job.a[at] + job.b[at];
+}
+
 static void argmax(const ArgMax& job, int part, int parts) {
     const Share rows(job.rows, part, parts);
     for (long row = rows.first; row < rows.last; ++row) {

@@ -20,6 +20,15 @@ inline void relax() {
 #endif
 }
 
+// Waits for other threads that are at work: a core that does something else meanwhile is needed back.
+template <class Condition>
+void spin_until(const Condition& condition) {
+    for (int spin = 1; !condition(); ++spin) {
+        if (spin % 4096 == 0) sched_yield();
+        relax();
+    }
+}
+
 struct Team {
     std::vector<std::thread> workers;
     std::atomic<unsigned> round{0};
@@ -96,10 +105,16 @@ void run_team(Job job, const void* context) {
         members.round.notify_all();
     }
     job(context, 0, parts);
-    for (int spin = 0; members.unfinished.load(std::memory_order_acquire) > 0; ++spin) {
-        // A worker whose core does something else needs that core back.
-        if (spin % 4096 == 4095) sched_yield();
-        relax();
+    spin_until([&] { return members.unfinished.load(std::memory_order_acquire) == 0; });
+}
+
+void Barrier::wait(int parts) {
+    const unsigned round = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == parts - 1) {
+        arrived_.store(0, std::memory_order_relaxed);
+        round_.store(round + 1, std::memory_order_release);
+    } else {
+        spin_until([&] { return round_.load(std::memory_order_acquire) != round; });
     }
 }
 

@@ -1,6 +1,8 @@
 // A resident team of threads that runs one job at a time, each thread its part of it.
 #pragma once
 
+#include <atomic>
+
 namespace outcrop {
 
 using Job = void (*)(const void* context, int part, int parts);
@@ -18,6 +20,16 @@ void parallel(const Body& body) {
     run_team([](const void* context, int part, int parts) { (*static_cast<const Body*>(context))(part, parts); },
              &body);
 }
+
+// Where the threads of a job wait for each other.
+class Barrier {
+  public:
+    void wait(int parts);
+
+  private:
+    std::atomic<int> arrived_{0};
+    std::atomic<unsigned> round_{0};
+};
 
 // The share [first, last) of `count` items that falls to a part.
 struct Share {

@@ -1,0 +1,39 @@
+// A recorded sequence of kernels, with all their pointers and sizes, that is run again in one call: what a graph is
+// on a GPU. The threads go through it side by side and wait for each other after every kernel, which costs a
+// fraction of a wake-up.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+namespace outcrop {
+
+class Program {
+  public:
+    template <class Work>
+    void append(void (*kernel)(const Work&, int, int), const Work& work) {
+        static_assert(std::is_trivially_copyable_v<Work> && sizeof(Work) <= sizeof(Entry::work));
+        Entry entry;
+        entry.call = [](const Entry& self, int part, int parts) {
+            reinterpret_cast<void (*)(const Work&, int, int)>(self.kernel)(
+                *reinterpret_cast<const Work*>(self.work), part, parts);
+        };
+        entry.kernel = reinterpret_cast<void (*)()>(kernel);
+        std::memcpy(entry.work, &work, sizeof(Work));
+        entries_.push_back(entry);
+    }
+
+    // Runs every kernel in order, on the team.
+    void run() const;
+
+  private:
+    struct Entry {
+        void (*call)(const Entry&, int part, int parts);
+        void (*kernel)();
+        alignas(8) char work[128];
+    };
+    std::vector<Entry> entries_;
+};
+
+}  // namespace outcrop
