@@ -94,12 +94,12 @@ class PagedLlama(nn.Module):
             _Layer(self, {key: weights[f"layers.{index}.{key}"] for key in _LAYER_WEIGHTS}, kv)
             for index in range(config.num_layers)
         )
-        self.register_buffer("norm", weights["norm"], persistent=False)
+        self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
         if config.vocab_size % world:
             raise ValueError(f"vocab_size {config.vocab_size} is not a multiple of the {world} ranks")
         rows = config.vocab_size // world
         tied = embed[self.parallel.rank * rows : (self.parallel.rank + 1) * rows]
-        self.register_buffer("head", weights.get("lm_head", tied), persistent=False)
+        self.register_buffer("head", operations.pack(weights.get("lm_head", tied)), persistent=False)
         angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
@@ -136,11 +136,10 @@ class PagedLlama(nn.Module):
         rows, width = token_ids.shape
         last = self.last_token.index_select(0, slots)
         tokens = torch.where(use_last == 1, last[:, None], token_ids)
-        hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
-        peak = hidden.abs().reshape(rows, -1).amax(dim=-1).to(torch.float32)
         # Rows of the flattened [R * Q, H] to sample from.
-        first = torch.arange(rows, dtype=torch.int32, device=hidden.device) * width
-        logits = self.logits(hidden.index_select(0, first + logits_idx))
+        first = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width
+        hidden, logits = self.compute(tokens, positions, slot_mapping, block_tables, first + logits_idx)
+        peak = hidden.abs().reshape(rows, -1).amax(dim=-1).to(torch.float32)
         finite = (peak <= FINITE_MAX) & (logits.amax(dim=-1) <= FINITE_MAX)
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
         if allowed is not None or bias is not None or repetition is not None:
@@ -150,13 +149,24 @@ class PagedLlama(nn.Module):
         self.last_token = torch.index_put(self.last_token, (kept_at,), chosen)
         return chosen, finite.to(torch.int32)
 
+    def compute(
+        self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All that costs time, of registered operations and views alone, so that a target can record it.
+
+        tokens int32 [R, Q]; wanted int32 [R]: rows of the flattened tokens whose logits are asked for.
+        Writes the tokens' KV. Returns the normed states [R * Q, H] and the logits float32 [R, V].
+        """
+        hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
+        return hidden, self.logits(self.operations.take(hidden, wanted))
+
     def hidden_states(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor
     ) -> Tensor:
         """Run the layers over tokens [R, Q], writing their KV. Returns normed states [R * Q, H]."""
         ops, flat = self.operations, positions.reshape(-1)
-        hidden = self.embed.index_select(0, tokens.reshape(-1))
-        cos, sin = self.cos.index_select(0, flat), self.sin.index_select(0, flat)
+        hidden = ops.take(self.embed, tokens.reshape(-1))
+        cos, sin = ops.take(self.cos, flat), ops.take(self.sin, flat)
         slots = slot_mapping.reshape(-1)
         for layer in self.layers:
             hidden = layer(hidden, cos, sin, slots, block_tables, positions)
@@ -180,10 +190,10 @@ class _Layer(nn.Module):
         self.heads, self.kv_heads, self.head_dim = model.heads, model.kv_heads, config.head_dim
         self.eps = config.rms_norm_eps
         for name, weight in weights.items():
-            self.register_buffer(name, weight, persistent=False)
+            self.register_buffer(name, model.operations.pack(weight), persistent=False)
         shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
         for name in ("key_pool", "value_pool"):
-            self.register_buffer(name, _zeros(shape, weights["qkv"].dtype), persistent=False)
+            self.register_buffer(name, _zeros(shape, model.embed.dtype), persistent=False)
 
     attn_norm: Tensor
     qkv: Tensor
@@ -214,9 +224,9 @@ class _Layer(nn.Module):
             block_tables,
             positions,
         )
-        hidden = hidden + self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o))
+        hidden = ops.add(hidden, self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o)))
         gate_up = ops.linear(ops.rms_norm(hidden, self.mlp_norm, self.eps), self.gate_up)
-        return hidden + self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down))
+        return ops.add(hidden, self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down)))
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -20,8 +20,24 @@ FINITE_MAX = 3.0e38
 """Largest magnitude taken for a number; comparisons with NaN are false, so NaN fails it too."""
 
 
+def pack(weight: Tensor) -> Tensor:
+    """A weight in the form in which this target's operations read it; done once, when a model is loaded.
+    Here, as it is: matrices [out, in] and vectors."""
+    return weight
+
+
+def take(table: Tensor, indices: Tensor) -> Tensor:
+    """Rows indices [N] int32 of table [?, F] -> [N, F]."""
+    return table.index_select(0, indices)
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of two tensors of the same shape."""
+    return a + b
+
+
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x [T, in] times weight [out, in] transposed -> [T, out], in x's dtype."""
+    """x [T, in] times a packed weight [out, in] transposed -> [T, out], in x's dtype."""
     return functional.linear(x, weight)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from outcrop_kernels import reference
 
-Target = Literal["reference", "cpu"]
+Target = Literal["reference", "cpu", "native"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,9 @@ class Operations:
     """One implementation of each operation the model calls. The contract of each (shapes, dtypes,
     rounding) is the docstring of the function of that name in `outcrop_kernels.reference`."""
 
+    pack: Callable[[Tensor], Tensor] = reference.pack
+    take: Callable[[Tensor, Tensor], Tensor] = reference.take
+    add: Callable[[Tensor, Tensor], Tensor] = reference.add
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = reference.rms_norm
     rope: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.rope
@@ -40,4 +43,8 @@ def operations(target: Target) -> Operations:
         return Operations()
     from outcrop_kernels import cpu
 
-    return replace(Operations(), **cpu.IMPLEMENTATIONS)
+    if target == "cpu":
+        return replace(Operations(), **cpu.IMPLEMENTATIONS)
+    from outcrop_kernels.cpu.native.operations import IMPLEMENTATIONS
+
+    return replace(Operations(), **(cpu.IMPLEMENTATIONS | IMPLEMENTATIONS))

@@ -1,0 +1,170 @@
+"""The native kernels as operations of the registry.
+
+Activations are float32; weights and KV are float32 or bfloat16, in which a weight takes half the time to
+read. Outputs come from `recording.empty`, so that a sequence of operations can be recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from outcrop_kernels import reference
+from outcrop_kernels.cpu.native.library import library
+from outcrop_kernels.cpu.native.recording import empty
+
+PANEL = 16
+"""Output features that a panel of packed weights holds, as kPanel in kernels.h."""
+
+_FORMATS = {torch.float32: 0, torch.bfloat16: 1}
+
+
+def pack(weight: Tensor) -> Tensor:
+    """Vectors in float32. A matrix [out, in] as `linear` reads it: panels [out / 16, in, 16], or [out / 16, in / 2, 16, 2] in
+    bfloat16. One that does not divide into panels stays as it is, in float32."""
+    features, depth = weight.shape if weight.dim() == 2 else (1, 1)
+    if features % PANEL or depth % 2:
+        return weight.to(torch.float32)
+    shape = (depth, PANEL) if weight.dtype is torch.float32 else (depth // 2, PANEL, 2)
+    weight = weight.contiguous()
+    packed = torch.empty(features // PANEL, *shape, dtype=weight.dtype)
+    library().outcrop_pack(weight.data_ptr(), packed.data_ptr(), features, depth, _FORMATS[weight.dtype])
+    return packed
+
+
+def take(table: Tensor, indices: Tensor) -> Tensor:
+    """Rows of a float32 or bfloat16 table, in float32."""
+    (count,), features = indices.shape, table.shape[1]
+    y = empty(count, features)
+    library().outcrop_take(
+        table.data_ptr(), indices.data_ptr(), y.data_ptr(), count, features, _FORMATS[table.dtype]
+    )
+    return y
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    y = empty(*a.shape)
+    library().outcrop_add(a.data_ptr(), b.data_ptr(), y.data_ptr(), a.numel())
+    return y
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    if weight.dim() == 2:
+        return functional.linear(x, weight)
+    x = x.contiguous()
+    rows, depth = x.shape
+    features = weight.shape[0] * PANEL
+    y = empty(rows, features)
+    library().outcrop_linear(
+        x.data_ptr(), weight.data_ptr(), y.data_ptr(), rows, features, depth, _FORMATS[weight.dtype]
+    )
+    return y
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    x = x.contiguous()
+    y = empty(*x.shape)
+    tokens, features = x.shape
+    library().outcrop_rms_norm(x.data_ptr(), weight.data_ptr(), y.data_ptr(), tokens, features, eps)
+    return y
+
+
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    tokens, heads, dim = x.shape
+    y = empty(tokens, heads, dim)
+    library().outcrop_rope(
+        x.data_ptr(), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), tokens, heads, dim, _row_stride(x)
+    )
+    return y
+
+
+def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
+    """Writes in place."""
+    tokens, heads, dim = values.shape
+    library().outcrop_kv_write(
+        values.data_ptr(),
+        pool.data_ptr(),
+        slots.data_ptr(),
+        tokens,
+        heads * dim,
+        _row_stride(values),
+        _FORMATS[pool.dtype],
+    )
+    return pool
+
+
+def paged_attention(
+    query: Tensor, key_pool: Tensor, value_pool: Tensor, block_tables: Tensor, positions: Tensor
+) -> Tensor:
+    query = query.contiguous()
+    rows, width, heads, dim = query.shape
+    _, block_size, kv_heads, _ = key_pool.shape
+    out = empty(*query.shape)
+    library().outcrop_attention(
+        query.data_ptr(),
+        key_pool.data_ptr(),
+        value_pool.data_ptr(),
+        block_tables.data_ptr(),
+        positions.data_ptr(),
+        out.data_ptr(),
+        rows,
+        width,
+        heads,
+        kv_heads,
+        dim,
+        block_size,
+        block_tables.shape[1],
+        _FORMATS[key_pool.dtype],
+    )
+    return out
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    gate_up = gate_up.contiguous()
+    tokens, both = gate_up.shape
+    y = empty(tokens, both // 2)
+    library().outcrop_swiglu(gate_up.data_ptr(), y.data_ptr(), tokens, both // 2)
+    return y
+
+
+def argmax(logits: Tensor) -> Tensor:
+    """The first of the largest of each row of logits [R, V] -> int32 [R]."""
+    logits = logits.contiguous()
+    rows, vocab = logits.shape
+    token, largest = torch.empty(rows, dtype=torch.int32), torch.empty(rows)
+    library().outcrop_argmax(logits.data_ptr(), token.data_ptr(), largest.data_ptr(), rows, vocab)
+    return token
+
+
+def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
+    """Top-k only for the rows that draw."""
+    tokens = argmax(logits)
+    drawing = (sampling[:, 0] > 0).nonzero()[:, 0]
+    if len(drawing):
+        tokens[drawing] = reference.sample(logits[drawing], sampling[drawing], draws[drawing])
+    return tokens
+
+
+def _row_stride(x: Tensor) -> int:
+    """Floats from one token to the next of x [tokens, heads, dim], which may be a slice of wider rows."""
+    if x.stride(2) != 1 or (x.shape[1] > 1 and x.stride(1) != x.shape[2]):
+        raise ValueError(f"each token's {x.shape[1]} x {x.shape[2]} values must lie together")
+    return x.stride(0)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    "pack": pack,
+    "take": take,
+    "add": add,
+    "linear": linear,
+    "rms_norm": rms_norm,
+    "rope": rope,
+    "kv_write": kv_write,
+    "paged_attention": paged_attention,
+    "swiglu": swiglu,
+    "sample": sample,
+}

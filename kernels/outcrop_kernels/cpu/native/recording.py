@@ -1,0 +1,107 @@
+"""Recording: a function of tensors, run once for each shape of its arguments, then replayed natively.
+
+What a CUDA graph is on a GPU. A replay is one call into the library; Python, torch and the waking of
+threads are paid for once a step and no longer once an operation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from outcrop_kernels.cpu.native.arena import Arena
+from outcrop_kernels.cpu.native.library import library
+
+_ARENA_BYTES = 1 << 30
+"""Of address space: far more than the largest step of any model needs at once."""
+
+_arena: Arena | None = None
+_recording = False
+
+
+def empty(*shape: int) -> Tensor:
+    """An uninitialised float32 tensor; while recording, one whose address outlives it."""
+    if not _recording:
+        return torch.empty(shape)
+    assert _arena is not None
+    return torch.from_numpy(_arena.floats(math.prod(shape))).view(shape)
+
+
+class Recorded:
+    """`function`, recorded once for each combination of argument shapes and replayed after that.
+
+    function: tensors in, a tuple of float32 tensors out; made of native operations and views alone, with
+    no decision that depends on values. Whatever else it computes raises RuntimeError. A result is
+    overwritten by the next call.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
+        global _arena
+        _arena = _arena or Arena(_ARENA_BYTES)
+        self._function = function
+        self._programs: dict[tuple[torch.Size, ...], _Program] = {}
+
+    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        key = tuple(argument.shape for argument in arguments)
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = _Program(self._function, arguments)
+        return program(*arguments)
+
+
+class _Program:
+    """One recording, with the tensors that its arguments are copied to and its results found in."""
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[Tensor, ...]) -> None:
+        self._arguments = tuple(argument.clone() for argument in arguments)
+        with _recorded() as handle, _NothingElse():
+            results = function(*self._arguments)
+        self._handle = handle
+        weakref.finalize(self, library().outcrop_free, handle)
+        # The same memory, but not its owners: the next program may use it, for results are read before.
+        self._results = tuple(_unowned(result) for result in results)
+
+    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        for target, source in zip(self._arguments, arguments, strict=True):
+            target.copy_(source)
+        library().outcrop_replay(self._handle)
+        return self._results
+
+
+@contextmanager
+def _recorded() -> Iterator[int]:
+    global _recording
+    handle = library().outcrop_record()
+    _recording = True
+    try:
+        yield handle
+    finally:
+        _recording = False
+        library().outcrop_finish()
+
+
+class _NothingElse(TorchDispatchMode):
+    """Raises for every torch operation that is not a view: a replay would leave it out, silently."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        seen = {each.untyped_storage().data_ptr() for each in args if isinstance(each, Tensor)}
+        if func._schema.is_mutable or result.untyped_storage().data_ptr() not in seen:
+            raise RuntimeError(f"torch's {func} cannot be recorded; make it an operation of the registry")
+        return result
+
+
+def _unowned(tensor: Tensor) -> Tensor:
+    floats = (ctypes.c_float * tensor.numel()).from_address(tensor.data_ptr())
+    return torch.from_numpy(np.ctypeslib.as_array(floats)).view(tensor.shape)
