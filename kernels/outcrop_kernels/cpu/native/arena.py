@@ -28,15 +28,13 @@ class Arena:
     def floats(self, count: int) -> npt.NDArray[np.float32]:
         """Room for `count` float32. Raises MemoryError when no gap is large enough."""
         size = -(-count * 4 // _ALIGNMENT) * _ALIGNMENT
-        for index, (start, end) in enumerate(self._free):
-            if end - start >= size:
-                break
-        else:
+        fitting = (index for index, (start, end) in enumerate(self._free) if end - start >= size)
+        index = next(fitting, None)
+        if index is None:
             raise MemoryError(f"no room for {count} floats in an arena of {len(self._bytes)} bytes")
-        if end - start == size:
-            del self._free[index]
-        else:
-            self._free[index] = (start + size, end)
+        start, end = self._free.pop(index)
+        if end - start > size:
+            self._free.insert(index, (start + size, end))
         # The view through a memoryview is an array of its own, whose end of life can be watched.
         part = np.frombuffer(memoryview(self._memory)[start : start + count * 4], dtype=np.float32)
         weakref.finalize(part, self._give_back, start, start + size)

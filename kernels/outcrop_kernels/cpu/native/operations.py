@@ -24,7 +24,7 @@ _FORMATS = {torch.float32: 0, torch.bfloat16: 1}
 
 
 def pack(weight: Tensor) -> Tensor:
-    """Vectors in float32. A matrix [out, in] as `linear` reads it: panels [out / 16, in, 16], or [out / 16, in / 2, 16, 2] in
+    """Vectors in float32. A matrix [out, in] in panels: [out / 16, in, 16], or [out / 16, in / 2, 16, 2] in
     bfloat16. One that does not divide into panels stays as it is, in float32."""
     features, depth = weight.shape if weight.dim() == 2 else (1, 1)
     if features % PANEL or depth % 2:

@@ -63,7 +63,7 @@ class _Program:
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[Tensor, ...]) -> None:
         self._arguments = tuple(argument.clone() for argument in arguments)
-        with _recorded() as handle, _NothingElse():
+        with _recorded() as handle, _NothingElse():  # type: ignore[no-untyped-call]
             results = function(*self._arguments)
         self._handle = handle
         weakref.finalize(self, library().outcrop_free, handle)
@@ -89,7 +89,7 @@ def _recorded() -> Iterator[int]:
         library().outcrop_finish()
 
 
-class _NothingElse(TorchDispatchMode):
+class _NothingElse(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises for every torch operation that is not a view: a replay would leave it out, silently."""
 
     def __torch_dispatch__(
