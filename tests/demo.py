@@ -11,6 +11,7 @@ from outcrop.text.chat_template import ChatMessage, load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
+from outcrop_kernels.cpu.native.library import available
 
 PATH = Path(__file__).parent.parent / ".demo" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -42,6 +43,6 @@ def backend(**changes: Any) -> CpuBackend:
     """A CPU backend on the demo weights, which all backends of a test run share."""
     options: dict[str, Any] = {
         "kv_memory": 256 << 20, "max_model_len": 512, "max_rows": 20, "block_size": 16,
-        "depth": 2, "threads": None,
+        "depth": 2, "threads": None, "native": available(),
     }  # fmt: skip
     return CpuBackend(open_checkpoint(PATH).config, weights(), **(options | changes))

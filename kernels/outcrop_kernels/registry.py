@@ -41,10 +41,10 @@ def operations(target: Target) -> Operations:
     """The operations of a target: its own where it has one, the reference otherwise."""
     if target == "reference":
         return Operations()
-    from outcrop_kernels import cpu
+    from outcrop_kernels.cpu import eager
 
     if target == "cpu":
-        return replace(Operations(), **cpu.IMPLEMENTATIONS)
+        return replace(Operations(), **eager.IMPLEMENTATIONS)
     from outcrop_kernels.cpu.native.operations import IMPLEMENTATIONS
 
-    return replace(Operations(), **(cpu.IMPLEMENTATIONS | IMPLEMENTATIONS))
+    return replace(Operations(), **(eager.IMPLEMENTATIONS | IMPLEMENTATIONS))

@@ -32,7 +32,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, PolicyName
+from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, KernelsName, PolicyName
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 
@@ -80,6 +80,7 @@ class ModelSettings(_Section):
     name: str = ""
     backend: Literal["cpu", "fake"] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    kernels: KernelsName = "auto"
     kv_memory: Bytes = Field(default=DEFAULT_KV_MEMORY, ge=1 << 20, le=1 << 50)
     max_model_len: int | None = Field(default=None, ge=16, le=1 << 24)
     max_rows: int = Field(default=32, ge=1, le=1024)

@@ -13,6 +13,7 @@ from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import Interleave
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
+from outcrop_kernels.cpu.native.library import available
 
 TOKENS = 64
 
@@ -141,7 +142,7 @@ def test_bfloat16_runs_and_stays_close_to_float32() -> None:
     checkpoint = open_checkpoint(PATH)
     engine = CpuBackend(
         checkpoint.config, load_weights(checkpoint, dtype="bfloat16"),
-        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None,
+        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None, native=available(),
     )  # fmt: skip
     assert engine.dtype == torch.bfloat16
     exact = backend()
@@ -163,7 +164,7 @@ def test_a_row_of_nan_is_reported_and_its_memory_stays_clean() -> None:
     broken["embed"][77] = np.nan
     engine = CpuBackend(
         open_checkpoint(PATH).config, broken,
-        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None,
+        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None, native=available(),
     )  # fmt: skip
     core = EngineCore(engine, Interleave(), prefix_cache=False)
     good = prompts()[0]

@@ -6,20 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from outcrop_kernels import cpu, reference
-from outcrop_kernels.registry import Operations, operation_names, operations
+from outcrop_kernels import reference
+from outcrop_kernels.cpu import eager
+from outcrop_kernels.cpu.native.library import NativeUnavailable, start
+from outcrop_kernels.registry import Operations, Target, operation_names, operations
 
-TARGETS = ("reference", "cpu")
+TARGETS = ("reference", "cpu", "native portable", "native avx2", "native avx512")
 
 
 @pytest.fixture(params=TARGETS)
 def ops(request: pytest.FixtureRequest) -> Operations:
     torch.manual_seed(3)
-    return operations(request.param)
+    target, _, isa = request.param.partition(" ")
+    if isa:
+        try:
+            start(threads=3, isa=isa)
+        except NativeUnavailable as reason:
+            pytest.skip(str(reason))
+    return operations(target)
 
 
 def test_the_registry_and_the_cpu_implementations_name_the_same_operations() -> None:
-    assert set(cpu.IMPLEMENTATIONS) <= set(operation_names())
+    assert set(eager.IMPLEMENTATIONS) <= set(operation_names())
     assert all(hasattr(reference, name) for name in operation_names())
 
 
@@ -31,7 +39,9 @@ def test_rms_norm_divides_by_the_root_mean_square(ops: Operations) -> None:
         torch.testing.assert_close(got[row], x[row] / rms * weight)
 
 
-def test_rms_norm_computes_in_float32_and_answers_in_the_inputs_dtype(ops: Operations) -> None:
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_rms_norm_computes_in_float32_and_answers_in_the_inputs_dtype(target: Target) -> None:
+    ops = operations(target)
     x = (torch.randn(4, 64) * 1e3).to(torch.bfloat16)
     got = ops.rms_norm(x, torch.ones(64, dtype=torch.bfloat16), 1e-5)
     assert got.dtype == torch.bfloat16

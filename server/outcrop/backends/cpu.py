@@ -1,4 +1,8 @@
-"""The CPU reference backend: the same model, scheduler and contract as on the chip, in torch eager mode."""
+"""The CPU reference backend: the same model, scheduler and contract as on the chip.
+
+With native kernels a step of each shape is recorded once and replayed after that; without them, torch runs
+it in eager mode.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, St
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_kernels.cpu.native.library import start
+from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.reference import TOPK_CAP
 from outcrop_kernels.registry import operations
 
@@ -43,8 +49,9 @@ class CpuBackend:
     """Runs steps in order on one worker thread, which torch leaves free of the GIL most of the time, so
     the engine plans the next step meanwhile.
 
-    weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy. Raises ValueError
-    as `kv_capacity` does.
+    weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy where torch runs the
+    model. native: whether to use the native kernels. Raises ValueError as `kv_capacity` does, and
+    NativeUnavailable.
     """
 
     def __init__(
@@ -58,8 +65,12 @@ class CpuBackend:
         block_size: int,
         depth: int,
         threads: int | None,
+        native: bool,
     ) -> None:
-        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        threads = threads or len(os.sched_getaffinity(0))
+        self.kernels = start(threads) if native else "torch"
+        # Beside the native team, threads of torch's own would only be in the way.
+        torch.set_num_threads(1 if native else threads)
         tensors = {name: _as_tensor(array) for name, array in weights.items()}
         kv = kv_capacity(
             config,
@@ -83,9 +94,11 @@ class CpuBackend:
             config,
             tensors,
             KVSizes(kv.num_blocks, block_size, max_rows),
-            operations("cpu"),
+            operations("native" if native else "cpu"),
             max_positions=kv.max_model_len,
         )
+        if native:
+            self.model.compute = Recorded(self.model.compute)  # type: ignore[method-assign]
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
 
     def warmup(self, progress: Progress) -> None:

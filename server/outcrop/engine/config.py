@@ -12,9 +12,13 @@ PolicyName = Literal["interleave", "prefill-first", "decode-first"]
 """The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it."""
 
 
+KernelsName = Literal["auto", "native", "torch"]
+
+
 class EngineConfig(msgspec.Struct, frozen=True):
-    """One replica. model: checkpoint path. dtype "auto" is bfloat16 where the CPU computes it natively,
-    else float32. kv_memory: bytes for KV pools. max_model_len: tokens; None is what the checkpoint and
+    """One replica. model: checkpoint path. dtype "auto" is bfloat16 where it is the faster one,
+    else float32. kernels: "native" for the C++ ones, "torch" for torch's, "auto" for the native ones where
+    they were built. kv_memory: bytes for KV pools. max_model_len: tokens; None is what the checkpoint and
     the KV memory allow. max_rows: requests running at once. threads: for computing; None is one a core.
     vocab_size: of the fake backend, which has no weights to tell it. fake_*: its time per step and its
     fatal token (`backends.fake.FakeHooks`).
@@ -23,6 +27,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     model: str
     backend: Literal["cpu", "fake"] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    kernels: KernelsName = "auto"
     kv_memory: int = DEFAULT_KV_MEMORY
     max_model_len: int | None = None
     max_rows: int = 32

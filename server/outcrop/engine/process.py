@@ -41,9 +41,11 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         return _fake_backend(config), "fake backend (a hash for a model)"
     from outcrop_compile.checkpoint import open_checkpoint
     from outcrop_compile.weights import load_weights
+    from outcrop_kernels.cpu.native.library import available
 
+    native = available() if config.kernels == "auto" else config.kernels == "native"
     checkpoint = open_checkpoint(Path(config.model))
-    dtype = native_dtype() if config.dtype == "auto" else config.dtype
+    dtype = fastest_dtype(native) if config.dtype == "auto" else config.dtype
     # The backend will find the same; but a setting that cannot be is refused before the weights are read.
     kv_capacity(
         checkpoint.config,
@@ -75,21 +77,23 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         block_size=config.block_size,
         depth=config.depth,
         threads=config.threads,
+        native=native,
     )
     caps = backend.capabilities
     return backend, (
-        f"{kind} checkpoint in {dtype}, {caps.num_blocks * caps.block_size} tokens of KV, "
-        f"{caps.max_rows} requests at once"
+        f"{kind} checkpoint in {dtype} with {backend.kernels} kernels, "
+        f"{caps.num_blocks * caps.block_size} tokens of KV, {caps.max_rows} requests at once"
     )
 
 
-def native_dtype() -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the CPU multiplies it in hardware; elsewhere it is slower than float32."""
+def fastest_dtype(native: bool) -> Literal["float32", "bfloat16"]:
+    """bfloat16 with the native kernels, which read it in half the time; torch needs a CPU that multiplies
+    it in hardware."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
-        return "float32"
-    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+        flags = []
+    return "bfloat16" if native or "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
 def _fake_backend(config: EngineConfig) -> FakeBackend:

@@ -10,7 +10,7 @@ namespace {
 
 const Kernels* chosen = &portable_kernels();
 
-Program* recording = nullptr;
+thread_local Program* recording = nullptr;
 
 // Below this many values, waking the team costs more than it saves.
 constexpr long kWorthSharing = 1 << 14;

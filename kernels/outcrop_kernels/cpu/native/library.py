@@ -26,8 +26,17 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 
 
-class NativeUnavailable(RuntimeError):
+class NativeUnavailable(ValueError):
     """There is no native library, or it has no kernels of the kind asked for; the message says why."""
+
+
+def available() -> bool:
+    """Whether the library was built."""
+    try:
+        library()
+    except NativeUnavailable:
+        return False
+    return True
 
 
 def start(threads: int, isa: str = "auto") -> str:

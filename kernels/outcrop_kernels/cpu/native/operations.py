@@ -47,6 +47,7 @@ def take(table: Tensor, indices: Tensor) -> Tensor:
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
+    a, b = _floats(a), _floats(b)
     y = empty(*a.shape)
     library().outcrop_add(a.data_ptr(), b.data_ptr(), y.data_ptr(), a.numel())
     return y
@@ -55,7 +56,7 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     if weight.dim() == 2:
         return functional.linear(x, weight)
-    x = x.contiguous()
+    x = _floats(x)
     rows, depth = x.shape
     features = weight.shape[0] * PANEL
     y = empty(rows, features)
@@ -66,7 +67,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    x = x.contiguous()
+    x = _floats(x)
     y = empty(*x.shape)
     tokens, features = x.shape
     library().outcrop_rms_norm(x.data_ptr(), weight.data_ptr(), y.data_ptr(), tokens, features, eps)
@@ -100,7 +101,7 @@ def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
 def paged_attention(
     query: Tensor, key_pool: Tensor, value_pool: Tensor, block_tables: Tensor, positions: Tensor
 ) -> Tensor:
-    query = query.contiguous()
+    query = _floats(query)
     rows, width, heads, dim = query.shape
     _, block_size, kv_heads, _ = key_pool.shape
     out = empty(*query.shape)
@@ -124,7 +125,7 @@ def paged_attention(
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    gate_up = gate_up.contiguous()
+    gate_up = _floats(gate_up)
     tokens, both = gate_up.shape
     y = empty(tokens, both // 2)
     library().outcrop_swiglu(gate_up.data_ptr(), y.data_ptr(), tokens, both // 2)
@@ -133,7 +134,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 
 def argmax(logits: Tensor) -> Tensor:
     """The first of the largest of each row of logits [R, V] -> int32 [R]."""
-    logits = logits.contiguous()
+    logits = _floats(logits)
     rows, vocab = logits.shape
     token, largest = torch.empty(rows, dtype=torch.int32), torch.empty(rows)
     library().outcrop_argmax(logits.data_ptr(), token.data_ptr(), largest.data_ptr(), rows, vocab)
@@ -149,8 +150,16 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     return tokens
 
 
+def _floats(x: Tensor) -> Tensor:
+    if x.dtype is not torch.float32:
+        raise TypeError(f"native operations take float32 activations, not {x.dtype}")
+    return x.contiguous()
+
+
 def _row_stride(x: Tensor) -> int:
     """Floats from one token to the next of x [tokens, heads, dim], which may be a slice of wider rows."""
+    if x.dtype is not torch.float32:
+        raise TypeError(f"native operations take float32 activations, not {x.dtype}")
     if x.stride(2) != 1 or (x.shape[1] > 1 and x.stride(1) != x.shape[2]):
         raise ValueError(f"each token's {x.shape[1]} x {x.shape[2]} values must lie together")
     return x.stride(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,16 +25,21 @@ from outcrop_kernels.cpu.native.library import library
 _ARENA_BYTES = 1 << 30
 """Of address space: far more than the largest step of any model needs at once."""
 
-_arena: Arena | None = None
-_recording = False
+
+class _Thread(threading.local):
+    """arena: of the recording in progress on this thread, if there is one."""
+
+    arena: Arena | None = None
+
+
+_thread = _Thread()
 
 
 def empty(*shape: int) -> Tensor:
     """An uninitialised float32 tensor; while recording, one whose address outlives it."""
-    if not _recording:
+    if _thread.arena is None:
         return torch.empty(shape)
-    assert _arena is not None
-    return torch.from_numpy(_arena.floats(math.prod(shape))).view(shape)
+    return torch.from_numpy(_thread.arena.floats(math.prod(shape))).view(shape)
 
 
 class Recorded:
@@ -45,25 +51,26 @@ class Recorded:
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
-        global _arena
-        _arena = _arena or Arena(_ARENA_BYTES)
         self._function = function
+        self._arena = Arena(_ARENA_BYTES)
         self._programs: dict[tuple[torch.Size, ...], _Program] = {}
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         key = tuple(argument.shape for argument in arguments)
         program = self._programs.get(key)
         if program is None:
-            program = self._programs[key] = _Program(self._function, arguments)
+            program = self._programs[key] = _Program(self._function, arguments, self._arena)
         return program(*arguments)
 
 
 class _Program:
     """One recording, with the tensors that its arguments are copied to and its results found in."""
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[Tensor, ...]) -> None:
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[Tensor, ...], arena: Arena
+    ) -> None:
         self._arguments = tuple(argument.clone() for argument in arguments)
-        with _recorded() as handle, _NothingElse():  # type: ignore[no-untyped-call]
+        with _recorded(arena) as handle, _NothingElse():  # type: ignore[no-untyped-call]
             results = function(*self._arguments)
         self._handle = handle
         weakref.finalize(self, library().outcrop_free, handle)
@@ -78,14 +85,13 @@ class _Program:
 
 
 @contextmanager
-def _recorded() -> Iterator[int]:
-    global _recording
-    handle = library().outcrop_record()
-    _recording = True
+def _recorded(arena: Arena) -> Iterator[int]:
+    handle: int = library().outcrop_record()
+    _thread.arena = arena
     try:
         yield handle
     finally:
-        _recording = False
+        _thread.arena = None
         library().outcrop_finish()
 
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -30,6 +31,7 @@ void spin_until(const Condition& condition) {
 }
 
 struct Team {
+    std::mutex turn;
     std::vector<std::thread> workers;
     std::atomic<unsigned> round{0};
     std::atomic<int> unfinished{0};
@@ -82,6 +84,7 @@ Team& team() {
 
 void start_team(int threads) {
     Team& members = team();
+    const std::lock_guard<std::mutex> turn(members.turn);
     members.stop();
     const unsigned seen = members.round.load();
     members.workers.reserve(threads - 1);
@@ -96,6 +99,7 @@ int team_size() { return static_cast<int>(team().workers.size()) + 1; }
 
 void run_team(Job job, const void* context) {
     Team& members = team();
+    const std::lock_guard<std::mutex> turn(members.turn);
     const int parts = static_cast<int>(members.workers.size()) + 1;
     if (parts > 1) {
         members.job = job;

@@ -12,7 +12,7 @@ void start_team(int threads);
 
 int team_size();
 
-// Runs job(context, part, parts) for every part and returns when all are done. One caller at a time.
+// Runs job(context, part, parts) for every part and returns when all are done. Callers take turns.
 void run_team(Job job, const void* context);
 
 template <class Body>
