@@ -49,7 +49,12 @@ class HttpServer(uvicorn.Server):
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        self._app: FastAPI = create_app(catalog, ApiLimits(max_inflight=settings.max_inflight))
+        limits = ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+        )
+        self._app: FastAPI = create_app(catalog, limits, prompts=settings.prompts)
         super().__init__(
             uvicorn.Config(
                 self._app,

@@ -61,8 +61,15 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"{path}: there is no such folder")
+    return path
+
+
 Bytes = Annotated[int, BeforeValidator(_parse_bytes)]
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
+ExistingFolder = Annotated[Path, AfterValidator(_folder)]
 Name = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
@@ -100,7 +107,9 @@ class ModelSettings(_Section):
 class Settings(BaseSettings):
     """The whole server. models: at least one; a single model without an id answers to every Bedrock
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
-    seconds without a finished step after which an engine is taken for hung."""
+    seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
+    own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    prompts: folder of stored prompts that calls may name instead of a model."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
@@ -112,6 +121,9 @@ class Settings(BaseSettings):
     max_inflight: int = Field(default=256, ge=1)
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
+    strict: bool = False
+    fault_injection: bool = False
+    prompts: ExistingFolder | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

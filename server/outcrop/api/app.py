@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from fastapi import FastAPI
@@ -24,15 +25,17 @@ from outcrop.telemetry.metrics import Metrics
 _DEFAULT_LIMITS = ApiLimits()
 
 
-def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI:
-    """The API of one server on the models of `catalog`.
+def create_app(
+    catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS, *, prompts: Path | None = None
+) -> FastAPI:
+    """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
     the lifespan ends, the engines are closed.
     """
     metrics = Metrics({model.id: model.engine for model in catalog.models})
-    inference = Inference(catalog, limits, metrics)
+    inference = Inference(catalog, limits, metrics, prompts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
