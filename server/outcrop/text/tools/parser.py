@@ -13,15 +13,16 @@ from outcrop.text.tools.pieces import CallEnd, CallInput, CallStart, Piece, Text
 from outcrop.text.tools.python_call import python_arguments
 
 PYTHON_TAG = "<|python_tag|>"
+MARKERS = (PYTHON_TAG, "<tool_call>", "</tool_call>")  # what a call may stand behind, or between
 
 _MAX_HELD = 1 << 16  # characters of a call that cannot be streamed: in Python form, or arguments first
 _MAX_SPACE = 1 << 10
 _MAX_ID = 128
 
-_SPACES = re.compile(r"\s*")
-_GLUE = re.compile(r"[\s,;\]}]*")  # between calls, and behind the last
+_SPACES = re.compile(r"[ \t\r\n]*")
+_GLUE = re.compile(r"[ \t\r\n,;\]}]*")  # between calls, and behind the last
 # What surely begins no call. White space may stand before one and is then not part of the text.
-_PLAIN = re.compile(r"[^\s{\[<`]++(?:\s{1,8}+[^\s{\[<`]++)*+")
+_PLAIN = re.compile(r"[^ \t\r\n{\[<`]++(?:[ \t\r\n]{1,8}+[^ \t\r\n{\[<`]++)*+")
 _FENCE_LANGUAGE = re.compile(r"[a-z_]*")
 _PYTHON_RUN = re.compile(r"[^'\"()\[\]{}]*")
 _QUOTED = {quote: re.compile(rf"[^\\{quote}]*") for quote in "'\""}
@@ -39,7 +40,7 @@ class _Words:
         self.prefixes = frozenset(word[:end] for word in self.words for end in range(1, len(word) + 1))
 
 
-_TAGS = _Words([PYTHON_TAG, "<tool_call>", "</tool_call>"])
+_TAGS = _Words(MARKERS)
 _FENCE = _Words(["```"])
 _KEYS = _Words(f'"{key}"' for key in ("name", "type", "function", "parameters", "arguments", "id"))
 _FUNCTION = _Words(['"function"'])
