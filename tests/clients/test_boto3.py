@@ -216,7 +216,7 @@ CONVERSATIONS = {
     "image": ([turn("user", TEXT, {"image": {"format": "png", "source": {"bytes": b"x"}}})],
         "This model doesn't support the image content block that you provided. "
         "Update the content block and try again."),
-    "document by itself": ([turn("user", {"document": {"format": "txt", "name": "x", "source": {"bytes": b"x"}}})],
+    "document by itself": ([turn("user", {"document": {"name": "x", "source": {"text": "x"}}})],
         "A text block must be included when using documents. Add a text block and retry your request."),
     "tool result": ([turn("user", {"toolResult": {"toolUseId": "x", "content": []}})],
         "The toolConfig field must be defined when using toolUse and toolResult content blocks."),
