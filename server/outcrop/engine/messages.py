@@ -15,6 +15,7 @@ class FinishReason(enum.StrEnum):
     CONTEXT = "context"  # the context window is full
     ABORT = "abort"  # the client went away
     ERROR = "error"  # the model produced NaN or Inf for this row
+    GRAMMAR = "grammar"  # the request's grammar could not be built or followed
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):

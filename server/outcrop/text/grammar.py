@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
-from typing import Any, cast
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +16,27 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from outcrop.text.base import Tokenizer
 
 MAX_GRAMMAR_BYTES = 64 * 1024
-"""Of one grammar. Compiling takes time in proportion, about 50 ms for this much of the worst kind."""
+"""Of one grammar, so that compiling one takes about 100 ms at most."""
+
+_MAX_WIDTH = 1000
+"""Entries of one object or array of a schema: the time to compile an object's properties is quadratic."""
+
+_MAX_MULTIPLE = 20_000
+"""Of what `multipleOf` asks for, all together: its automaton has a state for every remainder, and building
+it is the one thing that llguidance's limits do not count."""
 
 JSON_OPTIONS: Mapping[str, Any] = {"whitespace_flexible": False, "whitespace_pattern": " ?"}
 """How JSON is written. A space where JSON allows white space is what models write unasked; more would let
 one fill its answer with blanks. The value of "x-guidance" for a schema inside a larger grammar."""
 
+_MULTIPLE_OF = re.compile(r'"multipleOf\\*"\s*:\s*\+?(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)')
+
 # A grammar within MAX_GRAMMAR_BYTES can still ask for much: products of alternatives, counted repetition.
 _LIMITS = LLParserLimits(
     initial_lexer_fuel=500_000,
     step_lexer_fuel=200_000,
-    step_max_items=50_000,
-    max_grammar_size=100_000,
+    step_max_items=20_000,
+    max_grammar_size=20_000,
     max_lexer_states=50_000,
     precompute_large_lexemes=False,
     verbose_errors=False,
@@ -38,20 +50,30 @@ class GrammarError(ValueError):
 def json_schema_grammar(schema: Mapping[str, object] | str) -> str:
     """The grammar of JSON texts valid under a schema (an object, or its JSON). Raises GrammarError if
     there is no schema to be read; whether its keywords are supported, `GrammarCompiler.check` says."""
-    text = schema if isinstance(schema, str) else _to_json(schema)
-    _check_size(text)
+    return json.dumps({"grammars": [{"json_schema": _read_schema(schema)}]})
+
+
+def json_schema_rule(schema: Mapping[str, object] | str) -> str:
+    """The same as part of a grammar in llguidance's Lark: what to write in place of a symbol."""
+    return "%json " + json.dumps(_read_schema(schema))
+
+
+def _read_schema(schema: Mapping[str, object] | str) -> dict[str, Any]:
+    """A copy of the schema, found good and given JSON_OPTIONS."""
     try:
+        text = schema if isinstance(schema, str) else json.dumps(schema)
+        _check_bounds(text)
         parsed = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        _check_width(parsed)
+    except GrammarError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
         raise GrammarError(f"The schema is not valid JSON: {error}") from None
     if isinstance(parsed, bool):
         parsed = {} if parsed else {"enum": []}
     if not isinstance(parsed, dict):
         raise GrammarError("The schema is not a JSON object")
-    try:
-        return LLMatcher.grammar_from_json_schema(parsed, overrides=cast("Any", dict(JSON_OPTIONS)))
-    except (ValueError, RecursionError) as error:
-        raise GrammarError(_first_line(str(error))) from None
+    return {**parsed, "x-guidance": dict(JSON_OPTIONS)}
 
 
 class GrammarMatcher:
@@ -112,7 +134,7 @@ class GrammarCompiler:
 
     def matcher(self, grammar: str) -> GrammarMatcher:
         """A matcher at the grammar's start. Raises GrammarError."""
-        _check_size(grammar)
+        _check_bounds(grammar)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise GrammarError(_first_line(matcher.get_error()))
@@ -135,18 +157,36 @@ class _Vocabulary:
         return self._encode(text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
 
-def _to_json(schema: Mapping[str, object]) -> str:
-    try:
-        return json.dumps(schema)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GrammarError(f"The schema is not a JSON value: {error}") from None
-
-
-def _check_size(grammar: str) -> None:
+def _check_bounds(grammar: str) -> None:
+    """Refuse what would take long to compile, from its text: it holds for a schema, whatever surrounds it."""
     if len(grammar) > MAX_GRAMMAR_BYTES:
         raise GrammarError(
             f"The grammar or schema has {len(grammar)} characters; at most {MAX_GRAMMAR_BYTES} are allowed"
         )
+    try:
+        grammar.encode()
+    except UnicodeEncodeError:
+        raise GrammarError("The grammar or schema holds half a surrogate pair") from None
+    divisors = [Decimal(value) for value in set(_MULTIPLE_OF.findall(grammar))]
+    if any(abs(value.adjusted()) > 9 for value in divisors if value):
+        raise GrammarError("The value of multipleOf is too large or too small")
+    scale = max((10 ** max(-int(value.normalize().as_tuple().exponent), 0) for value in divisors), default=1)
+    if max(scale, math.lcm(*(int(abs(value) * scale) or 1 for value in divisors))) > _MAX_MULTIPLE:
+        raise GrammarError(
+            f"The values of multipleOf have no common multiple below {_MAX_MULTIPLE} of their last digit's unit"
+        )
+
+
+def _check_width(value: object) -> None:
+    if isinstance(value, dict | list):
+        items = list(value.values()) if isinstance(value, dict) else value
+        # Plain values, as of an enum, are cheap.
+        if len(items) > _MAX_WIDTH and any(isinstance(item, dict | list | bool) for item in items):
+            raise GrammarError(
+                f"The schema lists {len(value)} things in one place; at most {_MAX_WIDTH} are allowed"
+            )
+        for item in items:
+            _check_width(item)
 
 
 def _first_line(message: str) -> str:
