@@ -84,9 +84,7 @@ class Display:
         else:
             self._write(line + "\n")
 
-    def ready(
-        self, host: str, port: int, region: str, model: str | None, *, access: Access = "open"
-    ) -> None:
+    def ready(self, host: str, port: int, region: str, model: str | None, *, access: Access = "open") -> None:
         """The server answers: how to call it. model: the id it wants; None if any will do. access: whether
         callers need a key, and whether there is one yet."""
         reachable = _LOOPBACK_OF.get(host, host)
