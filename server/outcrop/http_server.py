@@ -53,6 +53,7 @@ class HttpServer(uvicorn.Server):
             max_inflight=settings.max_inflight,
             strict=settings.strict,
             fault_injection=settings.fault_injection,
+            seed=settings.seed,
         )
         self._app: FastAPI = create_app(catalog, limits, prompts=settings.prompts)
         super().__init__(

@@ -35,7 +35,7 @@ class GenerationCall:
     encode: the prompt's token ids; slow for long prompts, so called in a thread. prompt_bytes: a lower
     bound of the prompt's length in UTF-8. max_tokens: refused where it exceeds the context; None
     for `default_max_tokens`, which is not, and where that is None too for what the context leaves. top_k: 0
-    for the backend's cap. seed: None for a random one.
+    for the backend's cap. seed: None for the server's, or a random one.
     """
 
     model: ServedModel
@@ -87,7 +87,7 @@ class Inference:
                 temperature=call.temperature,
                 top_p=call.top_p,
                 top_k=call.top_k,
-                seed=random.randint(0, MAX_SEED) if call.seed is None else call.seed,
+                seed=self._seed(call),
                 eos_ids=model.tokenizer.eos_ids,
             )
             timer = self._metrics.generation(model.id, arrived)
@@ -108,6 +108,12 @@ class Inference:
                 raise
             finally:
                 timer.ended(reason)
+
+    def _seed(self, call: GenerationCall) -> int:
+        for seed in (call.seed, self.limits.seed):
+            if seed is not None:
+                return seed
+        return random.randint(0, MAX_SEED)
 
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()

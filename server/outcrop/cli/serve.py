@@ -82,6 +82,9 @@ def serve(
     fault_injection: Annotated[
         bool | None, _switch("--fault-injection", "Let calls ask for errors, delays and broken streams.")
     ] = None,
+    seed: Annotated[
+        Given, _server("N", "Seed of calls that give none: the same call, the same answer.")
+    ] = None,
     prompts: Annotated[
         Given, _server("FOLDER", "Stored prompts that calls may name by their ARN, one JSON file each.")
     ] = None,
@@ -101,7 +104,7 @@ def serve(
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
         step_timeout=step_timeout, strict=strict, fault_injection=fault_injection,
-        prompts=prompts, log_level=log_level,
+        seed=seed, prompts=prompts, log_level=log_level,
     )  # fmt: skip
     try:
         settings = load_settings(config=config, model=model_options, server=server_options)
