@@ -154,7 +154,7 @@ def test_workers_share_one_server(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
-@pytest.mark.parametrize("workers", [(), XDIST], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), pytest.param(XDIST, marks=pytest.mark.slow)], ids=["alone", "xdist"])
 def test_no_end_of_a_run_leaves_the_server(
     project: pytest.Pytester, number: signal.Signals, workers: tuple[str, ...]
 ) -> None:
