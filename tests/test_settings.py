@@ -62,6 +62,7 @@ def test_the_defaults() -> None:
     assert (settings.region, settings.max_inflight) == ("us-east-1", 256)
     assert (settings.drain_seconds, settings.step_timeout) == (30, 120)
     assert (settings.strict, settings.fault_injection, settings.prompts) == (False, False, None)
+    assert settings.seed is None
     assert settings.models == (ModelSettings(path=Path("a.gguf")),)
     assert settings.demo
     assert settings.models[0].engine_config() == EngineConfig(model="a.gguf")
@@ -118,6 +119,7 @@ def test_everything_in_a_file() -> None:
         step_timeout = 2
         strict = true
         fault_injection = true
+        seed = 5
         prompts = "b"
         [[models]]
         path = "b"
@@ -140,6 +142,7 @@ def test_everything_in_a_file() -> None:
     )
     assert (settings.host, settings.port, settings.drain_seconds, settings.demo) == ("::1", 0, 1.5, False)
     assert (settings.strict, settings.fault_injection, settings.prompts) == (True, True, Path("b"))
+    assert settings.seed == 5
     (model,) = settings.models
     assert (model.aliases, model.name) == (("llama", "chat"), "Llama")
     assert model.engine_config(vocab_size=9) == EngineConfig(
@@ -216,6 +219,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "step_timeout": (0, "greater than 0 (given: 0)"),
     "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "seed": (-1, "greater than or equal to 0 (given: -1)"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
     "tls_certificate": ("nowhere", "nowhere: there is no such file or folder"),
     "tls_key": ("nowhere", "nowhere: there is no such file or folder"),

@@ -90,6 +90,7 @@ class HttpServer(uvicorn.Server):
             max_inflight=settings.max_inflight,
             strict=settings.strict,
             fault_injection=settings.fault_injection,
+            seed=settings.seed,
         )
         self._authenticator = build_authenticator(settings)
         self._app: FastAPI = create_app(

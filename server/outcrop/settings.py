@@ -200,6 +200,7 @@ class Settings(_Sources):
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
     files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
 
@@ -215,6 +216,7 @@ class Settings(_Sources):
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
     strict: bool = False
     fault_injection: bool = False
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
     tls_certificate: ExistingPath | None = None
     tls_key: ExistingPath | None = None

@@ -20,6 +20,7 @@ from outcrop.api.auth.middleware import Authentication
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
+from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
 from outcrop.catalog.catalog import Catalog
@@ -56,14 +57,15 @@ def create_app(
             await catalog.close()
             inference.close()
 
-    routes = [
-        guarded(route, catalog)
-        for route in (
-            *BedrockRuntime(inference).routes(),
-            *Bedrock(catalog).routes(),
-            *Health(catalog, inference.admission, metrics).routes(),
-        )
+    services = [
+        guarded(route, catalog) for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
     ]
+    if limits.fault_injection:
+        # Around the guard, which is to see a model's id without the fault behind it.
+        injection = FaultInjection(limits)
+        services = [injection.around(route) for route in services]
+    health = Health(catalog, inference.admission, metrics).routes()
+    routes = [*services, *(guarded(route, catalog) for route in health)]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,

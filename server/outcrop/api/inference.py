@@ -108,7 +108,7 @@ class Inference:
             timer = self._metrics.generation(model.id, arrived)
             reason, generated = "abort", 0
             try:
-                async with aclosing(_generate(call, prompt, caller)) as deltas:
+                async with aclosing(self._generate(call, prompt, caller)) as deltas:
                     async for delta in deltas:
                         generated = delta.generated
                         timer.tokens(generated)
@@ -131,6 +131,19 @@ class Inference:
         with self.admission.slot():
             caller.principal.admit()
             return len((await self._prepare(prepare)).ids)
+
+    def _generate(
+        self, call: GenerationCall, prompt: Prompt, caller: Caller
+    ) -> AsyncGenerator[TextDelta, None]:
+        return call.model.generate(
+            caller.request_id,
+            prompt.ids,
+            _sampling(call, prompt, self.limits.seed),
+            call.stop,
+            visible=call.visible,
+            priority=call.priority,
+            cache_salt=caller.principal.tenant,
+        )
 
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()
@@ -158,26 +171,15 @@ class Inference:
         return prompt
 
 
-def _generate(call: GenerationCall, prompt: Prompt, caller: Caller) -> AsyncGenerator[TextDelta, None]:
-    return call.model.generate(
-        caller.request_id,
-        prompt.ids,
-        _sampling(call, prompt),
-        call.stop,
-        visible=call.visible,
-        priority=call.priority,
-        cache_salt=caller.principal.tenant,
-    )
-
-
-def _sampling(call: GenerationCall, prompt: Prompt) -> SamplingParams:
+def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) -> SamplingParams:
     extras = call.extras
+    seed = default_seed if extras.seed is None else extras.seed
     return SamplingParams(
         max_tokens=call.max_tokens or call.default_max_tokens or call.context - len(prompt.ids),
         temperature=call.temperature,
         top_p=call.top_p,
         top_k=extras.top_k,
-        seed=random.randint(0, MAX_SEED) if extras.seed is None else extras.seed,
+        seed=random.randint(0, MAX_SEED) if seed is None else seed,
         eos_ids=call.model.tokenizer.eos_ids,
         min_p=extras.min_p,
         repetition_penalty=extras.repetition_penalty,

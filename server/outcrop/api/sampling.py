@@ -15,7 +15,7 @@ MAX_BIASES = 1024
 
 @dataclass(frozen=True, slots=True)
 class SamplingExtras:
-    """As in `SamplingParams`. top_k: 0 for the backend's cap. seed: None for a random one."""
+    """As in `SamplingParams`. top_k: 0 for the backend's cap. seed: None for the server's or a random one."""
 
     top_k: int = 0
     seed: int | None = None

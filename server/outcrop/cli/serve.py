@@ -96,6 +96,9 @@ def serve(
     fault_injection: Annotated[
         bool | None, _switch("--fault-injection", "Let calls ask for errors, delays and broken streams.")
     ] = None,
+    seed: Annotated[
+        Given, _server("N", "Seed of calls that give none: the same call, the same answer.")
+    ] = None,
     prompts: Annotated[
         Given, _server("FOLDER", "Stored prompts that calls may name by their ARN, one JSON file each.")
     ] = None,
@@ -115,7 +118,8 @@ def serve(
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
         step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
-        strict=strict, fault_injection=fault_injection, prompts=prompts, log_level=log_level,
+        strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts,
+        log_level=log_level,
     )  # fmt: skip
     sections = {} if auth is None else {"auth": {"mode": auth}}
     try:
