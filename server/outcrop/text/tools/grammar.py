@@ -11,6 +11,7 @@ from outcrop.text.tools.tool import Tool
 
 _MAX_CALLS = 32  # in one answer, so that a weak model does not call for ever
 _SEPARATOR = r'("; " | "\n")?'
+_HEAD = r'\{("type": "function", )?"name": "'
 _SPACE = r"[ \t\r\n]*"
 # What else may say which properties an object has, or must have.
 _BEYOND_PROPERTIES = frozenset(
@@ -34,8 +35,7 @@ _BEYOND_PROPERTIES = frozenset(
 def calls_grammar(tools: Sequence[Tool], most: int = _MAX_CALLS) -> str:
     """One or more calls of any of the tools, at most `most`: `{"name": "f", "parameters": {...}}` with
     arguments that the tool's schema allows."""
-    heads = [f"head_{i}: /{_head(tool)}/" for i, tool in enumerate(tools)]
-    return "\n".join((f"start: {_calls('call', most)}", *heads, *_calls_rules(tools)))
+    return "\n".join((f"start: call{_more_calls(most - 1)}", *_call_rules(tools)))
 
 
 def text_or_calls_grammar(tools: Sequence[Tool]) -> str:
@@ -43,29 +43,34 @@ def text_or_calls_grammar(tools: Sequence[Tool]) -> str:
     allows, another with any object.
 
     The text must not hold what the parser would take for the beginning of a call, or a call could hide in
-    it. So a call's head ends the text before it, at its first occurrence (`lazy`).
+    it. So text ends at the first thing that looks like a call's head (`lazy`), up to the name; with a
+    tool's name a call follows, with anything else (`OTHER`) the text goes on.
     """
     tools = [tool if tool.strict else Tool(tool.name, tool.description, {}) for tool in tools]
-    indices = range(len(tools))
+    names = "|".join(_verbatim(_name_end(tool)) for tool in tools)
+    text = f"/(?s:.*)/ & ~/(?s:.*)({_call_beginnings(tools)})(?s:.*)/"
     return "\n".join(
         (
-            f"start: TEXT | ({' | '.join(f'last_{i} args_{i}' for i in indices)}) "
-            f'"}}" ({_SEPARATOR} call){{0,{_MAX_CALLS - 1}}}',
-            f"TEXT: /(?s:.*)/ & ~/(?s:.*)({_call_beginnings(tools)})(?s:.*)/",
-            *(f"last_{i}[lazy]: TEXT /{_head(tools[i])}/" for i in indices),
-            *(f"head_{i}: /{_head(tools[i])}/" for i in indices),
-            *_calls_rules(tools),
+            "start: TEXT | head rest",
+            f"rest: named{_more_calls(_MAX_CALLS - 1)} | OTHER | other_head rest",
+            f"TEXT: {text}",
+            f"OTHER: {text} & ~/({names})(?s:.*)/",
+            f"head[lazy]: TEXT /{_HEAD}/",
+            f"other_head[lazy]: OTHER /{_HEAD}/",
+            *_call_rules(tools),
         )
     )
 
 
-def _calls(symbol: str, most: int) -> str:
-    return f"{symbol} ({_SEPARATOR} {symbol}){{0,{most - 1}}}" if most > 1 else symbol
+def _more_calls(most: int) -> str:
+    return f" ({_SEPARATOR} call){{0,{most}}}" if most else ""
 
 
-def _calls_rules(tools: Sequence[Tool]) -> Iterable[str]:
-    yield "call: " + " | ".join(f'head_{i} args_{i} "}}"' for i in range(len(tools)))
+def _call_rules(tools: Sequence[Tool]) -> Iterable[str]:
+    yield f"call: /{_HEAD}/ named"
+    yield f'named: ({" | ".join(f"name_{i} args_{i}" for i in range(len(tools)))}) "}}"'
     for i, tool in enumerate(tools):
+        yield f'name_{i}: /{_verbatim(_name_end(tool))}, "parameters": /'
         yield f"args_{i}: %json {json.dumps(_arguments_schema(tool))}"
 
 
@@ -83,8 +88,9 @@ def _arguments_schema(tool: Tool) -> dict[str, Any]:
     return schema
 
 
-def _head(tool: Tool) -> str:
-    return rf'\{{("type": "function", )?"name": {_verbatim(json.dumps(tool.name))}, "parameters": '
+def _name_end(tool: Tool) -> str:
+    """The name as JSON, behind its opening quote."""
+    return json.dumps(tool.name)[1:]
 
 
 def _call_beginnings(tools: Sequence[Tool]) -> str:
