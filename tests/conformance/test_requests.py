@@ -1,0 +1,70 @@
+"""Every member of every operation's request: each value it takes is taken, each rule it breaks is told.
+
+The members, their values and their rules come from the service's model; see `surface` for what does not.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from ..api.server import Server
+from . import surface
+from .members import Member, members, valid_values, violations
+from .service import OPERATIONS, Wire, assert_error, assert_success
+from .streams import assert_conversation, assert_native
+
+CASES = [
+    pytest.param(name, member, id=f"{name}-{member.path}")
+    for name, operation in OPERATIONS.items()
+    for member in members(operation)
+]
+
+
+def assert_answer(name: str, response: httpx.Response) -> None:
+    """The modelled success, and what a stream must be besides."""
+    operation = OPERATIONS[name]
+    match name:
+        case "ConverseStream":
+            assert_conversation(operation, response)
+        case "InvokeModelWithResponseStream":
+            assert_native(operation, response)
+        case _:
+            assert_success(operation, response)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_base_request(http: httpx.Client, name: str) -> None:
+    operation = OPERATIONS[name]
+    assert_answer(name, Wire.of(operation, surface.request(operation)).send(http))
+
+
+@pytest.mark.parametrize(("name", "member"), CASES)
+def test_a_member_takes_what_fits(http: httpx.Client, server: Server, name: str, member: Member) -> None:
+    operation = OPERATIONS[name]
+    for value in valid_values(member.shape, member.key):
+        asked = server.engine.asked
+        response = Wire.of(operation, member.place(value)).send(http)
+        if member.key not in surface.REFUSED:
+            assert_answer(name, response)
+        else:
+            message = assert_error(operation, response, "ValidationException")
+            assert re.search(surface.REFUSED[member.key], message), message
+            assert server.engine.asked == asked
+
+
+@pytest.mark.parametrize(("name", "member"), [case for case in CASES if case.values[1].key not in surface.REFUSED])
+def test_a_member_refuses_what_does_not_fit(
+    http: httpx.Client, server: Server, name: str, member: Member
+) -> None:
+    operation = OPERATIONS[name]
+    asked = server.engine.asked
+    for violation in violations(member):
+        response = Wire.of(operation, violation.params).send(http)
+        assert response.status_code == 400, (violation.rule, response.status_code, response.text)
+        message = assert_error(operation, response, violation.code)
+        assert re.search(violation.says, message), (violation.rule, message)
+    assert server.engine.asked == asked
+    assert server.app.state.admission.inflight == 0
