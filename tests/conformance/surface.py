@@ -31,7 +31,12 @@ def assistant(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": list(blocks or ({"text": "Hello"},))}
 
 
-NATIVE = json.dumps({"prompt": "Hi", "max_gen_len": 4, "temperature": 0})
+def native(text: str = "Hi") -> str:
+    """A Llama model's own body."""
+    return json.dumps({"prompt": text, "max_gen_len": 4, "temperature": 0})
+
+
+NATIVE = native()
 _GUARDRAIL = {"guardrailIdentifier": "abc", "guardrailVersion": "1"}
 _SHORT = {"maxTokens": 4, "temperature": 0}
 
@@ -44,17 +49,28 @@ def conversation(operation: OperationModel, fields: dict[str, Any]) -> dict[str,
     return {"modelId": MODEL, "inferenceConfig": _SHORT} | fields
 
 
-def request(operation: OperationModel) -> dict[str, Any]:
-    """A valid request, short to answer."""
+def request(operation: OperationModel, text: str = "Hi") -> dict[str, Any]:
+    """A valid request, short to answer. text: what it says to the model, if to any."""
     match operation.name:
         case "Converse" | "ConverseStream" | "CountTokens":
-            return conversation(operation, {})
+            return conversation(operation, {"messages": [user({"text": text})]})
         case "InvokeModel" | "InvokeModelWithResponseStream":
-            return {"modelId": MODEL, "body": NATIVE}
+            return {"modelId": MODEL, "body": native(text)}
         case "GetFoundationModel":
             return {"modelIdentifier": MODEL}
         case _:
             return {}
+
+
+MODEL_MEMBER = {
+    "Converse": "modelId",
+    "ConverseStream": "modelId",
+    "CountTokens": "modelId",
+    "InvokeModel": "modelId",
+    "InvokeModelWithResponseStream": "modelId",
+    "GetFoundationModel": "modelIdentifier",
+}
+"""The member that names the model, of the operations that have one."""
 
 
 REFUSED: dict[Key, str] = {
