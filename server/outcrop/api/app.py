@@ -17,6 +17,7 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
+from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
 from outcrop.catalog.catalog import Catalog
@@ -48,11 +49,11 @@ def create_app(
             await catalog.close()
             inference.close()
 
-    routes = [
-        *BedrockRuntime(inference).routes(),
-        *Bedrock(catalog).routes(),
-        *Health(catalog, inference.admission, metrics).routes(),
-    ]
+    routes = [*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes()]
+    if limits.fault_injection:
+        injection = FaultInjection(limits)
+        routes = [injection.around(route) for route in routes]
+    routes += Health(catalog, inference.admission, metrics).routes()
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,

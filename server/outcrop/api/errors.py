@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from starlette.responses import Response
@@ -28,9 +28,13 @@ class Kind(enum.Enum):
 
     VALIDATION = ("ValidationException", 400)
     SERIALIZATION = ("SerializationException", 400)
+    SERVICE_QUOTA_EXCEEDED = ("ServiceQuotaExceededException", 400)
+    CONFLICT = ("ConflictException", 400)
+    ACCESS_DENIED = ("AccessDeniedException", 403)
     UNKNOWN_OPERATION = ("UnknownOperationException", 404)
     RESOURCE_NOT_FOUND = ("ResourceNotFoundException", 404)
     REQUEST_TIMEOUT = ("RequestTimeoutException", 408)
+    MODEL_TIMEOUT = ("ModelTimeoutException", 408)
     ENTITY_TOO_LARGE = ("RequestEntityTooLargeException", 413)
     MODEL_ERROR = ("ModelErrorException", 424)
     MODEL_STREAM_ERROR = ("ModelStreamErrorException", 424)
@@ -60,6 +64,9 @@ STREAMABLE = frozenset(
 )
 """Exceptions that both ConverseStreamOutput and ResponseStream declare as events."""
 
+INVOKE_STREAMABLE = STREAMABLE | {Kind.MODEL_TIMEOUT}
+"""Exceptions that ResponseStream declares."""
+
 
 class ApiError(Exception):
     """An answer other than success. `members` are the exception's fields besides `message`."""
@@ -78,13 +85,14 @@ class ApiError(Exception):
             headers={"x-amzn-ErrorType": self.kind.code},
         )
 
-    def event(self) -> bytes:
-        """The error as the last frame of a stream that has already begun."""
+    def event(self, declared: Collection[Kind] = STREAMABLE) -> bytes:
+        """The error as the last frame of a stream that has already begun. declared: the exceptions that
+        the stream's shape has; any other becomes the nearest of them."""
         kind, members = self.kind, self.members
         if kind is Kind.MODEL_ERROR:
             kind = Kind.MODEL_STREAM_ERROR
             members = {"originalStatusCode": 500, "originalMessage": self.message}
-        elif kind not in STREAMABLE:
+        elif kind not in declared:
             kind, members = Kind.INTERNAL, {}
         body = msgspec.json.encode({"message": self.message, **members})
         return eventstream.exception(kind.event_name).encode(body)
@@ -128,6 +136,33 @@ def model_not_ready() -> ApiError:
 def model_error(resource_name: str | None = None) -> ApiError:
     members = {"originalStatusCode": 500} | ({"resourceName": resource_name} if resource_name else {})
     return ApiError(Kind.MODEL_ERROR, "The model failed while processing your request.", **members)
+
+
+def model_timeout() -> ApiError:
+    return ApiError(
+        Kind.MODEL_TIMEOUT, "Model has timed out in processing the request. Try your request again."
+    )
+
+
+def model_stream_error() -> ApiError:
+    return ApiError(
+        Kind.MODEL_STREAM_ERROR,
+        "An error occurred while streaming the response. Retry your request.",
+        originalStatusCode=500,
+        originalMessage="The model failed while processing your request.",
+    )
+
+
+def no_model_access() -> ApiError:
+    return ApiError(Kind.ACCESS_DENIED, "You don't have access to the model with the specified model ID.")
+
+
+def service_quota_exceeded() -> ApiError:
+    return ApiError(Kind.SERVICE_QUOTA_EXCEEDED, "Your request exceeds the service quota for your account.")
+
+
+def conflict() -> ApiError:
+    return ApiError(Kind.CONFLICT, "Error occurred because of a conflict while performing an operation.")
 
 
 def too_many_requests() -> ApiError:
