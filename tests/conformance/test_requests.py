@@ -12,27 +12,15 @@ import pytest
 
 from ..api.server import Server
 from . import surface
+from .answers import assert_answer
 from .members import Member, members, valid_values, violations
-from .service import OPERATIONS, Wire, assert_error, assert_success
-from .streams import assert_conversation, assert_native
+from .service import OPERATIONS, Wire, assert_error
 
 CASES = [
     pytest.param(name, member, id=f"{name}-{member.path}")
     for name, operation in OPERATIONS.items()
     for member in members(operation)
 ]
-
-
-def assert_answer(name: str, response: httpx.Response) -> None:
-    """The modelled success, and what a stream must be besides."""
-    operation = OPERATIONS[name]
-    match name:
-        case "ConverseStream":
-            assert_conversation(operation, response)
-        case "InvokeModelWithResponseStream":
-            assert_native(operation, response)
-        case _:
-            assert_success(operation, response)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
