@@ -14,6 +14,9 @@ from starlette.requests import Request
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
+from outcrop.api.auth.access import guarded
+from outcrop.api.auth.authenticator import Authenticator
+from outcrop.api.auth.middleware import Authentication
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
@@ -27,9 +30,14 @@ _DEFAULT_LIMITS = ApiLimits()
 
 
 def create_app(
-    catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS, *, prompts: Path | None = None
+    catalog: Catalog,
+    limits: ApiLimits = _DEFAULT_LIMITS,
+    *,
+    prompts: Path | None = None,
+    authenticator: Authenticator | None = None,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
+    authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -49,11 +57,15 @@ def create_app(
             await catalog.close()
             inference.close()
 
-    routes = [*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes()]
+    operations = [
+        guarded(route, catalog)
+        for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
+    ]
     if limits.fault_injection:
         injection = FaultInjection(limits)
-        routes = [injection.around(route) for route in routes]
-    routes += Health(catalog, inference.admission, metrics).routes()
+        operations = [injection.around(route) for route in operations]
+    health = Health(catalog, inference.admission, metrics).routes()
+    routes = [*operations, *(guarded(route, catalog) for route in health)]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -61,8 +73,9 @@ def create_app(
         redirect_slashes=False,
         exception_handlers={HTTPException: _unknown_operation},
     )
-    operations = {route.endpoint: route.name for route in routes}
-    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=operations)
+    names = {route.endpoint: route.name for route in routes}
+    app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
+    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=names)
     app.state.admission = inference.admission
     return app
 

@@ -76,6 +76,14 @@ def serve(
     step_timeout: Annotated[
         Given, _server("SECONDS", "Silence after which an engine is taken for hung and restarted.", "120")
     ] = None,
+    auth: Annotated[
+        Given,
+        _server(
+            "MODE",
+            "Whether callers need a key: required, off, or auto, which is off on loopback alone.",
+            "auto",
+        ),
+    ] = None,
     strict: Annotated[
         bool | None, _switch("--strict", "Refuse what Bedrock's own Llama models refuse, in its words.")
     ] = None,
@@ -103,8 +111,9 @@ def serve(
         step_timeout=step_timeout, strict=strict, fault_injection=fault_injection,
         prompts=prompts, log_level=log_level,
     )  # fmt: skip
+    sections = {} if auth is None else {"auth": {"mode": auth}}
     try:
-        settings = load_settings(config=config, model=model_options, server=server_options)
+        settings = load_settings(config=config, model=model_options, server=server_options | sections)
     except SettingsError as error:
         fail(str(error))
     # The server's own imports take a while; a wrong setting is answered without them.
