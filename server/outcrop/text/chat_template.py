@@ -12,6 +12,7 @@ import jinja2
 from outcrop.text import llama3
 from outcrop.text.base import Tokenizer
 from outcrop.text.template_sandbox import SandboxedTemplate
+from outcrop.text.tools import Tool, ToolCall, ToolFormat, ToolResult
 
 # Noncharacters: Unicode reserves them for use inside a program, so ordinary text does not hold them.
 _MARKS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
@@ -25,10 +26,14 @@ class ChatTemplateError(ValueError):
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
     """One message. role: system, user, assistant, or another the model knows, as an identifier (so that
-    it cannot spell a control token). content: any text; special-token text in it stays text."""
+    it cannot spell a control token). content: any text; special-token text in it stays text.
+    tool_calls: the calls of an assistant's message, which follow its content. tool_results: the results
+    that a user's message brings, before its content."""
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.role.isidentifier():
@@ -36,10 +41,14 @@ class ChatMessage:
 
 
 class ChatTemplate(ABC):
-    """Turns a conversation into the prompt for the assistant's next message. Thread-safe."""
+    """Turns a conversation into the prompt for the assistant's next message. Thread-safe.
+
+    tool_format: how the model writes calls of tools."""
+
+    tool_format = ToolFormat()
 
     @abstractmethod
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         """The ids of the prompt: BOS exactly once if the model uses one, the messages in order, and the
         header of the assistant's answer. Control tokens never come from a message's content.
         Raises ChatTemplateError."""
@@ -58,7 +67,7 @@ class Llama3ChatTemplate(ChatTemplate):
         self._end_header = [special[llama3.END_HEADER], *tokenizer.encode("\n\n")]
         self._end_of_turn = special[llama3.END_OF_TURN]
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         ids = [self._begin]
         for message in messages:
             ids += self._header(message.role)
@@ -90,7 +99,7 @@ class JinjaChatTemplate(ChatTemplate):
         self._tokenizer = tokenizer
         self._marks = [mark for mark in _MARKS if mark not in source]
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         opening, closing = self._unused_marks(messages)
         rendered = self._render(
             [
