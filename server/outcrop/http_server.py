@@ -45,6 +45,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
+                cache_block=model.block_size if model.prefix_cache else 0,
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)

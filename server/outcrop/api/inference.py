@@ -12,6 +12,7 @@ from pathlib import Path
 
 from outcrop.api import errors
 from outcrop.api.admission import Admission, ApiLimits
+from outcrop.api.caller import Caller
 from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
@@ -87,49 +88,48 @@ class Inference:
         self._tokenizers.shutdown(wait=False, cancel_futures=True)
 
     async def answer(
-        self, call: GenerationCall, request_id: str, arrived: float
+        self, call: GenerationCall, caller: Caller, arrived: float
     ) -> AsyncGenerator[TextDelta, None]:
         """The deltas of one answer, the last with its `end` set. Closing the generator ends the work.
 
-        `arrived` is `perf_counter()` when the request came in. Raises ApiError, before the first delta for
-        everything that the request itself is to blame for; EngineUnavailable at any time.
+        The caller's quota is charged, also for what an answer that is cut short has generated. `arrived` is
+        `perf_counter()` when the request came in. Raises ApiError, before the first delta for everything
+        that the request itself is to blame for; EngineUnavailable at any time.
         """
         model = call.model
         self._require_ready(model)
         if call.max_tokens is not None and call.max_tokens > model.max_model_len:
             raise errors.max_tokens_exceeded(model.max_model_len)
+        principal = caller.principal
         with self.admission.slot():
+            principal.admit()
             prompt = await self._bounded_prompt(call)
+            principal.admit_tokens(len(prompt.ids))
             timer = self._metrics.generation(model.id, arrived)
-            reason = "abort"
+            reason, generated = "abort", 0
             try:
-                stream = model.generate(
-                    request_id,
-                    prompt.ids,
-                    _sampling(call, prompt),
-                    call.stop,
-                    visible=call.visible,
-                    priority=call.priority,
-                )
-                async with aclosing(stream) as deltas:
+                async with aclosing(_generate(call, prompt, caller)) as deltas:
                     async for delta in deltas:
-                        timer.tokens(delta.generated)
+                        generated = delta.generated
+                        timer.tokens(generated)
                         if delta.end is not None:
                             reason = _FINISHED_REASONS[delta.end]
                         yield delta
             except ModelFailure as exc:
                 reason = "error"
-                errors.log_unexpected(exc, request_id)
+                errors.log_unexpected(exc, caller.request_id)
                 raise errors.model_error(self.catalog.arn(model.id)) from exc
             except Exception:
                 reason = "error"
                 raise
             finally:
                 timer.ended(reason)
+                principal.charge(generated)
 
-    async def count(self, prepare: Callable[[], Prompt]) -> int:
+    async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
         """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
         with self.admission.slot():
+            caller.principal.admit()
             return len((await self._prepare(prepare)).ids)
 
     def _require_ready(self, model: ServedModel) -> None:
@@ -156,6 +156,18 @@ class Inference:
         if not prompt.ids:
             raise errors.prompt_refused("The prompt has no tokens in this model's vocabulary.")
         return prompt
+
+
+def _generate(call: GenerationCall, prompt: Prompt, caller: Caller) -> AsyncGenerator[TextDelta, None]:
+    return call.model.generate(
+        caller.request_id,
+        prompt.ids,
+        _sampling(call, prompt),
+        call.stop,
+        visible=call.visible,
+        priority=call.priority,
+        cache_salt=caller.principal.tenant,
+    )
 
 
 def _sampling(call: GenerationCall, prompt: Prompt) -> SamplingParams:

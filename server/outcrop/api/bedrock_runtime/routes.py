@@ -7,6 +7,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.auth.access import model_arns
+from outcrop.api.auth.principal import principal_of
 from outcrop.api.bedrock_runtime import converse, count_tokens, invoke_headers, llama, llama_on_bedrock
 from outcrop.api.bedrock_runtime.converse import Conversation
 from outcrop.api.bedrock_runtime.invoke_headers import InvokeHeaders
@@ -14,9 +16,10 @@ from outcrop.api.bedrock_runtime.not_offered import NotOffered
 from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.body import read_body
-from outcrop.api.connection import EventStreamResponse, request_id_of, unless_disconnected
+from outcrop.api.caller import Caller
+from outcrop.api.connection import EventStreamResponse, unless_disconnected
 from outcrop.api.inference import GenerationCall, Inference
-from outcrop.api.prompts import fill_in
+from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
 from outcrop.catalog import identifiers
 
@@ -45,31 +48,41 @@ class BedrockRuntime:
     async def _converse(self, request: Request) -> Response:
         watch = Stopwatch()
         conversation = await self._conversation(request, streaming=False)
-        deltas = self._inference.answer(conversation.call, request_id_of(request.scope), watch.started)
+        deltas = self._inference.answer(conversation.call, Caller.of(request), watch.started)
         answer = await unless_disconnected(request.receive, conversation.answer(deltas, watch))
         return json_response(answer)
 
     async def _converse_stream(self, request: Request) -> Response:
         watch = Stopwatch()
         conversation = await self._conversation(request, streaming=True)
-        deltas = self._inference.answer(conversation.call, request_id_of(request.scope), watch.started)
+        deltas = self._inference.answer(conversation.call, Caller.of(request), watch.started)
         return EventStreamResponse(conversation.frames(deltas, watch))
 
     async def _conversation(self, request: Request, *, streaming: bool) -> Conversation:
         identifier = request.path_params["model_id"]
-        named = identifiers.prompt_of(identifier)
-        variant = self._inference.prompts.find(*named) if named else None
+        variant = self._stored_prompt(request, identifier, streaming=streaming)
         target = self._target(request, variant.model_id or "" if variant else identifier)
         parsed = converse.parse(await self._read(request))
         if variant is not None:
             parsed = fill_in(variant, parsed)
         return Conversation.of(parsed, target, streaming=streaming)
 
+    def _stored_prompt(self, request: Request, identifier: str, *, streaming: bool) -> Variant | None:
+        """The prompt that a prompt ARN names. The caller must be allowed to use its model, too. Raises
+        ResourceNotFoundException or AccessDeniedException."""
+        if (named := identifiers.prompt_of(identifier)) is None:
+            return None
+        variant = self._inference.prompts.find(*named)
+        action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
+        resources = model_arns(variant.model_id or "", self._inference.catalog)
+        principal_of(request.scope).authorize(action, *resources)
+        return variant
+
     async def _invoke(self, request: Request) -> Response:
         watch = Stopwatch()
         headers = InvokeHeaders.of(request.headers)
         call = await self._native_call(request, headers)
-        deltas = self._inference.answer(call, request_id_of(request.scope), watch.started)
+        deltas = self._inference.answer(call, Caller.of(request), watch.started)
         generation = await unless_disconnected(request.receive, llama.answer(deltas))
         counts = invoke_headers.counts(generation.last, watch)
         return json_response(generation.body, headers=counts | headers.echoed)
@@ -78,7 +91,7 @@ class BedrockRuntime:
         watch = Stopwatch()
         headers = InvokeHeaders.of(request.headers)
         call = await self._native_call(request, headers)
-        deltas = self._inference.answer(call, request_id_of(request.scope), watch.started)
+        deltas = self._inference.answer(call, Caller.of(request), watch.started)
         content_type = {"x-amzn-bedrock-content-type": "application/json"}
         return EventStreamResponse(llama.frames(deltas, watch), content_type | headers.echoed)
 
@@ -93,7 +106,7 @@ class BedrockRuntime:
         if target.strict:
             raise errors.no_token_counting()
         prepare = count_tokens.parse(await self._read(request), target)
-        count = await unless_disconnected(request.receive, self._inference.count(prepare))
+        count = await unless_disconnected(request.receive, self._inference.count(prepare, Caller.of(request)))
         return json_response({"inputTokens": count})
 
     def _target(self, request: Request, identifier: str) -> Target:
