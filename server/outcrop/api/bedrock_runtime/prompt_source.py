@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from outcrop.api import errors
@@ -83,33 +82,33 @@ class PromptSource:
 
     def _grammar(self) -> str:
         """What the answer must follow. Raises ValidationException naming the schema that is no good."""
-        schema = self.json_schema
-        if schema is not None:
-            return self._usable(lambda: json_schema_grammar(schema), lambda _: _TEXT_FORMAT)
+        if self.json_schema is not None:
+            try:
+                return self._checked(json_schema_grammar(self.json_schema))
+            except GrammarError as error:
+                raise _unusable(_TEXT_FORMAT, error) from None
         if self.choice == AUTO and not any(tool.strict for tool in self.tools):
             return ""
-        tool_format = self.target.model.chat_template.tool_format
-        return self._usable(lambda: tool_format.grammar(self.tools, self.choice), self._path_of_tool)
-
-    def _usable(self, make: Callable[[], str], path_of: Callable[[GrammarError], str]) -> str:
         try:
-            grammar = make()
-            if grammar:
-                self.target.model.grammars.check(grammar)
+            return self._checked(self.target.model.chat_template.tool_format.grammar(self.tools, self.choice))
         except GrammarError as error:
-            raise _unusable(path_of(error), error) from None
+            raise self._blame(error) from None
+
+    def _checked(self, grammar: str) -> str:
+        if grammar:
+            self.target.model.grammars.check(grammar)
         return grammar
 
-    def _path_of_tool(self, error: GrammarError) -> str:
-        """Where the schema is that made the grammar of all tools unusable."""
+    def _blame(self, error: GrammarError) -> ApiError:
+        """The error of the schema that made the grammar of all tools unusable, if it is one schema's."""
         config = self.request.tool_config
         assert config is not None
         for index, tool in _indexed(config, self.tools):
             try:
-                self.target.model.grammars.check(json_schema_grammar(tool.schema))
-            except GrammarError:
-                return f"toolConfig.tools.{index}.toolSpec.inputSchema"
-        return "toolConfig.tools"
+                self._checked(json_schema_grammar(tool.schema))
+            except GrammarError as own:
+                return _unusable(f"toolConfig.tools.{index}.toolSpec.inputSchema", own)
+        return _unusable("toolConfig.tools", error)
 
 
 def _indexed(config: ToolConfiguration, tools: list[Tool]) -> list[tuple[int, Tool]]:
