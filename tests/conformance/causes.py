@@ -152,7 +152,7 @@ def injected_later(code: str) -> Cause:
 
 
 _REAL: dict[str, tuple[Cause, frozenset[str]]] = {
-    "ValidationException": (bad_value, frozenset(OPERATIONS)),
+    "ValidationException": (bad_value, frozenset({*surface.MODEL_MEMBER, "ListFoundationModels"})),
     "ResourceNotFoundException": (unknown_model, frozenset({"GetFoundationModel"})),
     "ThrottlingException": (overload, GENERATING),
     "ServiceUnavailableException": (draining, GENERATING),

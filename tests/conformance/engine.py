@@ -26,7 +26,7 @@ class FakeEngine(InProcessClient):
     """Counts what it is asked."""
 
     def __init__(self, hooks: FakeHooks | None = None) -> None:
-        super().__init__(FakeBackend(CAPABILITIES, hooks or FakeHooks()))
+        super().__init__(FakeBackend(CAPABILITIES, hooks or FakeHooks()), load_tokenizer=ByteTokenizer)
         self.asked = 0
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
@@ -40,13 +40,15 @@ _JSON_TYPES = {
 }
 _LONGEST_SHOWN = 10_000
 _SAMPLES = ("a", "0", "1", "abc", "meta.llama3-8b-instruct-v1:0", "DRAFT", "012345678901", "s3://bucket/key")
-_MISFITS = ("?", "!§ \n", " ")
+_MISFITS = ("?", "a b", "§\n")
+"""What hardly any pattern takes; the last is nothing that a header may hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """path: as in `messages[].content[].text`. owner: the shape it is a member of; name: its name there
-    (`[]` of a list, `{key}` and `{value}` of a map)."""
+    (`[]` of a list, `{key}` and `{value}` of a map). refusal: the words with which this server refuses
+    every request that has it, "" if it takes it."""
 
     path: str
     owner: Shape
@@ -54,6 +56,7 @@ class Member:
     shape: Shape
     required: bool
     place: Place
+    refusal: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -78,28 +81,36 @@ class Member:
 
 
 def members(operation: OperationModel) -> Iterator[Member]:
-    """Every member of the operation's input down to what this server refuses as a whole."""
-    if operation.input_shape is not None:
+    """Every member of the operation's input, of its members, and so on."""
+    if operation.input_shape is not None and operation.name not in surface.NOT_OFFERED:
         base = surface.request(operation)
-        yield from _inside(operation, operation.input_shape, lambda value: base | value, "")
+        yield from _inside(operation, operation.input_shape, lambda value: base | value, "", "")
 
 
-def _inside(operation: OperationModel, shape: Shape, place: Place, path: str) -> Iterator[Member]:
-    for member in _children(shape, place, path):
-        if member.key in surface.PLACES:
-            member = _replaced(operation, member)
-        yield member
-        if member.key not in surface.REFUSED:
-            yield from _inside(operation, member.shape, member.place, member.path)
+def _inside(
+    operation: OperationModel, shape: Shape, place: Place, path: str, refusal: str
+) -> Iterator[Member]:
+    for child in _children(shape, place, path):
+        place_child, around = child.place, surface.PLACES.get(child.key)
+        if around is not None:
+            place_child = _around(operation, around)
+        member = replace(child, place=place_child, refusal=surface.REFUSED.get(child.key, refusal))
+        yield replace(member, place=_without_omitted(member.place))
+        yield from _inside(operation, member.shape, member.place, member.path, member.refusal)
 
 
-def _replaced(operation: OperationModel, member: Member) -> Member:
-    around = surface.PLACES[member.key]
+def _around(operation: OperationModel, around: Place) -> Place:
+    return lambda value: surface.conversation(operation, around(value))
 
-    def place(value: Any) -> dict[str, Any]:
-        return surface.conversation(operation, around(value))
 
-    return Member(member.path, member.owner, member.name, member.shape, member.required, place)
+def _without_omitted(place: Place) -> Place:
+    return lambda value: _drop_omitted(place(value))
+
+
+def _drop_omitted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _drop_omitted(each) for key, each in value.items() if each is not OMIT}
+    return [_drop_omitted(each) for each in value] if isinstance(value, list) else value
 
 
 def _children(shape: Shape, place: Place, path: str) -> Iterator[Member]:
@@ -123,8 +134,7 @@ def _children(shape: Shape, place: Place, path: str) -> Iterator[Member]:
 
 def _beside(place: Place, siblings: dict[str, Any], name: str) -> Place:
     def put(value: Any) -> dict[str, Any]:
-        others = {key: other for key, other in siblings.items() if key != name}
-        return place(others if value is OMIT else others | {name: value})
+        return place(siblings | {name: value})
 
     return put
 
@@ -230,17 +240,20 @@ def _violating_values(member: Member) -> Iterator[tuple[str, str, Any]]:
         for kind, value in _TYPES.items():
             if kind != own:
                 yield f"a {kind}", "SerializationException", value
+        if shape.type_name == "blob":
+            yield "not base64", "SerializationException", "!"
         if shape.type_name in ("integer", "long"):
             yield "a fraction", "SerializationException", 1.5
         if member.name in ("[]", "{value}"):
             yield "null", "SerializationException", None
     if member.location != "payload":
         for rule, value in _outside_bounds(shape):
-            yield rule, "ValidationException", value
+            if member.location != "header" or str(value).isprintable() and str(value).isascii():
+                yield rule, "ValidationException", value
     if isinstance(shape, StructureShape) and shape.is_tagged_union:
         yield "no member of a union", "ValidationException", {}
         names = list(shape.members)[:2]
-        if len(names) == 2:
+        if len(names) == 2:  # a union of one member cannot have two
             both = {name: example(shape.members[name], (shape.name, name)) for name in names}
             yield "two members of a union", "ValidationException", both
 
