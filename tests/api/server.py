@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app
+from outcrop.api.auth.authenticator import Authenticator
 from outcrop.catalog.catalog import Catalog
 from outcrop.http_protocol import HttpProtocol
 
@@ -64,9 +65,11 @@ def running(
     graceful: int = 5,
     keep_alive: int = 5,
     aliases: tuple[str, ...] = (),
+    authenticator: Authenticator | None = None,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends."""
-    app = create_app(Catalog([served(engine, aliases=aliases)], demo=demo), limits or ApiLimits())
+    catalog = Catalog([served(engine, aliases=aliases)], demo=demo)
+    app = create_app(catalog, limits or ApiLimits(), authenticator=authenticator)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

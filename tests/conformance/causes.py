@@ -1,10 +1,13 @@
-"""How to provoke each error that the service declares: by what really causes it where that can be arranged,
-else by injecting it."""
+"""How to provoke the errors that the service declares: what really causes each, where that can be arranged.
+The others are injected."""
 
 from __future__ import annotations
 
 import contextlib
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +15,9 @@ from botocore.model import OperationModel
 
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import drain
+from outcrop.api.auth.authenticator import Authenticator, utc_now
+from outcrop.api.auth.keyring import KeyRing
+from outcrop.api.auth.keys import KeyStore
 from outcrop.backends.fake import FakeHooks
 from outcrop.engine.client import EngineClient, EngineUnavailable
 
@@ -27,6 +33,9 @@ Cause = Callable[[OperationModel], httpx.Response]
 FAULT = "x-outcrop-fault"
 GENERATING = frozenset({"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream"})
 """Operations that run the model."""
+
+_COUNTED = GENERATING | {"CountTokens"}
+"""Operations that give a model work: admitted, and counted against quotas."""
 
 
 @contextlib.contextmanager
@@ -57,6 +66,41 @@ def unknown_model(operation: OperationModel) -> httpx.Response:
         name = surface.MODEL_MEMBER[operation.name]
         params = surface.request(operation) | {name: "meta.llama9-1b-instruct-v1:0"}
         return Wire.of(operation, params).send(http)
+
+
+def retired_model(operation: OperationModel) -> httpx.Response:
+    """A model past its end of life, on a server that is as strict as the service."""
+    with client(ScriptedEngine()) as (_, http):
+        params = surface.request(operation) | {"modelId": "meta.llama3-2-1b-instruct-v1:0"}
+        return Wire.of(operation, params).send(http, **{"x-outcrop-strict": "true"})
+
+
+@contextlib.contextmanager
+def keyed(**fields: Any) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+    """A server that asks for keys, and the header of the only one. fields: of the key."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = KeyStore(Path(folder) / "keys.json")
+        _, token = store.create(time.time(), **fields)
+        authenticator = Authenticator(KeyRing(store), region=None, now=utc_now, clock=time.monotonic)
+        with client(ScriptedEngine(), authenticator=authenticator) as (_, http):
+            yield http, {"authorization": f"Bearer {token}"}
+
+
+def denied(operation: OperationModel) -> httpx.Response:
+    """A key whose policy allows something else."""
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "bedrock:CreateGuardrail", "Resource": "*"}],
+    }
+    with keyed(policy=policy) as (http, headers):
+        return call(operation, http, **headers)
+
+
+def quota(operation: OperationModel) -> httpx.Response:
+    """A key that has made as many calls this minute as it may."""
+    with keyed(rpm=1) as (http, headers):
+        call(operation, http, **headers).raise_for_status()
+        return call(operation, http, **headers)
 
 
 def overload(operation: OperationModel) -> httpx.Response:
@@ -105,16 +149,6 @@ def defect(operation: OperationModel) -> httpx.Response:
         return call(operation, http)
 
 
-def injected(code: str) -> Cause:
-    """The call asks for the error."""
-
-    def cause(operation: OperationModel) -> httpx.Response:
-        with client(ScriptedEngine(), limits=ApiLimits(fault_injection=True)) as (_, http):
-            return call(operation, http, **{FAULT: code})
-
-    return cause
-
-
 # -- causes in the middle of a stream --------------------------------------------------------------
 
 
@@ -143,24 +177,24 @@ def defect_later(operation: OperationModel) -> httpx.Response:
         return call(operation, http)
 
 
-def injected_later(code: str) -> Cause:
-    def cause(operation: OperationModel) -> httpx.Response:
-        with client(ScriptedEngine(), limits=ApiLimits(fault_injection=True)) as (_, http):
-            return call(operation, http, **{FAULT: f"break-after=1:{code}"})
-
-    return cause
-
-
 _REAL: dict[str, tuple[Cause, frozenset[str]]] = {
+    "AccessDeniedException": (denied, frozenset(OPERATIONS)),
     "ValidationException": (bad_value, frozenset({*surface.MODEL_MEMBER, "ListFoundationModels"})),
     "ResourceNotFoundException": (unknown_model, frozenset({"GetFoundationModel"})),
-    "ThrottlingException": (overload, GENERATING),
-    "ServiceUnavailableException": (draining, GENERATING),
+    "ThrottlingException": (overload, _COUNTED),
+    "ServiceUnavailableException": (draining, _COUNTED),
     "InternalServerException": (defect, GENERATING),
     "ModelNotReadyException": (starting, GENERATING),
     "ModelErrorException": (not_finite, GENERATING),
 }
 """Errors whose cause can be arranged, and for which operations."""
+
+OTHER_CAUSES: list[tuple[str, str, Cause]] = [
+    *((name, "ThrottlingException", quota) for name in sorted(_COUNTED)),
+    *((name, "ServiceUnavailableException", engine_down) for name in sorted(GENERATING)),
+    *((name, "ResourceNotFoundException", retired_model) for name in sorted(_COUNTED)),
+]
+"""Further causes of the same errors."""
 
 _REAL_IN_STREAM: dict[str, Cause] = {
     "internalServerException": defect_later,
@@ -169,12 +203,12 @@ _REAL_IN_STREAM: dict[str, Cause] = {
 }
 
 
-def cause_of(operation: OperationModel, code: str) -> Cause:
-    """What provokes this error of this operation."""
+def cause_of(operation: OperationModel, code: str) -> Cause | None:
+    """What provokes this error of this operation, if it can be arranged."""
     cause, operations = _REAL.get(code, (None, frozenset()))
-    return cause if cause is not None and operation.name in operations else injected(code)
+    return cause if operation.name in operations else None
 
 
-def cause_in_stream(event: str) -> Cause:
+def cause_in_stream(event: str) -> Cause | None:
     """What provokes this exception, named as its event is, once a stream has begun."""
-    return _REAL_IN_STREAM.get(event) or injected_later(event[0].upper() + event[1:])
+    return _REAL_IN_STREAM.get(event)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import httpx
 import pytest
 
-from .causes import GENERATING, cause_in_stream, cause_of, engine_down
+from outcrop.api.admission import ApiLimits
+
+from .causes import FAULT, GENERATING, OTHER_CAUSES, Cause, call, cause_in_stream, cause_of, client
+from .engine import FakeEngine
 from .service import OPERATIONS, assert_error, output_stream
 from .streams import assemble, read_events
 
@@ -12,28 +18,39 @@ DECLARED = [(name, shape.name) for name, operation in OPERATIONS.items() for sha
 IN_STREAM = [
     (name, event)
     for name, operation in OPERATIONS.items()
-    if (stream := output_stream(operation)) and name in GENERATING
+    if name in GENERATING and (stream := output_stream(operation))
     for event, shape in operation.output_shape.members[stream].members.items()
     if shape.metadata.get("exception")
 ]
 
 
+@pytest.fixture(scope="module")
+def faulty() -> Iterator[httpx.Client]:
+    """A client of a server whose calls may ask for faults."""
+    with client(FakeEngine(), limits=ApiLimits(fault_injection=True)) as (_, http):
+        yield http
+
+
 @pytest.mark.parametrize(("name", "code"), DECLARED)
-def test_a_declared_error(name: str, code: str) -> None:
+def test_a_declared_error(faulty: httpx.Client, name: str, code: str) -> None:
     operation = OPERATIONS[name]
-    assert_error(operation, cause_of(operation, code)(operation), code)
+    cause = cause_of(operation, code)
+    response = cause(operation) if cause else call(operation, faulty, **{FAULT: code})
+    assert_error(operation, response, code)
 
 
-@pytest.mark.parametrize("name", sorted(GENERATING))
-def test_an_engine_that_dies(name: str) -> None:
+@pytest.mark.parametrize(("name", "code", "cause"), OTHER_CAUSES)
+def test_another_cause(name: str, code: str, cause: Cause) -> None:
     operation = OPERATIONS[name]
-    assert_error(operation, engine_down(operation), "ServiceUnavailableException")
+    assert_error(operation, cause(operation), code)
 
 
 @pytest.mark.parametrize(("name", "event"), IN_STREAM)
-def test_an_error_once_the_stream_has_begun(name: str, event: str) -> None:
+def test_an_error_once_the_stream_has_begun(faulty: httpx.Client, name: str, event: str) -> None:
     operation = OPERATIONS[name]
-    response = cause_in_stream(event)(operation)
+    cause = cause_in_stream(event)
+    fault = f"break-after=1:{event[0].upper()}{event[1:]}"
+    response = cause(operation) if cause else call(operation, faulty, **{FAULT: fault})
     assert response.status_code == 200
     events = read_events(operation, response.content)
     assert len(events) > 1

@@ -23,6 +23,7 @@ from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
 from outcrop.telemetry.metrics import Metrics
 
@@ -66,6 +67,7 @@ def create_app(
         operations = [injection.around(route) for route in operations]
     health = Health(catalog, inference.admission, metrics).routes()
     routes = [*operations, *(guarded(route, catalog) for route in health)]
+    routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
