@@ -61,26 +61,30 @@ def docx(body: str) -> bytes:
 
 
 def paragraph(text: str) -> str:
-    return f'<w:p><w:pPr><w:tabs><w:tab/></w:tabs></w:pPr><w:r><w:t xml:space="preserve">{escape(text)}</w:t></w:r></w:p>'
+    tabs = "<w:pPr><w:tabs><w:tab/></w:tabs></w:pPr>"
+    return f'<w:p>{tabs}<w:r><w:t xml:space="preserve">{escape(text)}</w:t></w:r></w:p>'
 
 
 def xlsx(rows: list[list[str]]) -> bytes:
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relations = "http://schemas.openxmlformats.org/package/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    relations = f"{package}/relationships"
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     cells = "".join(f"<row>{''.join(row)}</row>" for row in rows)
     types = "application/vnd.openxmlformats-officedocument.spreadsheetml"
     return archive(
         {
-            "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-            '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+            "[Content_Types].xml": f'<Types xmlns="{package}/content-types"><Default Extension="rels" '
+            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
             f'<Override PartName="/xl/workbook.xml" ContentType="{types}.sheet.main+xml"/></Types>',
             "_rels/.rels": f'<Relationships xmlns="{relations}">'
-            f'<Relationship Id="r1" Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+            f'<Relationship Id="r1" Type="{office}/officeDocument" Target="xl/workbook.xml"/>'
+            "</Relationships>",
             "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
             '<sheet name="Sales" sheetId="1" r:id="r1"/></sheets></workbook>',
             "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{relations}">'
-            f'<Relationship Id="r1" Type="{office}/worksheet" Target="worksheets/s.xml"/></Relationships>',
+            f'<Relationship Id="r1" Type="{office}/worksheet" Target="worksheets/s.xml"/>'
+            "</Relationships>",
             "xl/worksheets/s.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>',
         }
     )
@@ -160,8 +164,19 @@ def test_formats_that_are_not_read(format: str) -> None:
         extract_text(format, b"x")
 
 
-@pytest.mark.parametrize("format", ["pdf", "docx", "xlsx", "xls"])
-@pytest.mark.parametrize("data", [b"", b"junk", b"PK\x03\x04junk", b"%PDF-1.7\n%%EOF", archive({"a": "b"})])
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [
+        ("pdf", b""),
+        ("pdf", b"%PDF-1.7\n%%EOF"),
+        ("docx", b"PK\x03\x04junk"),
+        ("docx", archive({"a": "b"})),
+        ("docx", docx("</w:p>")),
+        ("xlsx", b""),
+        ("xlsx", archive({"a": "b"})),
+        ("xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1junk"),
+    ],
+)
 def test_broken_files(format: str, data: bytes) -> None:
     with pytest.raises(DocumentError, match="it is not a"):
         extract_text(format, data)
@@ -198,14 +213,12 @@ def test_xml_entities_do_not_multiply() -> None:
 
 def test_a_sheet_that_claims_all_of_a_workbook_ends() -> None:
     far = '<c r="XFD1048576"><v>1</v></c>'
-    with pytest.raises(DocumentError, match="too large or too complex|too much memory|not a valid"):
+    with pytest.raises(DocumentError, match=r"too large or|too much memory"):
         extract_text("xlsx", xlsx([['<c r="A1"><v>1</v></c>'], [far]]))
 
 
 def test_pdf_bomb_ends() -> None:
-    with pytest.raises(
-        DocumentError, match="too large or too complex|too much memory|more than|not a valid|no text"
-    ):
+    with pytest.raises(DocumentError, match=r"too large or|too much memory|not a valid"):
         extract_text("pdf", pdf("x", padding=100 << 20))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -41,7 +42,8 @@ class LogitEdits:
         self.repetition: F32 | None = None
         self._presence, self._frequency = sampling.presence_penalty, sampling.frequency_penalty
         self._penalty = sampling.repetition_penalty
-        self._seen: set[int] = set()
+        self._logit_bias = sampling.logit_bias
+        self._counts: Counter[int] = Counter()
         if sampling.logit_bias or self._presence or self._frequency:
             self.bias = np.zeros(vocab_size, dtype=np.float32)
             for token, value in sampling.logit_bias.items():
@@ -60,10 +62,9 @@ class LogitEdits:
         if self.matcher is not None:
             self.matcher.accept(token)
         if self.bias is not None and (self._presence or self._frequency):
-            self.bias[token] -= self._frequency
-            if token not in self._seen:
-                self._seen.add(token)
-                self.bias[token] -= self._presence
+            self._counts[token] += 1
+            penalty = self._presence + self._frequency * self._counts[token]
+            self.bias[token] = self._logit_bias.get(token, 0.0) - penalty
         if self.repetition is not None:
             self.repetition[token] = self._penalty
 

@@ -173,7 +173,7 @@ def _check_bounds(grammar: str) -> None:
     scale = max((10 ** max(-int(value.normalize().as_tuple().exponent), 0) for value in divisors), default=1)
     if max(scale, math.lcm(*(int(abs(value) * scale) or 1 for value in divisors))) > _MAX_MULTIPLE:
         raise GrammarError(
-            f"The values of multipleOf have no common multiple below {_MAX_MULTIPLE} of their last digit's unit"
+            f"The values of multipleOf have no common multiple within {_MAX_MULTIPLE} times their last digit"
         )
 
 

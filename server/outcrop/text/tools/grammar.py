@@ -100,7 +100,7 @@ def _call_beginnings(tools: Sequence[Tool]) -> str:
         f'type"{_SPACE}:{_SPACE}"function"',
         f'(function|parameters|arguments)"{_SPACE}:',
     )
-    return rf'\{{{_SPACE}"({"|".join(members)})|\[{_SPACE}({in_python})\(|<\|python_tag\|>'
+    return rf'\{{{_SPACE}"({"|".join(members)})|\[{_SPACE}({in_python})(\.call)?\(|<\|python_tag\|>'
 
 
 def _verbatim(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 
 from outcrop.text.tools.json_object import JsonObject
 from outcrop.text.tools.pieces import CallEnd, CallInput, CallStart, Piece, TextPiece
@@ -110,19 +111,7 @@ class ToolParser:
     def _advance(self) -> list[Piece]:
         next(self._coroutine, None)
         pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _emit(self, piece: Piece) -> None:
-        last = self._pieces[-1] if self._pieces else None
-        match piece, last:
-            case (TextPiece(""), _) | (CallInput(""), _):
-                return
-            case TextPiece(text), TextPiece(before):
-                self._pieces[-1] = TextPiece(before + text)
-            case CallInput(fragment), CallInput(before):
-                self._pieces[-1] = CallInput(before + fragment)
-            case _:
-                self._pieces.append(piece)
+        return list(_joined(pieces))
 
     # Reading
 
@@ -180,7 +169,7 @@ class ToolParser:
             self._named = False
 
     def _release(self) -> None:
-        self._emit(TextPiece(self._text[self._kept : self._at].replace(PYTHON_TAG, "")))
+        self._pieces.append(TextPiece(self._text[self._kept : self._at].replace(PYTHON_TAG, "")))
         self._kept = self._at
 
     def _call(self, after_call: bool, in_list: bool) -> Generator[None, None, bool]:
@@ -286,16 +275,16 @@ class ToolParser:
     def _stream_arguments(self, head: _Head) -> _Wait:
         if (yield from self._peek()) != "{":
             raise _NotACall
-        self._emit(CallStart(head.name))
+        self._pieces.append(CallStart(head.name))
         arguments = JsonObject()
         while not arguments.done and (yield from self._peek()) and not arguments.failed:
             fragment, self._at = arguments.push(self._text, self._at)
             self._kept = self._at
-            self._emit(CallInput(fragment))
+            self._pieces.append(CallInput(fragment))
         if not arguments.done:
             self.malformed = True
             return
-        self._emit(CallEnd())
+        self._pieces.append(CallEnd())
         # The call is complete. What still belongs to its object is dropped if it is there.
         with suppress(_NotACall):
             yield from self._rest_of_object(head.depth)
@@ -367,5 +356,19 @@ class ToolParser:
         raise _NotACall
 
     def _whole_call(self, name: str, arguments: str) -> None:
-        for piece in (CallStart(name), CallInput(arguments), CallEnd()):
-            self._emit(piece)
+        self._pieces += (CallStart(name), CallInput(arguments), CallEnd())
+
+
+def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Runs of text as one piece, and runs of a call's input; none of them empty."""
+    for kind, run in groupby(pieces, type):
+        if kind is TextPiece:
+            text = "".join(piece.text for piece in run if isinstance(piece, TextPiece))
+            if text:
+                yield TextPiece(text)
+        elif kind is CallInput:
+            fragment = "".join(piece.fragment for piece in run if isinstance(piece, CallInput))
+            if fragment:
+                yield CallInput(fragment)
+        else:
+            yield from run
