@@ -246,6 +246,8 @@ def _violating_values(member: Member) -> Iterator[tuple[str, str, Any]]:
             yield "a fraction", "SerializationException", 1.5
         if member.name in ("[]", "{value}"):
             yield "null", "SerializationException", None
+    if member.location == "querystring" and shape.type_name in ("integer", "timestamp"):
+        yield "text", "SerializationException", "soon"
     if member.location != "payload":
         for rule, value in _outside_bounds(shape):
             if member.location != "header" or str(value).isprintable() and str(value).isascii():
