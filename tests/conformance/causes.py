@@ -44,7 +44,9 @@ def client(engine: EngineClient, **options: Any) -> Iterator[tuple[Server, httpx
         yield server, http
 
 
-def call(operation: OperationModel, http: httpx.Client, *, text: str = "Hi", **headers: str) -> httpx.Response:
+def call(
+    operation: OperationModel, http: httpx.Client, *, text: str = "Hi", **headers: str
+) -> httpx.Response:
     """A valid call. text: what it says to the model."""
     params = surface.request(operation, text)
     return Wire.of(operation, params).send(http, **headers)

@@ -37,4 +37,6 @@ class FakeEngine(InProcessClient):
     def idle(self) -> bool:
         """Nothing runs or waits, and every KV block is free."""
         scheduler = self.core.scheduler
-        return self.core.idle and scheduler.pool.num_free == scheduler.pool.num_blocks and not scheduler.requests
+        return (
+            self.core.idle and scheduler.pool.num_free == scheduler.pool.num_blocks and not scheduler.requests
+        )

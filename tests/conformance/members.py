@@ -121,7 +121,12 @@ def _children(shape: Shape, place: Place, path: str) -> Iterator[Member]:
             required = name in shape.required_members
             siblings = {} if shape.is_tagged_union else minimal(shape)
             yield Member(
-                f"{path}.{name}".removeprefix("."), shape, name, inner, required, _beside(place, siblings, name)
+                f"{path}.{name}".removeprefix("."),
+                shape,
+                name,
+                inner,
+                required,
+                _beside(place, siblings, name),
             )
     elif isinstance(shape, ListShape):
         yield Member(f"{path}[]", shape, "[]", shape.member, False, lambda value: place([value]))
@@ -129,7 +134,9 @@ def _children(shape: Shape, place: Place, path: str) -> Iterator[Member]:
         value = example(shape.value, (shape.name, "{value}"))
         key = example(shape.key, (shape.name, "{key}"))
         yield Member(f"{path}{{key}}", shape, "{key}", shape.key, False, lambda given: place({given: value}))
-        yield Member(f"{path}{{value}}", shape, "{value}", shape.value, False, lambda given: place({key: given}))
+        yield Member(
+            f"{path}{{value}}", shape, "{value}", shape.value, False, lambda given: place({key: given})
+        )
 
 
 def _beside(place: Place, siblings: dict[str, Any], name: str) -> Place:
@@ -250,7 +257,7 @@ def _violating_values(member: Member) -> Iterator[tuple[str, str, Any]]:
         yield "text", "SerializationException", "soon"
     if member.location != "payload":
         for rule, value in _outside_bounds(shape):
-            if member.location != "header" or str(value).isprintable() and str(value).isascii():
+            if member.location != "header" or (str(value).isprintable() and str(value).isascii()):
                 yield rule, "ValidationException", value
     if isinstance(shape, StructureShape) and shape.is_tagged_union:
         yield "no member of a union", "ValidationException", {}

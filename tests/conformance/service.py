@@ -95,7 +95,9 @@ class Wire:
             body = b""
         if not isinstance(body, bytes):
             body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        return cls(operation.http["method"], "?".join([path, *(["&".join(query)] if query else [])]), body, headers)
+        return cls(
+            operation.http["method"], "?".join([path, *(["&".join(query)] if query else [])]), body, headers
+        )
 
     def send(self, http: httpx.Client, **headers: str) -> httpx.Response:
         return http.request(self.method, self.path, content=self.body, headers={**self.headers, **headers})

@@ -118,7 +118,9 @@ def _nest(body: bytes, draw: st.DrawFn) -> bytes:
 
 
 def _enlarge_number(body: bytes, draw: st.DrawFn) -> bytes:
-    number = draw(st.sampled_from([b"1e999", b"-0", b"9" * 5000, b"0." + b"1" * 5000, b"1E+400", b"-", b"NaN"]))
+    number = draw(
+        st.sampled_from([b"1e999", b"-0", b"9" * 5000, b"0." + b"1" * 5000, b"1E+400", b"-", b"NaN"])
+    )
     return b'{"inferenceConfig":{"maxTokens":' + number + b',"temperature":' + number + b"}," + body[1:]
 
 
@@ -127,7 +129,9 @@ def _double_keys(body: bytes, draw: st.DrawFn) -> bytes:
 
 
 def _break_encoding(body: bytes, draw: st.DrawFn) -> bytes:
-    broken = draw(st.sampled_from([b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\\ud800", b"\x00", b"\xef\xbb\xbf"]))
+    broken = draw(
+        st.sampled_from([b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\\ud800", b"\x00", b"\xef\xbb\xbf"])
+    )
     return body.replace(b"Hi", b"Hi" + broken) if draw(st.booleans()) else broken + body
 
 

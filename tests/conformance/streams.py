@@ -40,7 +40,11 @@ def read_events(operation: OperationModel, content: bytes) -> list[Event]:
         assert kind in ("event", "exception"), message.headers
         name = message.headers[":event-type" if kind == "event" else ":exception-type"]
         assert message.headers[":content-type"] == "application/json"
-        assert set(message.headers) == {":message-type", f":{kind if kind == 'exception' else 'event'}-type", ":content-type"}
+        assert set(message.headers) == {
+            ":message-type",
+            f":{kind if kind == 'exception' else 'event'}-type",
+            ":content-type",
+        }
         assert name in shape.members, f"{operation.name} has no event {name}"
         payload = json.loads(message.payload)
         unmodelled = UNMODELLED_EVENT_MEMBERS if kind == "event" else ()
@@ -53,17 +57,13 @@ def read_events(operation: OperationModel, content: bytes) -> list[Event]:
 
 @dataclass(slots=True)
 class Answer:
-    """A conversation's answer put together from its events; `message` is what Converse would return."""
+    """A conversation's answer put together from its events. A call that was cut off has text as its input."""
 
     role: str = ""
     content: list[dict[str, Any]] = field(default_factory=list)
     stop: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     exception: Event | None = None
-
-    @property
-    def message(self) -> dict[str, Any]:
-        return {"role": self.role, "content": self.content}
 
 
 def assemble(events: list[Event]) -> Answer:
@@ -94,8 +94,10 @@ def assemble(events: list[Event]) -> Answer:
         counted = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
         assert usage["totalTokens"] == sum(usage.get(name, 0) for name in counted), usage
     if not broken:
-        calls = any("toolUse" in block for block in answer.content)
-        assert calls or answer.stop["stopReason"] != "tool_use", "tool_use without a call"
+        inputs = [block["toolUse"]["input"] for block in answer.content if "toolUse" in block]
+        if answer.stop["stopReason"] == "tool_use":
+            assert inputs, "tool_use without a call"
+            assert all(isinstance(each, dict) for each in inputs), inputs
         assert answer.content, "an answer has a block at least"
     return answer
 
@@ -133,10 +135,9 @@ def _assemble_block(rest: list[Event], answer: Answer, *, broken: bool) -> None:
 
 
 def _json(text: str) -> Any:
-    """A call's input; clients take no text at all for no arguments. What is not JSON (the answer ended
-    within it) stays text."""
+    """A call's input. What is not JSON, because the answer was cut off within it, stays text."""
     try:
-        return json.loads(text or "{}")
+        return json.loads(text)
     except json.JSONDecodeError:
         return text
 

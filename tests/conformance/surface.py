@@ -77,7 +77,12 @@ def request(operation: OperationModel, text: str = "Hi") -> Fields:
             return {"modelIdentifier": MODEL}
         case "ApplyGuardrail":
             content = [{"text": {"text": text}}]
-            return {"guardrailIdentifier": "abc", "guardrailVersion": "1", "source": "INPUT", "content": content}
+            return {
+                "guardrailIdentifier": "abc",
+                "guardrailVersion": "1",
+                "source": "INPUT",
+                "content": content,
+            }
         case "InvokeGuardrailChecks":
             checks = {"promptAttack": {"categories": [{"category": "JAILBREAK"}]}}
             return {"messages": [user({"text": text})], "checks": checks}

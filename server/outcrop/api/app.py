@@ -59,8 +59,7 @@ def create_app(
             inference.close()
 
     operations = [
-        guarded(route, catalog)
-        for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
+        guarded(route, catalog) for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
     ]
     if limits.fault_injection:
         injection = FaultInjection(limits)

@@ -84,7 +84,15 @@ _DESCRIBED = {
     "StartAsyncInvoke": Described("Not offered", dict),
     "ListAsyncInvokes": Described(
         "List asynchronous invocations, of which there are none",
-        query=("submitTimeAfter", "submitTimeBefore", "statusEquals", "maxResults", "nextToken", "sortBy", "sortOrder"),
+        query=(
+            "submitTimeAfter",
+            "submitTimeBefore",
+            "statusEquals",
+            "maxResults",
+            "nextToken",
+            "sortBy",
+            "sortOrder",
+        ),
     ),
     "GetAsyncInvoke": Described("Not offered"),
     "ListFoundationModels": Described(

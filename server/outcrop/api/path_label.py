@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.convertors import PathConvertor, register_url_convertor
 
 LABEL = "label"
-"""For routes: `{model_id:label}` takes any text, slashes and line breaks among it. (Starlette's `path` ends at
-a line break, so that an identifier with one would be no identifier that is invalid, but no operation.)"""
+"""For routes: `{model_id:label}` takes any text, slashes and line breaks among it. Starlette's `path` ends at
+a line break, which would make an invalid identifier an unknown operation."""
 
 
 class _Label(PathConvertor):

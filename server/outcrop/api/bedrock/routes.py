@@ -32,7 +32,10 @@ class Bedrock:
         return [
             Route("/foundation-models", self._list, methods=["GET"], name="ListFoundationModels"),
             Route(
-                f"/foundation-models/{{model_id:{LABEL}}}", self._get, methods=["GET"], name="GetFoundationModel"
+                f"/foundation-models/{{model_id:{LABEL}}}",
+                self._get,
+                methods=["GET"],
+                name="GetFoundationModel",
             ),
         ]
 

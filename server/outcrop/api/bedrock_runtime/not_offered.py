@@ -34,17 +34,21 @@ class NotOffered:
             Route(path, endpoint, methods=[method], name=name)
             for name, (method, path, endpoint) in {
                 "InvokeModelWithBidirectionalStream": (
-                    "POST", f"/model/{{model_id:{LABEL}}}/invoke-with-bidirectional-stream", self._bidirectional,
+                    "POST",
+                    f"/model/{{model_id:{LABEL}}}/invoke-with-bidirectional-stream",
+                    self._bidirectional,
                 ),
                 "ApplyGuardrail": (
-                    "POST", f"/guardrail/{{guardrail_id:{LABEL}}}/version/{{version}}/apply", self._apply_guardrail,
+                    "POST",
+                    f"/guardrail/{{guardrail_id:{LABEL}}}/version/{{version}}/apply",
+                    self._apply_guardrail,
                 ),
                 "InvokeGuardrailChecks": ("POST", "/guardrail-checks/invoke", self._guardrail_checks),
                 "StartAsyncInvoke": ("POST", "/async-invoke", self._start_async_invoke),
                 "ListAsyncInvokes": ("GET", "/async-invoke", self._list_async_invokes),
                 "GetAsyncInvoke": ("GET", f"/async-invoke/{{arn:{LABEL}}}", self._get_async_invoke),
             }.items()
-        ]  # fmt: skip
+        ]
 
     async def _bidirectional(self, request: Request) -> Response:
         """Answers at once: the client goes on sending until it hears something, and its body does not end."""
