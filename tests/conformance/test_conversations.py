@@ -16,7 +16,7 @@ from .streams import Answer, assert_conversation
 
 SCHEMA = {
     "type": "object",
-    "properties": {"n": {"type": "integer"}, "on": {"type": "boolean"}},
+    "properties": {"mode": {"enum": ["a", "b"]}, "on": {"type": "boolean"}},
     "required": ["on"],
     "additionalProperties": False,
 }
@@ -27,7 +27,7 @@ TOOLS = [
 
 texts = st.text(min_size=1, max_size=20).filter(str.strip).map(lambda text: {"text": text})
 plain_turns = st.tuples(texts).map(list)
-inputs = st.fixed_dictionaries({"on": st.booleans()}, optional={"n": st.integers(-9, 9)})
+inputs = st.fixed_dictionaries({"on": st.booleans()}, optional={"mode": st.sampled_from("ab")})
 
 
 @st.composite

@@ -81,7 +81,7 @@ def check(operation: Any, mode: GenerationMode, server: Server, data: st.DataObj
 
 
 @each
-@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_server_does_as_described(
     operation: Any, mode: GenerationMode, server: Server, data: st.DataObject
