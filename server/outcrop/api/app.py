@@ -23,6 +23,7 @@ from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
 from outcrop.telemetry.metrics import Metrics
 
@@ -66,6 +67,7 @@ def create_app(
         services = [injection.around(route) for route in services]
     health = Health(catalog, inference.admission, metrics).routes()
     routes = [*services, *(guarded(route, catalog) for route in health)]
+    routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -73,9 +75,9 @@ def create_app(
         redirect_slashes=False,
         exception_handlers={HTTPException: _unknown_operation},
     )
-    operations = {route.endpoint: route.name for route in routes}
+    names = {route.endpoint: route.name for route in routes}
     app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
-    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=operations)
+    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=names)
     app.state.admission = inference.admission
     return app
 

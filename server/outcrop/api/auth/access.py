@@ -18,6 +18,7 @@ _ACTIONS = {
     "Converse": "bedrock:InvokeModel",
     "ConverseStream": "bedrock:InvokeModelWithResponseStream",
     "metrics": "outcrop:ReadMetrics",
+    "openapi": "outcrop:DescribeApi",
 }
 """Operations that are not called as their action is; the rest are `bedrock:` and their name."""
 

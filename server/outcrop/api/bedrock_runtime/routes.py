@@ -19,6 +19,7 @@ from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import EventStreamResponse, unless_disconnected
 from outcrop.api.inference import GenerationCall, Inference
+from outcrop.api.path_label import LABEL
 from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
 from outcrop.catalog import identifiers
@@ -31,7 +32,7 @@ class BedrockRuntime:
         self._inference = inference
 
     def routes(self) -> list[Route]:
-        """A model id may hold slashes and colons, bare or percent-encoded: hence `:path`."""
+        """A model id may hold slashes and colons, bare or percent-encoded: hence `LABEL`."""
         operations = {
             "Converse": ("converse", self._converse),
             "ConverseStream": ("converse-stream", self._converse_stream),
@@ -40,7 +41,7 @@ class BedrockRuntime:
             "CountTokens": ("count-tokens", self._count_tokens),
         }
         offered = [
-            Route(f"/model/{{model_id:path}}/{verb}", endpoint, methods=["POST"], name=name)
+            Route(f"/model/{{model_id:{LABEL}}}/{verb}", endpoint, methods=["POST"], name=name)
             for name, (verb, endpoint) in operations.items()
         ]
         return [*offered, *NotOffered(self._inference.catalog).routes()]
