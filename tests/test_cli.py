@@ -92,7 +92,7 @@ def test_every_setting_is_an_option_with_its_default() -> None:
     assert set(explained) == {name.replace("_", "-") for name in names} | {"model", "config"}
     for name in names - {"kv_memory", "id"}:
         default = fields[name].default
-        if default is not None:
+        if default not in (None, False):
             shown = f"{default:g}" if isinstance(default, float) else str(default)
             assert f"(default: {shown})" in explained[name.replace("_", "-")]
     assert f"(default: {fields['kv_memory'].default >> 20}M)" in explained["kv-memory"]

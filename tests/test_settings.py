@@ -61,6 +61,7 @@ def test_the_defaults() -> None:
     assert (settings.host, settings.port, settings.log_level) == ("127.0.0.1", 8080, "info")
     assert (settings.region, settings.max_inflight) == ("us-east-1", 256)
     assert (settings.drain_seconds, settings.step_timeout) == (30, 120)
+    assert (settings.strict, settings.fault_injection, settings.prompts) == (False, False, None)
     assert settings.models == (ModelSettings(path=Path("a.gguf")),)
     assert settings.demo
     assert settings.models[0].engine_config() == EngineConfig(model="a.gguf")
@@ -115,6 +116,9 @@ def test_everything_in_a_file() -> None:
         max_inflight = 7
         drain_seconds = 1.5
         step_timeout = 2
+        strict = true
+        fault_injection = true
+        prompts = "b"
         [[models]]
         path = "b"
         id = "meta.llama3-8b-instruct-v1:0"
@@ -135,6 +139,7 @@ def test_everything_in_a_file() -> None:
         """
     )
     assert (settings.host, settings.port, settings.drain_seconds, settings.demo) == ("::1", 0, 1.5, False)
+    assert (settings.strict, settings.fault_injection, settings.prompts) == (True, True, Path("b"))
     (model,) = settings.models
     assert (model.aliases, model.name) == (("llama", "chat"), "Llama")
     assert model.engine_config(vocab_size=9) == EngineConfig(
@@ -209,6 +214,9 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "max_inflight": (0, "greater than or equal to 1 (given: 0)"),
     "drain_seconds": (float("inf"), "less than or equal to 86400 (given: inf)"),
     "step_timeout": (0, "greater than 0 (given: 0)"),
+    "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "prompts": ("a.gguf", "a.gguf: there is no such folder"),
 }
 
 

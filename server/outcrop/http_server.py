@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -13,11 +15,15 @@ from fastapi import FastAPI
 
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app, drain
+from outcrop.api.auth.authenticator import Authenticator, utc_now
+from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
+from outcrop.api.auth.keys import KeyStore
+from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
-from outcrop.settings import Settings
+from outcrop.settings import AuthSettings, Settings
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 
@@ -44,12 +50,48 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
     return Catalog(models, demo=settings.demo, region=settings.region)
 
 
+def build_key_ring(auth: AuthSettings) -> KeyRing:
+    """The keys that may call. Raises ValueError where they cannot be read or a secret is not set."""
+    access_keys = []
+    for each in auth.credentials:
+        secret = os.environ.get(each.secret_env)
+        if not secret:
+            raise ValueError(
+                f"auth.credentials: the secret of {each.access_key_id} is to be in the environment variable "
+                f"{each.secret_env}, which is not set"
+            )
+        document = key_policy(each.policy, each.models)
+        policy = ALLOW_ALL if document is None else Policy.parse(document)
+        grant = Grant(each.access_key_id, each.name, each.tenant, policy, each.rpm, each.tpm)
+        access_keys.append(AccessKey(grant, secret))
+    return KeyRing(KeyStore(auth.keys.expanduser(), auth.master_secret), access_keys)
+
+
+def build_authenticator(settings: Settings) -> Authenticator | None:
+    """Who may call a server of these settings; None where it asks nobody. Raises ValueError."""
+    if not settings.authenticated:
+        return None
+    return Authenticator(
+        build_key_ring(settings.auth),
+        region=settings.region if settings.auth.same_region else None,
+        now=utc_now,
+        clock=time.monotonic,
+    )
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        self._app: FastAPI = create_app(catalog, ApiLimits(max_inflight=settings.max_inflight))
+        limits = ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+        )
+        self._app: FastAPI = create_app(
+            catalog, limits, prompts=settings.prompts, authenticator=build_authenticator(settings)
+        )
         super().__init__(
             uvicorn.Config(
                 self._app,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from fastapi import FastAPI
@@ -13,6 +14,9 @@ from starlette.requests import Request
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
+from outcrop.api.auth.access import guarded
+from outcrop.api.auth.authenticator import Authenticator
+from outcrop.api.auth.middleware import Authentication
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
@@ -24,15 +28,22 @@ from outcrop.telemetry.metrics import Metrics
 _DEFAULT_LIMITS = ApiLimits()
 
 
-def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI:
-    """The API of one server on the models of `catalog`.
+def create_app(
+    catalog: Catalog,
+    limits: ApiLimits = _DEFAULT_LIMITS,
+    *,
+    prompts: Path | None = None,
+    authenticator: Authenticator | None = None,
+) -> FastAPI:
+    """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
+    authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
     the lifespan ends, the engines are closed.
     """
     metrics = Metrics({model.id: model.engine for model in catalog.models})
-    inference = Inference(catalog, limits, metrics)
+    inference = Inference(catalog, limits, metrics, prompts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,9 +57,12 @@ def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI
             inference.close()
 
     routes = [
-        *BedrockRuntime(inference).routes(),
-        *Bedrock(catalog).routes(),
-        *Health(catalog, inference.admission, metrics).routes(),
+        guarded(route, catalog)
+        for route in (
+            *BedrockRuntime(inference).routes(),
+            *Bedrock(catalog).routes(),
+            *Health(catalog, inference.admission, metrics).routes(),
+        )
     ]
     app = FastAPI(
         routes=[*routes],
@@ -58,6 +72,7 @@ def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI
         exception_handlers={HTTPException: _unknown_operation},
     )
     operations = {route.endpoint: route.name for route in routes}
+    app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
     app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=operations)
     app.state.admission = inference.admission
     return app

@@ -28,6 +28,12 @@ class Kind(enum.Enum):
 
     VALIDATION = ("ValidationException", 400)
     SERIALIZATION = ("SerializationException", 400)
+    MISSING_AUTHENTICATION_TOKEN = ("MissingAuthenticationTokenException", 403)
+    INCOMPLETE_SIGNATURE = ("IncompleteSignatureException", 403)
+    INVALID_SIGNATURE = ("InvalidSignatureException", 403)
+    UNRECOGNIZED_CLIENT = ("UnrecognizedClientException", 403)
+    EXPIRED_TOKEN = ("ExpiredTokenException", 403)
+    ACCESS_DENIED = ("AccessDeniedException", 403)
     UNKNOWN_OPERATION = ("UnknownOperationException", 404)
     RESOURCE_NOT_FOUND = ("ResourceNotFoundException", 404)
     REQUEST_TIMEOUT = ("RequestTimeoutException", 408)
@@ -281,6 +287,63 @@ def prompt_too_long(limit: int) -> ApiError:
         f"{MODEL_RETURNED}This model's maximum context length is {limit} tokens. "
         "Please reduce the length of the prompt"
     )
+
+
+# -- who is calling, and what they may -------------------------------------------------------------
+
+
+def missing_authentication_token() -> ApiError:
+    return ApiError(Kind.MISSING_AUTHENTICATION_TOKEN, "Missing Authentication Token")
+
+
+def incomplete_signature(message: str) -> ApiError:
+    """The request cannot be verified at all: what it says of its signature is not in order."""
+    return ApiError(Kind.INCOMPLETE_SIGNATURE, message)
+
+
+def invalid_signature(message: str) -> ApiError:
+    return ApiError(Kind.INVALID_SIGNATURE, message)
+
+
+def signature_mismatch() -> ApiError:
+    return invalid_signature(
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your AWS Secret Access Key and signing method. "
+        "Consult the service documentation for details."
+    )
+
+
+def unrecognized_client() -> ApiError:
+    return ApiError(Kind.UNRECOGNIZED_CLIENT, "The security token included in the request is invalid.")
+
+
+def expired_token() -> ApiError:
+    return ApiError(Kind.EXPIRED_TOKEN, "The security token included in the request is expired")
+
+
+def invalid_bearer() -> ApiError:
+    return ApiError(Kind.ACCESS_DENIED, "Authentication failed: Please make sure your API Key is valid.")
+
+
+def expired_bearer() -> ApiError:
+    return ApiError(Kind.ACCESS_DENIED, "Bearer Token has expired")
+
+
+def not_authorized(arn: str, action: str, resource: str, *, explicit: bool) -> ApiError:
+    """`explicit`: some statement denies it, as against none allowing it."""
+    target = "" if resource == "*" else f" on resource: {resource}"
+    reason = (
+        "with an explicit deny in an identity-based policy"
+        if explicit
+        else f"because no identity-based policy allows the {action} action"
+    )
+    return ApiError(
+        Kind.ACCESS_DENIED, f"User: {arn} is not authorized to perform: {action}{target} {reason}"
+    )
+
+
+def too_many_tokens() -> ApiError:
+    return ApiError(Kind.THROTTLING, "Too many tokens, please wait before trying again.")
 
 
 # -- exceptions nobody foresaw ---------------------------------------------------------------------

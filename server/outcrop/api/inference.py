@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
 from outcrop.api import errors
 from outcrop.api.admission import Admission, ApiLimits
@@ -52,9 +53,13 @@ class GenerationCall:
 class Inference:
     """Answers calls with the models of a catalog, within the limits of the API process."""
 
-    def __init__(self, catalog: Catalog, limits: ApiLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, catalog: Catalog, limits: ApiLimits, metrics: Metrics, prompts: Path | None = None
+    ) -> None:
+        """prompts: the folder of stored prompts, if there is one."""
         self.catalog = catalog
         self.limits = limits
+        self.prompts = prompts
         self.admission = Admission(limits.max_inflight)
         self._metrics = metrics
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
