@@ -66,7 +66,11 @@ def task(url: str, checks: Sequence[str]) -> str:
             "tool": TOOL,
             "tool_question": "What is the weather in Paris, in celsius?",
             "tool_result": {"temperature": 21, "sky": "clear"},
-            "answer": {"name": "capital", "json": choices(**ANSWER), "json_text": json.dumps(choices(**ANSWER))},
+            "answer": {
+                "name": "capital",
+                "json": choices(**ANSWER),
+                "json_text": json.dumps(choices(**ANSWER)),
+            },
         }
     )
 

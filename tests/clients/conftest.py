@@ -12,7 +12,9 @@ TABLE = pytest.StashKey[Table]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--client-table", action="store_true", help="Write the results into tests/clients/README.md.")
+    parser.addoption(
+        "--client-table", action="store_true", help="Write the results into tests/clients/README.md."
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -44,13 +44,9 @@ class Table:
 
     def _markdown(self) -> str:
         clients = [client for client in CLIENTS if client.name in self._clients]
-        overview = ["| Client | Versions | Transport | " + " | ".join(ACCESSES) + " |", "|---" * 6 + "|"]
-        overview += [self._overview(client) for client in clients]
-        calls = ["| Call | " + " | ".join(client.name for client in clients) + " |"]
-        calls += ["|---" * (len(clients) + 1) + "|"]
-        calls += [
-            f"| {check.replace('_', ' ')} | " + " | ".join(self._mark(client, check) for client in clients) + " |"
-            for check in CHECKS
+        overview = [self._overview(client) for client in clients]
+        calls = [
+            [check.replace("_", " "), *(self._mark(each, check) for each in clients)] for check in CHECKS
         ]
         suites = [
             f"- `{name}`: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
@@ -60,11 +56,11 @@ class Table:
             [
                 f"Run on {datetime.now(UTC):%Y-%m-%d}. Calls that passed, of those that the client has:",
                 "",
-                *overview,
+                *_rows(["Client", "Versions", "Transport", *ACCESSES], overview),
                 "",
-                "Each call, with all three kinds of credentials (✓ passed, ✗ failed, – the client has no such call):",
+                "Each call with all three: ✓ passed, ✗ failed, – the client has no such call.",
                 "",
-                *calls,
+                *_rows(["Call", *(client.name for client in clients)], calls),
                 "",
                 "LangChain's standard tests:",
                 "",
@@ -72,19 +68,28 @@ class Table:
             ]
         )
 
-    def _overview(self, client: Client) -> str:
+    def _overview(self, client: Client) -> list[str]:
         versions, transport = self._clients[client.name]
         packages = ", ".join(f"{package} {version}" for package, version in versions.items())
-        return f"| {client.name} | {packages} | {transport} | {' | '.join(self._score(client, each) for each in ACCESSES)} |"
+        return [client.name, packages, transport, *(self._score(client, each) for each in ACCESSES)]
 
     def _score(self, client: Client, access: str) -> str:
-        results = [passed for (name, how, _), passed in self._cells.items() if (name, how) == (client.name, access)]
+        results = [
+            passed for (name, how, _), passed in self._cells.items() if (name, how) == (client.name, access)
+        ]
         return f"{sum(results)}/{len(results)}" if results else "not run"
 
     def _mark(self, client: Client, check: str) -> str:
         if check in client.lacks:
             return "–"
-        results = [passed for (name, _, what), passed in self._cells.items() if (name, what) == (client.name, check)]
+        results = [
+            passed for (name, _, call), passed in self._cells.items() if (name, call) == (client.name, check)
+        ]
         if not results:
             return "not run"
         return "✓" if all(results) else "✗"
+
+
+def _rows(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

@@ -35,9 +35,7 @@ def outcome(case: ET.Element) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE + 100)
 @pytest.mark.parametrize("tests", ["chat_bedrock_converse", "chat_bedrock"])
-def test_standard_tests(
-    tests: str, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_standard_tests(tests: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     python = interpreter("python")
     report = tmp_path / "report.xml"
     with serving(tmp_path, *OPTIONS) as served:

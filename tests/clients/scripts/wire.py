@@ -67,19 +67,15 @@ class Requests:
     def tool_result(self, answer: dict[str, Any]) -> dict[str, Any]:
         """The turn after `answer`, in which the model called the tool."""
         message = answer["output"]["message"]
-        results = [
-            {"toolResult": {"toolUseId": block["toolUse"]["toolUseId"], "content": [{"json": self._task["tool_result"]}]}}
-            for block in message["content"]
-            if "toolUse" in block
-        ]
+        ids = [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
+        content = [{"json": self._task["tool_result"]}]
+        results = [{"toolResult": {"toolUseId": each, "content": content}} for each in ids]
         return self._with_tools({"auto": {}}, message, self._user(*results))
 
     def structured(self) -> dict[str, Any]:
         schema = self._task["answer"]
         structure = {"jsonSchema": {"schema": schema["json"], "name": schema["name"]}}
-        return self._converse(
-            outputConfig={"textFormat": {"type": "json_schema", "structure": structure}}
-        )
+        return self._converse(outputConfig={"textFormat": {"type": "json_schema", "structure": structure}})
 
     def native(self) -> dict[str, Any]:
         return {"prompt": self._task["prompt"], "max_gen_len": self._task["max_tokens"], "temperature": 0}
