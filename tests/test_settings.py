@@ -217,6 +217,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
+    "auth": ("on", "valid dictionary or instance of AuthSettings (given: 'on')"),
 }
 
 

@@ -124,8 +124,12 @@ class PagedLlama(nn.Module):
         slots: Tensor,
         sampling: Tensor,
         draws: Tensor,
+        allowed: Tensor | None = None,
+        bias: Tensor | None = None,
+        repetition: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step; arguments as in `outcrop.backends.base.StepInput`.
+        """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last three are given
+        is part of the graph's shape.
 
         Returns tokens int32 [R] (kept in the token table where `sampled`) and finite int32 [R].
         """
@@ -138,6 +142,9 @@ class PagedLlama(nn.Module):
         first = torch.arange(rows, dtype=torch.int32, device=hidden.device) * width
         logits = self.logits(hidden.index_select(0, first + logits_idx))
         finite = (peak <= FINITE_MAX) & (logits.amax(dim=-1) <= FINITE_MAX)
+        # Whether the row is finite is a question about the model, so it comes before the request's edits.
+        if allowed is not None or bias is not None or repetition is not None:
+            logits = self.operations.edit_logits(logits, allowed, bias, repetition)
         chosen = self.operations.sample(logits, sampling, draws)
         kept_at = torch.where(sampled == 1, slots, torch.full_like(slots, self.sink_slot))
         self.last_token = torch.index_put(self.last_token, (kept_at,), chosen)

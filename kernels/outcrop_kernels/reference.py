@@ -14,6 +14,8 @@ MASKED = -30000.0
 """Score of a hidden position. Finite, since -inf turns to NaN on the chip; exp of it is 0 in float32."""
 TOPK_CAP = 256
 """Candidates that sampling considers: the chip's top-k has a fixed width."""
+FORBIDDEN = -1.0e30
+"""Logit of a token that must not be sampled: below any model's, and at no temperature likely."""
 FINITE_MAX = 3.0e38
 """Largest magnitude taken for a number; comparisons with NaN are false, so NaN fails it too."""
 
@@ -88,16 +90,39 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return functional.silu(gate_up[..., :half]) * gate_up[..., half:]
 
 
+def edit_logits(
+    logits: Tensor, allowed: Tensor | None, bias: Tensor | None, repetition: Tensor | None
+) -> Tensor:
+    """The logits [R, V] float32 as a request wants them; what is None is not wanted by any row.
+
+    repetition [R, V] float32 divides positive logits and multiplies the others (as Hugging Face's
+    RepetitionPenaltyLogitsProcessor); bias [R, V] float32 is added then; allowed [R, ceil(V / 32)] int32
+    is a bit mask, bit i of word w for token 32 w + i, and the logits it lacks become FORBIDDEN.
+    """
+    if repetition is not None:
+        logits = torch.where(logits > 0, logits / repetition, logits * repetition)
+    if bias is not None:
+        logits = logits + bias
+    if allowed is not None:
+        rows, vocab = logits.shape
+        bit = torch.arange(32, dtype=torch.int32, device=logits.device)
+        bits = torch.bitwise_and(torch.bitwise_right_shift(allowed[:, :, None], bit), 1)
+        bits = bits.reshape(rows, -1)[:, :vocab]
+        logits = torch.where(bits == 1, logits, torch.full_like(logits, FORBIDDEN))
+    return logits
+
+
 def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     """One token id per row, int32 [R], from logits [R, V] float32.
 
-    sampling [R, 3]: temperature (0 takes the largest logit), top_k (0 means the cap), top_p. draws [R]:
-    uniform in [0, 1). Considers the TOPK_CAP largest logits; keeps top_k of them, then the shortest
-    prefix whose probability reaches top_p; takes the one at which the cumulative probability passes
-    the draw. Deterministic in its inputs.
+    sampling [R, 4]: temperature (0 takes the largest logit), top_k (0 means the cap), top_p, min_p.
+    draws [R]: uniform in [0, 1). Considers the TOPK_CAP largest logits; keeps top_k of them, of those the
+    shortest prefix whose probability reaches top_p, of those the ones with at least min_p times the
+    probability of the first; takes the one at which the cumulative probability passes the draw.
+    Deterministic in its inputs.
     """
     cap = min(TOPK_CAP, logits.shape[-1])
-    temperature, top_k, top_p = sampling[:, 0:1], sampling[:, 1:2], sampling[:, 2:3]
+    temperature, top_k, top_p, min_p = (sampling[:, column : column + 1] for column in range(4))
     values, ids = torch.topk(logits, cap, dim=-1)
     rank = torch.arange(cap, dtype=torch.int32, device=logits.device)[None, :]
     limit = torch.where(top_k > 0.5, top_k, torch.full_like(top_k, float(cap)))
@@ -107,7 +132,8 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     # A product with a triangle: cumsum lowers to a quadratic reduce-window on the chip.
     triangle = torch.triu(torch.ones(cap, cap, dtype=torch.float32, device=logits.device))
     reached = torch.matmul(probs, triangle)
-    nucleus = ((reached - probs) < top_p) & (rank < limit)
+    # Odds of the first are 1. Those of 0 are out even where rounding leaves `reached` short of 1.
+    nucleus = ((reached - probs) < top_p) & (odds >= torch.clamp(min_p, min=1e-38)) & (rank < limit)
     mass = torch.where(nucleus, probs, torch.zeros_like(probs)).sum(dim=-1, keepdim=True)
     passed = (reached <= draws[:, None] * mass) & nucleus
     last = nucleus.sum(dim=-1, dtype=torch.int32) - 1

@@ -21,6 +21,7 @@ from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
+from outcrop.cli.display import Access
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
 from outcrop.settings import AuthSettings, Settings
@@ -45,6 +46,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
+                cache_block=model.block_size if model.prefix_cache else 0,
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
@@ -89,8 +91,9 @@ class HttpServer(uvicorn.Server):
             strict=settings.strict,
             fault_injection=settings.fault_injection,
         )
+        self._authenticator = build_authenticator(settings)
         self._app: FastAPI = create_app(
-            catalog, limits, prompts=settings.prompts, authenticator=build_authenticator(settings)
+            catalog, limits, prompts=settings.prompts, authenticator=self._authenticator
         )
         super().__init__(
             uvicorn.Config(
@@ -106,6 +109,13 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
+
+    @property
+    def access(self) -> Access:
+        """Whether callers need a key, and whether there is one."""
+        if self._authenticator is None:
+            return "open"
+        return "keys" if self._authenticator.has_keys() else "no keys"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second Ctrl-C ends at once. (uvicorn's own version raises the signal again

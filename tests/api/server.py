@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -64,9 +65,15 @@ def running(
     graceful: int = 5,
     keep_alive: int = 5,
     aliases: tuple[str, ...] = (),
+    cache_block: int = 0,
+    prompts: Path | None = None,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends."""
-    app = create_app(Catalog([served(engine, aliases=aliases)], demo=demo), limits or ApiLimits())
+    app = create_app(
+        Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo),
+        limits or ApiLimits(),
+        prompts=prompts,
+    )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -1,12 +1,13 @@
-"""Invariants 1 to 14 on the scheduler, planner and fake model, driven through random lives: requests come
+"""Invariants 1 to 17 on the scheduler, planner and fake model, driven through random lives: requests come
 and go, steps are submitted and collected out of phase, memory is scarce."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from reference import answer, capabilities
+from reference import ToyMatcher, answer, capabilities
 
 from outcrop.backends.base import Capabilities, StepInput, StepOutput
 from outcrop.backends.fake import FakeBackend
@@ -19,6 +20,17 @@ from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
 
 prompts = st.tuples(st.integers(0, 13), st.lists(st.integers(1, 49), min_size=1, max_size=60)).map(
     lambda parts: list(range(1, parts[0] + 1)) + parts[1]
+)
+
+plain = st.just(SamplingParams(0))
+edited = st.builds(
+    SamplingParams,
+    st.just(0),
+    repetition_penalty=st.sampled_from([1.0, 1.25, 0.5]),
+    presence_penalty=st.sampled_from([0.0, 0.5]),
+    frequency_penalty=st.sampled_from([0.0, 0.25, -0.25]),
+    logit_bias=st.dictionaries(st.integers(0, 49), st.sampled_from([-100.0, -0.25, 0.5]), max_size=20),
+    grammar=st.sampled_from(["", "3 7", "2 30", "5 64", "stuck"]),
 )
 
 
@@ -41,6 +53,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.received: dict[str, list[int]] = {}
         self.finished: dict[str, FinishReason] = {}
         self.aborted: set[str] = set()
+        self.unbuildable: set[str] = set()
         self.admitted_order: list[Request] = []
         self.head_waits = 0
 
@@ -51,12 +64,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         salt=st.sampled_from(["", "", "b"]),
         temperature=st.sampled_from([0.0, 0.7]),
         seed=st.integers(0, 2**63),
+        edits=st.one_of(plain, edited),
     )
     def add(
-        self, prompt: list[int], max_tokens: int, priority: int, salt: str, temperature: float, seed: int
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        priority: int,
+        salt: str,
+        temperature: float,
+        seed: int,
+        edits: SamplingParams,
     ) -> None:
         name = str(len(self.messages))
-        sampling = SamplingParams(max_tokens, temperature, 1.0, 0, seed, (0,))
+        sampling = msgspec.structs.replace(
+            edits, max_tokens=max_tokens, temperature=temperature, seed=seed, eos_ids=(0,)
+        )
         message = GenerationRequest(name, prompt, sampling, priority, salt)
         assert self.scheduler.add(message) is None
         self.messages[name], self.received[name] = message, []
@@ -69,6 +92,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.scheduler.abort(name)
         self.aborted.add(name)
 
+    @precondition(lambda self: self.building())
+    @rule(data=st.data(), possible=st.sampled_from([True, True, True, False]))
+    def build_grammar(self, data: st.DataObject, possible: bool) -> None:
+        name = data.draw(st.sampled_from(self.building()))
+        if not possible:
+            self.unbuildable.add(name)
+        self.built(name, possible)
+
+    def building(self) -> list[str]:
+        requests = self.scheduler.requests.values()
+        return sorted(request.id for request in requests if request.status is Status.BUILDING)
+
+    def built(self, name: str, possible: bool) -> None:
+        grammar = self.messages[name].sampling.grammar
+        matcher = ToyMatcher(grammar, self.caps.vocab_size)
+        assert self.scheduler.grammar_built(name, grammar + " of another", matcher) is None
+        delta = self.scheduler.grammar_built(name, grammar, matcher if possible else None)
+        assert (delta is None) is possible
+        self.take([delta] if delta is not None else [])
+        assert self.scheduler.grammar_built(name, grammar, matcher) is None
+
     @rule(count=st.integers(1, 12))
     def run_steps(self, count: int) -> None:
         for _ in range(count):
@@ -80,7 +124,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def submit(self) -> None:
         if len(self.submitted) >= self.caps.depth:
             return
-        head = min(self.scheduler.requests.values(), key=lambda r: r.order, default=None)
+        ready = [r for r in self.scheduler.requests.values() if r.status is not Status.BUILDING]
+        head = min(ready, key=lambda r: r.order, default=None)
         running_before = set(self.scheduler.running)
         step = self.scheduler.schedule()
         self.check_admissions(running_before)
@@ -102,7 +147,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert name not in self.finished
             assert name not in self.aborted
             self.received[name] += delta.tokens
-            assert delta.generated == len(self.received[name]) + (delta.finish is FinishReason.EOS)
+            # A last token that is not the answer's counts, where there was one.
+            unseen = {0, 1} if delta.finish in (FinishReason.EOS, FinishReason.GRAMMAR) else {0}
+            assert delta.generated - len(self.received[name]) in unseen
             if delta.finish is not None:
                 self.finished[name] = delta.finish
 
@@ -145,10 +192,28 @@ class SchedulerMachine(RuleBasedStateMachine):
                 needed = -(-(row.start + row.count) // self.caps.block_size)
                 assert row.request.blocks[:needed] == plan.block_tables[index][:needed].tolist()
 
+    @invariant()
+    def what_follows_its_tokens_is_in_one_submitted_step_at_most(self) -> None:
+        submitted = getattr(self, "submitted", [])
+        rows = [row.request for step, _, _ in submitted for row in step.rows if row.samples]
+        for request in rows:
+            if request.edits is not None and request.edits.follows_tokens:
+                assert rows.count(request) == 1
+
+    @invariant()
+    def what_is_being_built_holds_nothing(self) -> None:
+        if hasattr(self, "scheduler"):
+            for name in self.building():
+                request = self.scheduler.requests[name]
+                assert (request.slot, request.blocks, request.in_flight) == (-1, [], 0)
+                assert request not in self.scheduler.waiting
+
     def teardown(self) -> None:
         """Let everything finish: nothing is lost, nothing leaks, every answer is the model's."""
         if not hasattr(self, "scheduler"):
             return
+        for name in self.building():
+            self.built(name, possible=True)
         for _ in range(20_000):
             if self.scheduler.idle and not self.submitted:
                 break
@@ -158,7 +223,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.idle, "requests are stuck"
         assert self.scheduler.pool.num_free == self.caps.num_blocks
         for name, message in self.messages.items():
-            if name not in self.aborted:
+            if name in self.unbuildable:
+                assert (self.received[name], self.finished[name]) == ([], FinishReason.GRAMMAR)
+            elif name not in self.aborted:
                 assert (self.received[name], self.finished[name]) == answer(message, self.caps)
 
 
@@ -180,6 +247,26 @@ def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, schedul
         assert (blocks[index, row.count :] == sink).all()
     assert (blocks[len(step.rows) :] == sink).all()
     assert not plan.sampled[len(step.rows) :].any()
+    check_edits(step, plan, caps)
+
+
+def check_edits(step: ScheduledStep, plan: StepInput, caps: Capabilities) -> None:
+    """The plain graph unless a row wants edits, and no edits of any row but those."""
+    edits = [row.request.edits if row.samples else None for row in step.rows]
+    edits += [None] * (step.bucket.rows - len(edits))
+    wanted = {
+        "allowed": [e is not None and e.matcher is not None for e in edits],
+        "bias": [e is not None and e.bias is not None for e in edits],
+        "repetition": [e is not None and e.repetition is not None for e in edits],
+    }
+    neutral = {"allowed": -1, "bias": 0, "repetition": 1}
+    for name, rows in wanted.items():
+        array = getattr(plan, name)
+        assert (array is not None) == any(rows)
+        if array is not None:
+            words = -(-caps.vocab_size // 32)
+            assert array.shape == (step.bucket.rows, words if name == "allowed" else caps.vocab_size)
+            assert (array[[not row for row in rows]] == neutral[name]).all()
 
 
 TestScheduler = SchedulerMachine.TestCase

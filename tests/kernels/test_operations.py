@@ -104,9 +104,15 @@ def test_paged_attention_sees_its_rows_past_and_nothing_else(
 
 
 def draw(
-    ops: Operations, logits: list[float], draw: float, temperature: float, top_k: int, top_p: float
+    ops: Operations,
+    logits: list[float],
+    draw: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float = 0.0,
 ) -> int:
-    sampling = torch.tensor([[temperature, top_k, top_p]])
+    sampling = torch.tensor([[temperature, top_k, top_p, min_p]])
     return int(ops.sample(torch.tensor([logits]), sampling, torch.tensor([draw]))[0])
 
 
@@ -151,7 +157,7 @@ def test_samples_follow_the_distribution(ops: Operations) -> None:
     logits = torch.randn(1, 400) * 2
     expected = torch.softmax(logits[0], 0)
     count = 20_000
-    sampling = torch.tensor([[1.0, 0.0, 1.0]]).expand(count, 3)
+    sampling = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).expand(count, 4)
     draws = (torch.arange(count) + 0.5) / count
     tokens = torch.cat(
         [ops.sample(logits.expand(1000, -1), sampling[:1000], part) for part in draws.split(1000)]
@@ -171,6 +177,7 @@ def test_cpu_and_reference_choose_the_same_tokens_in_a_mixed_batch() -> None:
             torch.tensor([0.0, 0.3, 1.0, 0.9]).repeat(16),
             torch.tensor([0.0, 5.0]).repeat(32),
             torch.rand(64),
+            torch.tensor([0.0, 0.0, 0.1, 0.0, 0.0, 0.6, 0.0, 0.0]).repeat(8),
         ],
         dim=1,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -41,6 +42,23 @@ def paged_attention(
     return mixed.transpose(1, 2)
 
 
+def edit_logits(
+    logits: Tensor, allowed: Tensor | None, bias: Tensor | None, repetition: Tensor | None
+) -> Tensor:
+    """In place, and the mask's bits unpacked by numpy: in torch they would cost 32 integers a word."""
+    if repetition is not None:
+        torch.where(logits > 0, logits / repetition, logits * repetition, out=logits)
+    if bias is not None:
+        logits += bias
+    if allowed is not None:
+        masked = (allowed != -1).any(dim=1).nonzero()[:, 0]
+        packed = allowed[masked].numpy().view(np.uint8)
+        bits = np.unpackbits(packed, axis=1, count=logits.shape[1], bitorder="little")
+        for row, hidden in zip(masked.tolist(), torch.from_numpy(bits) == 0, strict=True):
+            logits[row].masked_fill_(hidden, reference.FORBIDDEN)
+    return logits
+
+
 def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     """Top-k only for the rows that draw: it costs more than all else for a batch of greedy ones."""
     tokens = torch.argmax(logits, dim=-1).to(torch.int32)
@@ -53,5 +71,6 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "kv_write": kv_write,
     "paged_attention": paged_attention,
+    "edit_logits": edit_logits,
     "sample": sample,
 }

@@ -125,6 +125,50 @@ def foundation_model_not_found() -> ApiError:
     )
 
 
+def end_of_life() -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        "This model version has reached the end of its life. "
+        "Please refer to the AWS documentation for more details.",
+    )
+
+
+def needs_inference_profile(model_id: str) -> ApiError:
+    return ApiError(
+        Kind.VALIDATION,
+        f"Invocation of model ID {model_id} with on-demand throughput isn’t supported. Retry your request "
+        "with the ID or ARN of an inference profile that contains this model.",
+    )
+
+
+def no_token_counting() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The provided model doesn't support counting tokens.")
+
+
+def no_bidirectional_stream() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The model is unsupported for bidirectional streaming.")
+
+
+def no_asynchronous_invocation() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The provided model doesn't support asynchronous inference.")
+
+
+def unknown_invocation(arn: str) -> ApiError:
+    return ApiError(Kind.VALIDATION, f"Could not find an asynchronous invocation with the ARN {arn}.")
+
+
+def unknown_guardrail(identifier: str, version: str) -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        f"The guardrail {identifier} with version {version} does not exist. "
+        "Check the guardrail identifier and version and try again.",
+    )
+
+
+def unsupported_operation(name: str) -> ApiError:
+    return ApiError(Kind.VALIDATION, f"This server doesn't support the {name} operation.")
+
+
 def model_not_ready() -> ApiError:
     return ApiError(
         Kind.MODEL_NOT_READY, "Model is not ready for inference. Wait and try your request again."
@@ -183,6 +227,13 @@ def entity_too_large(limit: int) -> ApiError:
 
 def body_timeout(seconds: float) -> ApiError:
     return ApiError(Kind.REQUEST_TIMEOUT, f"The request body did not arrive within {seconds:g} seconds.")
+
+
+def invalid_request_metadata() -> ApiError:
+    return ApiError(
+        Kind.VALIDATION,
+        "The value of the X-Amzn-Bedrock-Request-Metadata header must be a JSON object of strings.",
+    )
 
 
 def malformed_input(found: Sequence[str] = (), *, source: str = "") -> ApiError:
@@ -258,16 +309,168 @@ def unsupported_tools(*, streaming: bool) -> ApiError:
     return validation(f"This model doesn't support tool use{mode}.")
 
 
+def block_of_another_role(role: str, kind: str) -> ApiError:
+    what = _BLOCK_NAMES.get(kind, f"{kind} blocks")
+    return validation(
+        f"{role.capitalize()} messages cannot contain {what}. Please remove the {what} and try again."
+    )
+
+
+_BLOCK_NAMES = {
+    "document": "documents",
+    "toolUse": "tool uses",
+    "toolResult": "tool results",
+    "searchResult": "search results",
+    "reasoningContent": "reasoning content",
+    "citationsContent": "citations",
+}
+
+
+def not_a_json_object(path: str) -> ApiError:
+    return validation(
+        f"The format of the value at {path} is invalid. Provide a json object for the field and try again."
+    )
+
+
 def tool_blocks_without_config() -> ApiError:
     return validation(
         "The toolConfig field must be defined when using toolUse and toolResult content blocks."
     )
 
 
+def missing_tool_results(path: str, tool_use_ids: Sequence[str]) -> ApiError:
+    return validation(
+        f"Expected toolResult blocks at {path} for the following Ids: {', '.join(tool_use_ids)}"
+    )
+
+
+def extra_tool_results(path: str) -> ApiError:
+    return validation(
+        f"The number of toolResult blocks at {path} exceeds the number of toolUse blocks of previous turn."
+    )
+
+
+def empty_error_result(path: str) -> ApiError:
+    return validation(f"The content field at {path} cannot be empty when status value is error.")
+
+
+def schema_not_of_object(path: str) -> ApiError:
+    return validation(f"The value at {path} must be one of the following: object.")
+
+
+def duplicate_tool_name(path: str, name: str) -> ApiError:
+    return validation(f"The tool name {name} at {path} is already used. Rename the tool and try again.")
+
+
+def no_tool() -> ApiError:
+    return validation("The toolConfig.tools field has no toolSpec. Add a tool specification and try again.")
+
+
+def unknown_tool_choice(name: str) -> ApiError:
+    return validation(
+        f"The tool {name} at toolConfig.toolChoice.tool.name is not in toolConfig.tools. "
+        "Choose a tool of the list and try again."
+    )
+
+
+def unusable_schema(path: str, reason: str) -> ApiError:
+    return validation(f"The JSON schema at {path} is invalid: {reason}. Change the schema and try again.")
+
+
+def invalid_document_name() -> ApiError:
+    return validation(
+        "The document file name can only contain alphanumeric characters, whitespace characters, hyphens, "
+        "parentheses, and square brackets. The name can't contain more than one consecutive whitespace "
+        "character. Check that the file name conforms to these restrictions and retry your request."
+    )
+
+
+def duplicate_document_names() -> ApiError:
+    return validation(
+        "Messages can't contain duplicate document names. Rename the document and retry your request."
+    )
+
+
+def too_many_documents(limit: int) -> ApiError:
+    return validation(
+        f"You can't include more than {limit} documents in a request. "
+        "Remove documents and retry your request."
+    )
+
+
+def document_without_text() -> ApiError:
+    return validation(
+        "A text block must be included when using documents. Add a text block and retry your request."
+    )
+
+
+def document_too_large(path: str, limit: int) -> ApiError:
+    return validation(
+        f"The document at {path} is larger than the limit of {limit / 1_000_000:g} MB. "
+        "Provide a smaller document and retry your request."
+    )
+
+
+def document_without_format(path: str) -> ApiError:
+    return validation(
+        f"The format field in the DocumentBlock object at {path} is required when the source is bytes. "
+        "Add the format and retry your request."
+    )
+
+
+def unreadable_document(path: str, reason: str) -> ApiError:
+    return validation(f"The document at {path} could not be read: {reason}")
+
+
 def stop_sequences_too_long(limit: int) -> ApiError:
     return validation(
         f"The stop sequences at inferenceConfig.stopSequences have more than {limit} characters together. "
         "Remove some of them and try again."
+    )
+
+
+def text_with_tool_results() -> ApiError:
+    return validation("Conversation blocks and tool result blocks cannot be provided in the same turn.")
+
+
+def text_with_tool_uses(path: str) -> ApiError:
+    return validation(f"{path}: Conversation blocks and tool use blocks cannot be provided in the same turn")
+
+
+def system_turn(index: int) -> ApiError:
+    return violations(
+        [
+            f"Value 'system' at 'messages.{index + 1}.member.role' failed to satisfy constraint: "
+            "Member must satisfy enum value set: [user, assistant]"
+        ]
+    )
+
+
+def set_by_prompt(name: str) -> ApiError:
+    return validation(
+        f"The {name} field can't be used with a prompt from Prompt management. Remove {name} and try again."
+    )
+
+
+def unknown_prompt(prompt_id: str, version: str) -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        f"Could not find version {version} of the prompt {prompt_id}. "
+        "Check the prompt ARN and try your request again.",
+    )
+
+
+def missing_prompt_variables(names: Sequence[str]) -> ApiError:
+    return validation(
+        f"The prompt requires values for the following variables: {', '.join(names)}. "
+        "Add them to promptVariables and try again."
+    )
+
+
+def text_format_with_tools() -> ApiError:
+    return validation(
+        "The outputConfig.textFormat field can't be used together with toolConfig. "
+        "Remove one of them and try again."
     )
 
 

@@ -72,8 +72,13 @@ class StepInput:
     logits_idx: I32  # [R] which of the row's Q tokens to sample from
     sampled: I32  # [R] 1: sample a token and keep it in last_token[slots[row]]
     slots: I32  # [R] the row's place in the device's token table
-    sampling: F32  # [R, 3] temperature (0 is greedy), top_k (0 is the cap), top_p
+    sampling: F32  # [R, 4] temperature (0 is greedy), top_k (0 is the cap), top_p, min_p
     draws: F32  # [R] uniform in [0, 1) for this row's token
+    # Edits of the logits before sampling, as `outcrop_kernels.reference.edit_logits` defines them. None
+    # where no row of the step has any: the plain graph, which is what most steps run.
+    allowed: I32 | None = None  # [R, ceil(V / 32)] bit mask of the tokens that may be sampled
+    bias: F32 | None = None  # [R, V] added to the logits
+    repetition: F32 | None = None  # [R, V] divides positive logits, multiplies the others
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,10 @@ class CpuBackend:
                 torch.from_numpy(step.slots),
                 torch.from_numpy(step.sampling),
                 torch.from_numpy(step.draws),
+                *(
+                    None if edit is None else torch.from_numpy(edit)
+                    for edit in (step.allowed, step.bias, step.repetition)
+                ),
             )
             return StepOutput(
                 step_id=step.step_id,
@@ -145,7 +149,7 @@ class CpuBackend:
             logits_idx=np.zeros(rows, dtype=np.int32),
             sampled=np.zeros(rows, dtype=np.int32),
             slots=np.full(rows, caps.max_rows, dtype=np.int32),
-            sampling=np.zeros((rows, 3), dtype=np.float32),
+            sampling=np.zeros((rows, 4), dtype=np.float32),
             draws=np.zeros(rows, dtype=np.float32),
         )
 

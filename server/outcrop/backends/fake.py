@@ -12,29 +12,50 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, StepInput, StepKind, StepOutput
+from outcrop.backends.base import (
+    F32,
+    I32,
+    Bucket,
+    Capabilities,
+    Progress,
+    StepHandle,
+    StepInput,
+    StepKind,
+    StepOutput,
+)
 
 _BASE = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def next_token(context: Sequence[int], vocab_size: int, temperature: float = 0.0, draw: float = 0.0) -> int:
-    """The model: what follows `context`. The reference that every schedule must agree with."""
+def next_token(
+    context: Sequence[int],
+    vocab_size: int,
+    temperature: float = 0.0,
+    draw: float = 0.0,
+    *,
+    allowed: I32 | None = None,
+    bias: F32 | None = None,
+    repetition: F32 | None = None,
+) -> int:
+    """The model: what follows `context`. The reference that every schedule must agree with. The edits
+    are one row of those of a StepInput."""
     tokens = np.asarray(context, dtype=np.int32)[None, :]
     lengths = np.array([len(context)], dtype=np.int32)
     sampling = np.array([temperature], dtype=np.float32)
-    return int(_next_tokens(tokens, lengths, sampling, np.array([draw], dtype=np.float32), vocab_size)[0])
+    chosen = _next_tokens(tokens, lengths, sampling, np.array([draw], dtype=np.float32), vocab_size)
+    edited = _edited(
+        chosen,
+        vocab_size,
+        None if allowed is None else allowed[None, :],
+        None if bias is None else bias[None, :],
+        None if repetition is None else repetition[None, :],
+    )
+    return int(edited[0])
 
 
-def _next_tokens(
-    contexts: npt.NDArray[np.int32],
-    lengths: npt.NDArray[np.int32],
-    temperatures: npt.NDArray[np.float32],
-    draws: npt.NDArray[np.float32],
-    vocab_size: int,
-) -> npt.NDArray[np.int32]:
+def _next_tokens(contexts: I32, lengths: I32, temperatures: F32, draws: F32, vocab_size: int) -> I32:
     span = contexts.shape[1]
     with np.errstate(over="ignore"):
         powers = np.cumprod(np.full(span, _BASE, dtype=np.uint64))
@@ -44,8 +65,30 @@ def _next_tokens(
         noise = np.where(temperatures > 0, (draws * np.float32(2**24)).astype(np.uint64), np.uint64(0))
         hashes = (hashes ^ (hashes >> np.uint64(29))) + noise * _MIX
         hashes = hashes ^ (hashes >> np.uint64(32))
-    tokens: npt.NDArray[np.int32] = (hashes % np.uint64(vocab_size)).astype(np.int32)
+    tokens: I32 = (hashes % np.uint64(vocab_size)).astype(np.int32)
     return tokens
+
+
+def _edited(
+    tokens: I32, vocab_size: int, allowed: I32 | None, bias: F32 | None, repetition: F32 | None
+) -> I32:
+    """The choices after edits of the logits. This model finds all tokens equally likely (each logit is 1)
+    and its hash decides among them: the first from there on, cyclically, of those with the largest
+    edited logit."""
+    if allowed is None and bias is None and repetition is None:
+        return tokens
+    logits = np.ones((len(tokens), vocab_size), dtype=np.float32)
+    if repetition is not None:
+        logits /= repetition
+    if bias is not None:
+        logits += bias
+    if allowed is not None:
+        bits = np.unpackbits(allowed.view(np.uint8), axis=1, count=vocab_size, bitorder="little")
+        logits[bits == 0] = -np.inf
+    best = logits == logits.max(axis=1, keepdims=True)
+    distance = (np.arange(vocab_size, dtype=np.int32)[None, :] - tokens[:, None]) % vocab_size
+    chosen: I32 = np.where(best, distance, vocab_size).argmin(axis=1).astype(np.int32)
+    return chosen
 
 
 @dataclass(slots=True)
@@ -126,7 +169,9 @@ class FakeBackend:
         )
         contexts = self._kv[spread]
         shown = np.take_along_axis(step.positions, step.logits_idx[:, None], axis=1)[:, 0] + 1
-        result = _next_tokens(contexts, shown, step.sampling[:, 0], step.draws, self.capabilities.vocab_size)
+        vocab_size = self.capabilities.vocab_size
+        result = _next_tokens(contexts, shown, step.sampling[:, 0], step.draws, vocab_size)
+        result = _edited(result, vocab_size, step.allowed, step.bias, step.repetition)
         finite = np.ones(bucket.rows, dtype=np.uint8)
         if self.hooks.nan is not None:
             finite[((tokens == self.hooks.nan) & real).any(axis=1)] = 0

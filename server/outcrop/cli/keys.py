@@ -1,4 +1,7 @@
-"""`outcrop keys`: who may call a server."""
+"""`outcrop keys`: who may call a server.
+
+What the commands work with is imported when they run: it takes a while, and `outcrop --help` needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from outcrop.api.auth.keys import Key, KeyStore, find
-from outcrop.api.auth.policy import key_policy
-from outcrop.api.auth.session import new_session
 from outcrop.cli.serve import fail
 from outcrop.settings import PRINCIPAL_NAME, load_auth_settings
+
+if TYPE_CHECKING:
+    from outcrop.api.auth.keys import Key, KeyStore
 
 app = typer.Typer(help="Make, list and end the keys that may call a server.", no_args_is_help=True)
 
@@ -61,6 +62,8 @@ def create(
 
     eval "$(outcrop keys create --name me)"
     """
+    from outcrop.api.auth.policy import key_policy
+
     now = time.time()
     with _failing():
         if not re.match(PRINCIPAL_NAME, name):
@@ -89,10 +92,10 @@ def list_keys(as_json: Json = False, config: Config = None) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:
-        table = Table(*(name.replace("_", " ") for name in rows[0]), box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
-        Console(soft_wrap=True).print(table, markup=False)
+        cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
     else:
         typer.echo("there are no keys; make one with: outcrop keys create")
 
@@ -113,6 +116,9 @@ def session(
     config: Config = None,
 ) -> None:
     """Make temporary credentials that may do what the key may."""
+    from outcrop.api.auth.keys import find
+    from outcrop.api.auth.session import new_session
+
     now = time.time()
     with _failing():
         store = _store(config)
@@ -138,6 +144,8 @@ def _failing() -> Iterator[None]:
 
 
 def _store(config: Path | None) -> KeyStore:
+    from outcrop.api.auth.keys import KeyStore
+
     auth = load_auth_settings(config)
     return KeyStore(auth.keys.expanduser(), auth.master_secret)
 
@@ -167,6 +175,10 @@ def _row(key: Key, now: float) -> dict[str, Any]:
         "tpm": key.tpm,
         "policy": "everything" if key.policy is None else "restricted",
     }
+
+
+def _cell(value: object) -> str:
+    return "-" if value in (None, "") else str(value)
 
 
 def _date(seconds: int) -> str:

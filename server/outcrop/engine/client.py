@@ -25,7 +25,8 @@ class EngineUnavailable(Exception):
 
 
 class ModelFailure(Exception):
-    """The model failed on this request: NaN or Inf in its row, or present in two engine crashes."""
+    """The model failed on this request: NaN or Inf in its row, a grammar that it could not be held to, or
+    present in two engine crashes."""
 
 
 class EngineClient(ABC):

@@ -16,11 +16,16 @@ from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationReq
 MAX_CRASHES = 2
 """A request in this many engine crashes, with no token in between, is taken for their cause."""
 
+_FAILURES = {
+    FinishReason.ERROR: "The model produced values that are not numbers.",
+    FinishReason.GRAMMAR: "The model could not be held to the grammar of the answer.",
+}
+
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """One request as its client sees it. tokens: those delivered. started: in a step since the engine
-    last started. crashes: engine crashes it was part of since its last token."""
+    """One request as its client sees it. tokens: those delivered. started: in a step, or its grammar
+    begun, since the engine last started. crashes: engine crashes it was part of since its last token."""
 
     request: GenerationRequest
     tokens: list[int] = field(default_factory=list)
@@ -81,8 +86,8 @@ class Dispatcher:
             stream = self._streams.get(delta.request_id)
             if stream is None:
                 continue  # aborted meanwhile
-            if delta.finish is FinishReason.ERROR:
-                self._fail(stream, ModelFailure("The model produced values that are not numbers."))
+            if delta.finish in _FAILURES:
+                self._fail(stream, ModelFailure(_FAILURES[delta.finish]))
                 continue
             stream.tokens.extend(delta.tokens)
             stream.crashes = 0

@@ -42,7 +42,8 @@ class Ready(msgspec.Struct, tag=True, array_like=True):
 
 
 class Started(msgspec.Struct, tag=True, array_like=True):
-    """These requests are in the step about to be submitted: a crash from now on may be theirs."""
+    """These requests are in the step about to be submitted, or their grammar is about to be built: a crash
+    from now on may be theirs."""
 
     request_ids: list[str]
 

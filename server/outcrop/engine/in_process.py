@@ -5,28 +5,42 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from outcrop.backends.base import Backend
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.core import EngineCore
 from outcrop.engine.dispatch import Dispatcher
 from outcrop.engine.frames import Command, Event, Failed, Shutdown, Started, Stepped
-from outcrop.engine.loop import run_engine
+from outcrop.engine.grammar_builder import GrammarBuilder
+from outcrop.engine.loop import Built, run_engine
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.policy import Interleave, Policy
 from outcrop.engine.stats import EngineStats
+from outcrop.text.base import Tokenizer
 
 
 class InProcessClient(EngineClient):
     """Same interface as ProcessClient, without supervision: if the backend raises, every open request
-    fails with EngineUnavailable and the client is not ready any more."""
+    fails with EngineUnavailable and the client is not ready any more.
+
+    load_tokenizer: the model's, called when the first request with a grammar arrives; without it, such
+    requests fail.
+    """
 
     restarts = 0
 
-    def __init__(self, backend: Backend, policy: Policy | None = None, *, prefix_cache: bool = True) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        policy: Policy | None = None,
+        *,
+        prefix_cache: bool = True,
+        load_tokenizer: Callable[[], Tokenizer] | None = None,
+    ) -> None:
         self.core = EngineCore(backend, policy or Interleave(), prefix_cache=prefix_cache)
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Command | Built] = queue.SimpleQueue()
+        self._builder = GrammarBuilder(load_tokenizer, backend.capabilities.vocab_size, self._commands.put)
         self._dispatcher = Dispatcher(self._commands.put)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -45,6 +59,7 @@ class InProcessClient(EngineClient):
         if self._thread.is_alive():
             self._commands.put(Shutdown())
             await asyncio.to_thread(self._thread.join)
+        self._builder.close()
         self._dispatcher.fail_all("the engine is closed")
         self.core.backend.close()
 
@@ -67,11 +82,11 @@ class InProcessClient(EngineClient):
 
     def _run(self) -> None:
         try:
-            run_engine(self.core, self._receive, self._send)
+            run_engine(self.core, self._receive, self._send, self._builder.build)
         except Exception as error:
             self._send(Failed(f"{type(error).__name__}: {error}"))
 
-    def _receive(self, wait: bool) -> Iterable[Command]:
+    def _receive(self, wait: bool) -> Iterable[Command | Built]:
         while True:
             try:
                 yield self._commands.get(block=wait)

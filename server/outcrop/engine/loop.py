@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from outcrop.engine.core import EngineCore
+from outcrop.engine.edits import Matcher
 from outcrop.engine.frames import Abort, Add, Command, Event, Shutdown, Started, Stepped
+from outcrop.engine.messages import GenerationDelta
 
-Receive = Callable[[bool], Iterable[Command]]
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A grammar that `build` was asked for; matcher None if it cannot be built."""
+
+    request_id: str
+    grammar: str
+    matcher: Matcher | None
+
+
+Receive = Callable[[bool], Iterable[Command | Built]]
 """The commands that have arrived; waits for at least one if told to."""
 
+Build = Callable[[str, str], None]
+"""Start to build the grammar of a request (its id, the grammar); a Built is received when that is done."""
 
-def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None]) -> None:
+
+def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None], build: Build) -> None:
     """Serve until a Shutdown command. Sends one Stepped event per step that has news.
 
     An abort takes effect before the next step is planned, so an abandoned request is in at most the
     steps already submitted.
     """
     core.on_prefill = lambda request_ids: send(Started(request_ids))
+
+    def tell(delta: GenerationDelta | None) -> None:
+        if delta is not None:
+            send(Stepped([delta], core.stats()))
+
     while True:
         idle = core.idle
         if idle:
@@ -25,8 +46,13 @@ def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None]
         for command in receive(idle):
             if isinstance(command, Add):
                 refused = core.add(command.request)
-                if refused is not None:
-                    send(Stepped([refused], core.stats()))
+                tell(refused)
+                if refused is None and (grammar := command.request.sampling.grammar):
+                    # Should the builder take the process with it, this request is among the suspects.
+                    send(Started([command.request.request_id]))
+                    build(command.request.request_id, grammar)
+            elif isinstance(command, Built):
+                tell(core.grammar_built(command.request_id, command.grammar, command.matcher))
             elif isinstance(command, Abort):
                 core.abort(command.request_id)
             elif isinstance(command, Shutdown):

@@ -15,6 +15,7 @@ class FinishReason(enum.StrEnum):
     CONTEXT = "context"  # the context window is full
     ABORT = "abort"  # the client went away
     ERROR = "error"  # the model produced NaN or Inf for this row
+    GRAMMAR = "grammar"  # the request's grammar could not be built or followed
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -22,6 +23,12 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     temperature 0 is greedy. top_k 0 means the backend's cap (`Capabilities.topk_cap`). The draw for the
     token at position p depends on (seed, p) alone, never on the batch: see `engine/draws.py`.
+
+    min_p drops tokens less likely than this share of the likeliest one's probability. The others edit the
+    logits, greedy or not: repetition_penalty divides those of the prompt's and the answer's tokens that
+    are positive and multiplies the others; presence_penalty is subtracted for tokens in the answer, and
+    frequency_penalty for each time they are; logit_bias is added by token id. grammar (see
+    `text/grammar.py`): the answer follows it, and ends when nothing but the end can follow.
     """
 
     max_tokens: int
@@ -30,6 +37,12 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
     top_k: int = 0
     seed: int = 0
     eos_ids: tuple[int, ...] = ()
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    grammar: str = ""
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):

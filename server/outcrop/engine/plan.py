@@ -6,6 +6,7 @@ import numpy as np
 
 from outcrop.backends.base import Capabilities, StepInput, StepKind
 from outcrop.engine.draws import draws
+from outcrop.engine.edits import gather
 from outcrop.engine.request import Request
 from outcrop.engine.scheduler import Row, ScheduledStep
 
@@ -16,13 +17,14 @@ class StepPlanner:
 
     def __init__(self, capabilities: Capabilities, max_blocks: int) -> None:
         slots = capabilities.max_rows + 1
+        self.vocab_size = capabilities.vocab_size
         self.block_size = capabilities.block_size
         self.sink_slot = capabilities.max_rows
         self.sink_block = capabilities.num_blocks
         self._tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
         self._lengths = [0] * slots  # blocks of each slot's table that are written
         self._owners: list[tuple[Request, int] | None] = [None] * slots
-        self._sampling = np.zeros((slots, 3), dtype=np.float32)
+        self._sampling = np.zeros((slots, 4), dtype=np.float32)
         self._seeds = np.zeros(slots, dtype=np.uint64)
         self._next_id = 0
 
@@ -56,6 +58,12 @@ class StepPlanner:
         else:
             _copy_tokens(token_ids, rows)
         ends = (starts + counts).astype(np.int32)
+        edited = [
+            (index, row.request.edits)
+            for index, row in enumerate(rows)
+            if row.samples and row.request.edits is not None
+        ]
+        allowed, bias, repetition = gather(edited, bucket.rows, self.vocab_size)
         self._next_id += 1
         return StepInput(
             step_id=self._next_id,
@@ -71,6 +79,9 @@ class StepPlanner:
             slots=slots,
             sampling=self._sampling[slots],
             draws=draws(self._seeds[slots], ends),
+            allowed=allowed,
+            bias=bias,
+            repetition=repetition,
         )
 
     def _refresh(self, request: Request) -> None:
@@ -82,7 +93,9 @@ class StepPlanner:
             self._tables[slot] = self.sink_block
             self._lengths[slot] = 0
             sampling = request.sampling
-            self._sampling[slot] = (sampling.temperature, sampling.top_k, sampling.top_p)
+            self._sampling[slot] = (
+                sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p,
+            )  # fmt: skip
             self._seeds[slot] = sampling.seed & 0xFFFFFFFFFFFFFFFF
         written = self._lengths[slot]
         if count > written:

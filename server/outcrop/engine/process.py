@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import signal
 import sys
 import threading
@@ -25,8 +26,10 @@ from outcrop.backends.kv_memory import kv_capacity
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.core import EngineCore
 from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_command, encode
-from outcrop.engine.loop import run_engine
+from outcrop.engine.grammar_builder import GrammarBuilder
+from outcrop.engine.loop import Built, run_engine
 from outcrop.engine.policy import POLICIES
+from outcrop.text.base import Tokenizer
 
 _FAKE_BLOCKS = 4096
 
@@ -106,29 +109,58 @@ def _fake_backend(config: EngineConfig) -> FakeBackend:
     return FakeBackend(capabilities, hooks)
 
 
+def _load_tokenizer(config: EngineConfig) -> Tokenizer:
+    # Few engines ever need it, and it would lengthen every start.
+    from outcrop.text.tokenizer import load_tokenizer
+
+    return load_tokenizer(Path(config.model))
+
+
 class _Socket:
-    """The engine's end of the pair: events are sent as they come, commands read in batches."""
+    """The engine's end of the pair: events are sent as they come, commands read in batches, and among
+    them what this process's grammar builder has built."""
 
     def __init__(self, address: str) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self._socket.set_hwm(0)
         self._socket.setsockopt(zmq.LINGER, 1000)
         self._socket.connect(address)
+        # One frame per entry of the queue, so that waiting for commands ends when something is built.
+        self._built: queue.SimpleQueue[Built] = queue.SimpleQueue()
+        self._bell: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self._bell.bind("inproc://built")
+        self._bell_rope: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self._bell_rope.connect("inproc://built")
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._bell, zmq.POLLIN)
 
     def send(self, event: Event) -> None:
         self._socket.send(encode(event))
 
-    def receive(self, wait: bool) -> Iterable[Command]:
+    def deliver(self, built: Built) -> None:
+        """Called on the builder's thread, and on no other."""
+        self._built.put(built)
+        with contextlib.suppress(zmq.ZMQError):  # closed: the process is ending
+            self._bell_rope.send(b"")
+
+    def receive(self, wait: bool) -> Iterable[Command | Built]:
+        if wait:
+            self._poller.poll()
+        while not self._built.empty():
+            self._bell.recv()
+            yield self._built.get()
         while True:
             try:
-                frame = self._socket.recv(0 if wait else zmq.NOBLOCK)
+                frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            wait = False
             yield decode_command(frame)
 
     def close(self) -> None:
-        self._socket.close()
+        for socket in (self._socket, self._bell, self._bell_rope):
+            socket.close()
         zmq.Context.instance().term()
 
 
@@ -157,7 +189,10 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         gc.freeze()
         gc.enable()
         socket.send(Ready(backend.capabilities.max_model_len, description))
-        run_engine(core, socket.receive, socket.send)
+        builder = GrammarBuilder(
+            lambda: _load_tokenizer(config), backend.capabilities.vocab_size, socket.deliver
+        )
+        run_engine(core, socket.receive, socket.send, builder.build)
         return 0
     except Exception as error:
         # The device's state is unknown after a failed step: end, and let the supervisor start afresh.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from outcrop.engine.edits import LogitEdits
 from outcrop.engine.messages import FinishReason, GenerationRequest, SamplingParams
 
 
 class Status(enum.Enum):
+    BUILDING = enum.auto()  # its grammar is being built elsewhere; holds nothing
     WAITING = enum.auto()  # holds nothing
     RUNNING = enum.auto()  # holds blocks and a slot
     DRAINING = enum.auto()  # preempted or finished; holds its blocks until its last submitted step is in
@@ -22,6 +24,7 @@ class Request:
     not read yet. computed: positions whose KV a submitted step writes. confirmed: positions whose step
     was collected. in_flight: submitted, uncollected steps with a row of this request. prefilled: the
     step that samples from the last known token was submitted, so the next token is on the device.
+    edits: of the logits of its next token, up to date with `tokens`.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Request:
     confirmed: int = 0
     in_flight: int = 0
     prefilled: bool = False
+    edits: LogitEdits | None = None
     finish: FinishReason | None = None
     blocks: list[int] = field(default_factory=list)
     slot: int = -1
@@ -75,6 +79,17 @@ class Request:
     def prefill_left(self) -> int:
         """Known tokens whose KV is still to be computed before the next token can be sampled."""
         return 0 if self.prefilled else len(self.tokens) - self.computed
+
+    @property
+    def awaits_token(self) -> bool:
+        """What may come next depends on a token that the host has not read yet."""
+        return self.pending > 0 and self.edits is not None and self.edits.follows_tokens
+
+    def append(self, token: int) -> None:
+        """A token the host has just read."""
+        self.tokens.append(token)
+        if self.edits is not None:
+            self.edits.accept(token)
 
     def may_sample(self, max_model_len: int) -> bool:
         """Whether one more token may be asked for, counting those not read yet."""

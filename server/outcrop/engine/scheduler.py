@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from outcrop.backends.base import Bucket, Capabilities, StepKind, StepOutput
 from outcrop.engine.block_pool import BlockPool
 from outcrop.engine.buckets import BucketTable
+from outcrop.engine.edits import Matcher, edits_of
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
 from outcrop.engine.policy import Policy, QueueView
 from outcrop.engine.prefix_cache import PrefixCache
@@ -39,10 +40,13 @@ class ScheduledStep:
 class Scheduler:
     """Decides every step and keeps the books; knows neither time, nor device, nor sockets.
 
-    The life of a request: waiting (holds nothing) -> running (holds a slot and blocks) -> draining
-    (finished, aborted or preempted; still in a submitted step) -> gone, or waiting again if preempted.
+    The life of a request: building (if it has a grammar) -> waiting (both hold nothing) -> running (holds
+    a slot and blocks) -> draining (finished, aborted or preempted; still in a submitted step) -> gone, or
+    waiting again if preempted.
     Steps are planned from counts alone, so a step can be scheduled before the one before it was
-    collected: a row that turns out to have finished is a zombie there, and its result is dropped.
+    collected: a row that turns out to have finished is a zombie there, and its result is dropped. The
+    exception is a request whose next choice depends on its last token (a grammar, a penalty): it sits out
+    until that token was read.
     A block or slot is reused only once no submitted step can touch it.
 
     Order is by priority, then arrival, without overtaking among equals. The first request in that order
@@ -71,6 +75,7 @@ class Scheduler:
         self.waiting: list[Request] = []  # sorted by order
         self.running: list[Request] = []  # sorted by order
         self.draining: set[Request] = set()
+        self._building = 0
         self._free_slots = list(range(capabilities.max_rows - 1, -1, -1))
         self._arrivals = 0
         self._prefills_in_a_row = self._decodes_in_a_row = 0
@@ -94,9 +99,39 @@ class Scheduler:
             reason = FinishReason.LENGTH if len(request.tokens) < limit else FinishReason.CONTEXT
             return GenerationDelta(request.id, [], request.num_output, finish=reason)
         self.requests[request.id] = request
-        self._enqueue(request)
         self.totals.prompt_tokens += request.prompt_len
+        if request.sampling.grammar:
+            request.status = Status.BUILDING
+            self._building += 1
+        else:
+            self._make_ready(request, None)
         return None
+
+    def grammar_built(self, request_id: str, grammar: str, matcher: Matcher | None) -> GenerationDelta | None:
+        """The grammar of an added request is there, at its start, and the request may run; None if it
+        cannot be built. Returns the request's last delta if this ends it. A request that went away
+        meanwhile is none of our business any more."""
+        request = self.requests.get(request_id)
+        if request is None or request.status is not Status.BUILDING or request.sampling.grammar != grammar:
+            return None
+        reason: FinishReason | None = FinishReason.GRAMMAR
+        if matcher is not None:
+            self._building -= 1
+            self._make_ready(request, matcher)
+            reason = self._grammar_verdict(request)
+        if reason is None:
+            return None
+        self._finish(request, reason)
+        return GenerationDelta(request.id, [], request.num_output, finish=reason)
+
+    def _make_ready(self, request: Request, matcher: Matcher | None) -> None:
+        """Let a request wait for its turn, its edits having seen the tokens it was resumed with."""
+        prompt, output = request.tokens[: request.prompt_len], request.tokens[request.prompt_len :]
+        request.edits = edits_of(request.sampling, prompt, self.capabilities.vocab_size, matcher)
+        if request.edits is not None:
+            for token in output:
+                request.edits.accept(token)
+        self._enqueue(request)
 
     def abort(self, request_id: str) -> bool:
         """Forget a request whose client is gone. False if it is not here (it may just have finished)."""
@@ -108,7 +143,13 @@ class Scheduler:
 
     @property
     def idle(self) -> bool:
-        return not self.requests and not self.draining
+        """No request is here, or none but those whose grammar is being built."""
+        return len(self.requests) == self._building and not self.draining
+
+    @property
+    def awaits_token(self) -> bool:
+        """A running request has to sit out the next step unless one that is submitted is collected first."""
+        return any(request.awaits_token for request in self.running)
 
     # -- the next step ---------------------------------------------------------------------------
 
@@ -193,6 +234,8 @@ class Scheduler:
                 continue  # preempted just now for an earlier one
             if not request.prefilled or not request.may_sample(self.capabilities.max_model_len):
                 continue
+            if request.awaits_token:
+                continue
             needed = self._blocks_for(request.total)
             if needed > len(request.blocks) and not self._grow(request):
                 continue
@@ -258,6 +301,9 @@ class Scheduler:
     def _finish(self, request: Request, reason: FinishReason) -> None:
         del self.requests[request.id]
         request.finish = reason
+        if request.status is Status.BUILDING:
+            self._building -= 1
+            return
         if request.status is Status.WAITING:
             self.waiting.remove(request)
             return
@@ -315,15 +361,20 @@ class Scheduler:
             self._register_blocks(request)
         if not row.samples:
             return None
-        request.tokens.append(token)
+        request.append(token)
         self.totals.generation_tokens += 1
         reason = self._finish_reason(request, token)
         if reason is not None:
             self._finish(request, reason)
-        visible = [] if reason is FinishReason.EOS else [token]
-        return GenerationDelta(request.id, visible, request.num_output, request.cached, reason)
+        unseen = reason is FinishReason.GRAMMAR or token in request.sampling.eos_ids
+        return GenerationDelta(
+            request.id, [] if unseen else [token], request.num_output, request.cached, reason
+        )
 
     def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
+        verdict = self._grammar_verdict(request)
+        if verdict is not None:
+            return verdict
         if token in request.sampling.eos_ids:
             return FinishReason.EOS
         if request.num_output >= request.sampling.max_tokens:
@@ -331,6 +382,15 @@ class Scheduler:
         if len(request.tokens) >= self.capabilities.max_model_len:
             return FinishReason.CONTEXT
         return None
+
+    def _grammar_verdict(self, request: Request) -> FinishReason | None:
+        """Why the grammar ends a request here: it can go no further, or nothing but the end can follow,
+        for which no step need be spent."""
+        if request.edits is None:
+            return None
+        if request.edits.failed:
+            return FinishReason.GRAMMAR
+        return FinishReason.EOS if request.edits.finished else None
 
     def _register_blocks(self, request: Request) -> None:
         """Offer to the prefix cache the blocks whose every token is known and computed without error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from outcrop.text.base import Tokenizer
 
@@ -16,15 +16,21 @@ class Detokenizer:
     for each maximal part, at once. However the tokens are grouped into pushes, the pushes and `finish`
     together give the UTF-8 decoding (errors="replace") of all their bytes. Each token costs its own
     length, not the length of what came before.
+
+    visible: names of control tokens that appear as their text; the others vanish, and a name that the
+    tokenizer does not have is text already.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, visible: Collection[str] = ()) -> None:
+        special = tokenizer.special_tokens
+        self._shown = {special[name]: name.encode() for name in visible if name in special}
         self._token_bytes = tokenizer.token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens complete; "" while a character is incomplete."""
-        return self._decoder.decode(b"".join(map(self._token_bytes, token_ids)))
+        shown, token_bytes = self._shown, self._token_bytes
+        return self._decoder.decode(b"".join(shown.get(i) or token_bytes(i) for i in token_ids))
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that never became complete, else ""."""

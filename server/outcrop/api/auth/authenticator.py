@@ -43,6 +43,10 @@ class Authenticator:
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
 
+    def has_keys(self) -> bool:
+        """Whether anybody could be let in."""
+        return not self._keys.empty(self._now().timestamp())
+
     def begin(self, head: RequestHead, source: str) -> Principal | Pending:
         """Look at a request's head. Whoever carries an API key is known by it; a signature is of the body
         too, and `finish` decides. source: the caller's address. Raises ApiError."""

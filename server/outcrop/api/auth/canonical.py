@@ -56,8 +56,9 @@ def canonical_path(raw: bytes) -> str:
 
 
 def query_pairs(raw: bytes) -> list[tuple[bytes, bytes]]:
-    """The decoded names and values of a query, in the order sent. A plus sign is a plus sign."""
-    pairs = (pair.partition(b"=") for pair in raw.split(b"&") if raw)
+    """The decoded names and values of a query, in the order sent. A plus sign is a space, as it is to the
+    routes: what was signed as `%20` may have been sent either way."""
+    pairs = (pair.partition(b"=") for pair in raw.replace(b"+", b" ").split(b"&") if raw)
     return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs]
 
 

@@ -211,7 +211,10 @@ def _time_of(head: RequestHead) -> tuple[str, str | None]:
     if date is None or _BASIC.fullmatch(date):
         return "date", date
     try:
-        return "date", parsedate_to_datetime(date).astimezone(UTC).strftime(_BASIC_FORMAT)
+        parsed = parsedate_to_datetime(date)
+        # One that ends in -0000 is in UTC and has no time zone.
+        parsed = parsed.astimezone(UTC) if parsed.tzinfo else parsed
+        return "date", parsed.strftime(_BASIC_FORMAT)
     except (ValueError, OverflowError):
         parse_time(date)
         raise
