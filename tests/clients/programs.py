@@ -83,7 +83,7 @@ CLIENTS = (
     _client(
         "AWS SDK for JavaScript", "with_aws_sdk.mjs", "node", lacks="structured_by_tool agent",
         unknown_model="ValidationException", overlong="ValidationException",
-        throttled="ThrottlingException", denied="UnrecognizedClientException",
+        throttled="ThrottlingException", denied="BedrockRuntimeServiceException",
     ),
     _client(
         "Vercel AI SDK", "with_vercel_ai.mjs", "node",
@@ -99,7 +99,7 @@ CLIENTS = (
     _client(
         "LiteLLM", "with_litellm.py", "python", lacks="structured_by_tool agent count models",
         own_words="native native_stream", unknown_model="BadRequestError", overlong="BadRequestError",
-        throttled="RateLimitError", denied="AuthenticationError",
+        throttled="RateLimitError", denied="APIError",
     ),
     _client(
         "Strands Agents", "with_strands.py", "python",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from serving import ANY_MODEL, COMMAND, Served, environment, serving
 
 from . import cases
 from .programs import CLIENTS, Client, Outcome, run
+from .tls import certify, tls_front
 
 # float32, in which no two tokens are so close that the shape of a step could decide between them
 OPTIONS = ("--id", ANY_MODEL, "--dtype", "float32", "--max-model-len", "2048", "--fault-injection")
@@ -46,10 +48,8 @@ class Keys:
         """What goes into a client's environment. access: "signed", "session" or "bearer"."""
         if access == "session":
             return self._make("session", "clients")
-        bearer = {BEARER: self._created[BEARER]}
-        if access == "bearer":
-            return bearer
-        return {name: value for name, value in self._created.items() if name not in bearer}
+        bearer = access == "bearer"
+        return {name: value for name, value in self._created.items() if (name == BEARER) == bearer}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,42 @@ def closed_server(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield served
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a client comes to a server, and as whom."""
+
+    url: str
+    credentials: Credentials
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certify(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def tls_url(closed_server: Served, certificate: Path) -> Iterator[str]:
+    with tls_front(closed_server.url, certificate) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def way(request: pytest.FixtureRequest) -> Callable[[str], Way]:
+    """access: "unsigned", "signed", "session" (temporary credentials), or "bearer", over TLS."""
+
+    def way(access: str) -> Way:
+        if access == "unsigned":
+            return Way(request.getfixturevalue("open_server").url, UNSIGNED)
+        credentials = request.getfixturevalue("keys").credentials(access)
+        if access != "bearer":
+            return Way(request.getfixturevalue("closed_server").url, credentials)
+        trusted = str(request.getfixturevalue("certificate"))
+        trust = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), trusted)
+        return Way(request.getfixturevalue("tls_url"), {**credentials, **trust})
+
+    return way
+
+
 @pytest.fixture(scope="module")
 def reference(open_server: Served) -> cases.Reference:
     return cases.Reference(open_server.url)
@@ -80,19 +116,15 @@ Outcomes = Callable[[Client, str], Outcome]
 
 
 @pytest.fixture(scope="module")
-def outcome(request: pytest.FixtureRequest) -> Outcomes:
+def outcome(way: Callable[[str], Way]) -> Outcomes:
     """A client's whole program is run once for each kind of credentials."""
     seen: dict[tuple[str, str], Outcome] = {}
 
     def outcome(client: Client, access: str) -> Outcome:
         key = client.name, access
         if key not in seen:
-            if access == "unsigned":
-                server, credentials = request.getfixturevalue("open_server"), UNSIGNED
-            else:
-                server = request.getfixturevalue("closed_server")
-                credentials = request.getfixturevalue("keys").credentials(access)
-            seen[key] = run(client, server.url, credentials, client.checks)
+            to = way(access)
+            seen[key] = run(client, to.url, to.credentials, client.checks)
         return seen[key]
 
     return outcome
@@ -140,18 +172,16 @@ def test_call(
 
 
 @pytest.mark.parametrize("client", rows(()))
-def test_temporary_credentials(
-    closed_server: Served, keys: Keys, reference: cases.Reference, client: Client
-) -> None:
-    result = run(client, closed_server.url, keys.credentials("session"), ["plain"]).results["plain"]
-    cases.plain(result, reference)
+def test_temporary_credentials(way: Callable[[str], Way], reference: cases.Reference, client: Client) -> None:
+    to = way("session")
+    cases.plain(run(client, to.url, to.credentials, ["plain"]).results["plain"], reference)
 
 
 @pytest.mark.parametrize(("client", "access"), rows(("signed",), ("bearer",)))
-def test_a_wrong_secret_is_refused(closed_server: Served, keys: Keys, client: Client, access: str) -> None:
+def test_a_wrong_secret_is_refused(way: Callable[[str], Way], client: Client, access: str) -> None:
     """As the exception that the client has for it."""
-    right = keys.credentials(access)
+    to = way(access)
     secret = BEARER if access == "bearer" else "AWS_SECRET_ACCESS_KEY"
-    wrong = {**right, secret: right[secret][:-4] + "AAAA"}
-    result = run(client, closed_server.url, wrong, ["plain"]).results["plain"]
+    wrong = {**to.credentials, secret: to.credentials[secret][:-4] + "AAAA"}
+    result = run(client, to.url, wrong, ["plain"]).results["plain"]
     assert client.errors["denied"] in result["raised"]
