@@ -15,9 +15,9 @@ import httpx
 from serving import ANY_MODEL, PATIENCE
 
 QUESTION = "What is the capital of France?"
-SYSTEM = "Answer every question with a haiku about the sea."
+SYSTEM = "Answer in French."
 STOP = "France"
-MAX_TOKENS = 32
+MAX_TOKENS = 96
 UNKNOWN_MODEL = "meta.llama3-3-70b-instruct-v1:0"
 THROTTLED_MODEL = f"{ANY_MODEL}--fault-ThrottlingException"
 # The same in the format that the demo model's chat template makes of it.
@@ -123,7 +123,7 @@ def stream(result: Mapping[str, Any], reference: Reference) -> None:
 
 
 def system(result: Mapping[str, Any], reference: Reference) -> None:
-    assert text_of(reference.system) != text_of(reference.plain)
+    assert usage_of(reference.system) != usage_of(reference.plain)
     assert result["text"] == text_of(reference.system)
     assert result["usage"] == usage_of(reference.system)
 

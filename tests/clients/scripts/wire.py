@@ -74,7 +74,7 @@ class Requests:
 
     def structured(self) -> dict[str, Any]:
         schema = self._task["answer"]
-        structure = {"jsonSchema": {"schema": schema["json"], "name": schema["name"]}}
+        structure = {"jsonSchema": {"schema": schema["json_text"], "name": schema["name"]}}
         return self._converse(outputConfig={"textFormat": {"type": "json_schema", "structure": structure}})
 
     def native(self) -> dict[str, Any]:

@@ -110,10 +110,6 @@ def native_stream() -> Result:
     return {"pieces": pieces}
 
 
-def count() -> Result:
-    return {"tokens": chat().get_num_tokens_from_messages([HumanMessage(task["question"])])}
-
-
 report(
     ("langchain-aws", "langchain-core", "boto3"),
     {
@@ -133,6 +129,5 @@ report(
         "structured_by_tool": structured_by_tool,
         "native": native,
         "native_stream": native_stream,
-        "count": count,
     },
 )
