@@ -92,7 +92,8 @@ CLIENTS = (
         denied="AI_APICallError",
     ),
     _client(
-        "LangChain", "with_langchain.py", "python", lacks="agent count models", own_words="native native_stream",
+        "LangChain", "with_langchain.py", "python", lacks="agent count models",
+        own_words="native native_stream",
         unknown_model="ValidationException", overlong="ContextOverflowError",
         throttled="ThrottlingException", denied="ClientError",
     ),
