@@ -101,6 +101,8 @@ class HttpServer(uvicorn.Server):
                 http=HttpProtocol,  # HTTP/1.1 and HTTP/2: the AWS SDK for JavaScript speaks the latter
                 ws="none",
                 lifespan="on",
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
                 log_config=None,
                 log_level="warning",
                 access_log=False,
@@ -109,6 +111,11 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
+
+    @property
+    def scheme(self) -> str:
+        """That of its addresses."""
+        return "https" if self.config.is_ssl else "http"
 
     @property
     def access(self) -> Access:

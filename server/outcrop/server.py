@@ -125,7 +125,7 @@ async def _watch(
         while not server.started:
             await asyncio.sleep(0.01)
         port, model = listener.getsockname()[1], settings.models[0].id
-        display.ready(settings.host, port, settings.region, model, access=server.access)
+        display.ready(settings.host, port, settings.region, model, access=server.access, scheme=server.scheme)
         given_up = {asyncio.create_task(engine.given_up()) for engine in engines}
         done, _ = await asyncio.wait(given_up, return_when=asyncio.FIRST_COMPLETED)
         reason = done.pop().result()

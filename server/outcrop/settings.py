@@ -192,7 +192,7 @@ class KeySettings(_Sources):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
-    auth: AuthSettings = AuthSettings()
+    auth: AuthSettings = Field(default_factory=AuthSettings)
 
 
 class Settings(_Sources):
@@ -200,7 +200,8 @@ class Settings(_Sources):
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
-    prompts: folder of stored prompts that calls may name instead of a model."""
+    prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
+    files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
@@ -215,7 +216,16 @@ class Settings(_Sources):
     strict: bool = False
     fault_injection: bool = False
     prompts: ExistingFolder | None = None
-    auth: AuthSettings = AuthSettings()
+    tls_certificate: ExistingPath | None = None
+    tls_key: ExistingPath | None = None
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+
+    @field_validator("tls_key")
+    @classmethod
+    def _of_a_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if key is not None and info.data.get("tls_certificate", key) is None:
+            raise ValueError("the key is of no use without tls_certificate")
+        return key
 
     @field_validator("auth")
     @classmethod

@@ -18,7 +18,7 @@ from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.session import new_session
 from outcrop.api.errors import ApiError
 
-from .world import STATIC, Sent, World, signed
+from .world import STATIC, Sent, World, short_term, signed
 
 NOW = datetime(2026, 11, 24, 10, 15, tzinfo=UTC)
 NOWHERE = KeyStore(Path("/nonexistent/keys.json"))
@@ -149,8 +149,8 @@ def test_canonical_paths(raw: str, canonical: str) -> None:
     ("raw", "canonical"),
     {
         "": "", "a": "a=", "a=": "a=", "b=2&a=1": "a=1&b=2", "a=2&a=1": "a=1&a=2", "a=b=c": "a=b%3Dc",
-        "a=%2f": "a=%2F", "a=+": "a=%20", "a=%2B": "a=%2B", "a=%20": "a=%20", "%41=1": "A=1", "a=%zz": "a=%25zz",
-        "a-b=1&a=1": "a=1&a-b=1", "%E1%88%B4=bar": "%E1%88%B4=bar", "a=~_.-": "a=~_.-",
+        "a=%2f": "a=%2F", "a=+": "a=%20", "a=%2B": "a=%2B", "a=%20": "a=%20", "%41=1": "A=1",
+        "a=%zz": "a=%25zz", "a-b=1&a=1": "a=1&a-b=1", "%E1%88%B4=bar": "%E1%88%B4=bar", "a=~_.-": "a=~_.-",
     }.items(),
 )  # fmt: skip
 def test_canonical_queries(raw: str, canonical: str) -> None:
@@ -158,26 +158,6 @@ def test_canonical_queries(raw: str, canonical: str) -> None:
 
 
 # -- API keys ----------------------------------------------------------------------------------------
-
-
-def short_term(now: datetime, credentials: Credentials, lifetime: int = 43_200, **changes: str) -> str:
-    """As aws-bedrock-token-generator makes them: a presigned call, less its scheme."""
-    from botocore.auth import SigV4QueryAuth
-    from botocore.awsrequest import AWSRequest
-
-    from .world import client_clock
-
-    request = AWSRequest(
-        changes.get("method", "POST"),
-        changes.get("url", "https://bedrock.amazonaws.com/"),
-        headers={"host": "bedrock.amazonaws.com"},
-        params={"Action": changes.get("action", "CallWithBearerToken")},
-    )
-    with client_clock(now):
-        service, region = changes.get("service", "bedrock"), changes.get("region", "us-east-1")
-        SigV4QueryAuth(credentials, service, region, expires=lifetime).add_auth(request)
-    address = request.url.removeprefix("https://") + "&Version=1"
-    return "bedrock-api-key-" + base64.b64encode(address.encode()).decode()
 
 
 def test_short_term_keys(world: World) -> None:

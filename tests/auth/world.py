@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ class World:
 
 @contextmanager
 def client_clock(now: datetime) -> Iterator[None]:
-    with mock.patch.object(botocore.auth, "get_current_datetime", lambda: now.replace(tzinfo=None)):
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=now):
         yield
 
 
@@ -136,3 +137,18 @@ def signed(
     for name, value in request.headers.items():
         wire.append((name.lower().encode(), str(value).encode("latin-1")))
     return Sent(method, target.path.encode() or b"/", target.query.encode(), tuple(wire), body)
+
+
+def short_term(now: datetime, credentials: Credentials, lifetime: int = 43_200, **changes: str) -> str:
+    """As aws-bedrock-token-generator makes them: a presigned call, less its scheme."""
+    request = AWSRequest(
+        changes.get("method", "POST"),
+        changes.get("url", "https://bedrock.amazonaws.com/"),
+        headers={"host": "bedrock.amazonaws.com"},
+        params={"Action": changes.get("action", "CallWithBearerToken")},
+    )
+    with client_clock(now):
+        service, region = changes.get("service", "bedrock"), changes.get("region", "us-east-1")
+        SigV4QueryAuth(credentials, service, region, expires=lifetime).add_auth(request)
+    address = request.url.removeprefix("https://") + "&Version=1"
+    return "bedrock-api-key-" + base64.b64encode(address.encode()).decode()

@@ -72,13 +72,13 @@ def edits(
     wanted: dict[str, I32 | F32] = {}
     if sampling.grammar:
         wanted["allowed"] = mask(permitted(sampling.grammar, output, vocab_size), vocab_size)
-    bias = [
-        sampling.logit_bias.get(token, 0.0)
-        - sampling.presence_penalty * (token in output)
-        - sampling.frequency_penalty * output.count(token)
-        for token in range(vocab_size)
-    ]
-    if any(bias):
+    if sampling.logit_bias or sampling.presence_penalty or sampling.frequency_penalty:
+        bias = [
+            sampling.logit_bias.get(token, 0.0)
+            - sampling.presence_penalty * (token in output)
+            - sampling.frequency_penalty * output.count(token)
+            for token in range(vocab_size)
+        ]
         wanted["bias"] = np.array(bias, dtype=np.float32)
     if sampling.repetition_penalty != 1.0:
         seen = {*prompt, *output}

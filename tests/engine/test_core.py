@@ -1,10 +1,10 @@
-"""Invariants 7 to 10 end to end: whole lives against the sequential reference."""
+"""Invariants 7 to 10 and 15 to 17 end to end: whole lives against the sequential reference."""
 
 import random
 from dataclasses import replace
 
 import pytest
-from reference import answer, capabilities
+from reference import ToyMatcher, answer, capabilities
 
 from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.engine.core import EngineCore
@@ -20,10 +20,23 @@ class Client:
         self.tokens: dict[str, list[int]] = {}
         self.finish: dict[str, FinishReason] = {}
         self.cached: dict[str, int] = {}
+        self.building: list[GenerationRequest] = []
 
-    def add(self, request: GenerationRequest) -> None:
+    def add(self, request: GenerationRequest, *, build: bool = True) -> None:
         self.tokens[request.request_id] = list(request.resumed)
-        self.take(filter(None, [self.core.add(request)]))
+        refused = self.core.add(request)
+        self.take(filter(None, [refused]))
+        if refused is None and request.sampling.grammar:
+            self.building.append(request)
+            if build:
+                self.build()
+
+    def build(self) -> None:
+        """The oldest grammar that is wanted is there."""
+        request = self.building.pop(0)
+        grammar = request.sampling.grammar
+        matcher = ToyMatcher(grammar, self.core.backend.capabilities.vocab_size)
+        self.take(filter(None, [self.core.grammar_built(request.request_id, grammar, matcher)]))
 
     def run(self, steps: int = 50_000) -> None:
         for _ in range(steps):
@@ -47,8 +60,12 @@ def random_requests(rng: random.Random, count: int) -> list[GenerationRequest]:
         shared = list(range(1, rng.randrange(1, 14)))
         prompt = shared + [rng.randrange(1, 50) for _ in range(rng.randrange(1, 60))]
         sampling = SamplingParams(
-            rng.randrange(1, 80), rng.choice([0.0, 0.9]), seed=rng.getrandbits(63), eos_ids=(0,)
-        )
+            rng.randrange(1, 80), rng.choice([0.0, 0.9]), seed=rng.getrandbits(63), eos_ids=(0,),
+            repetition_penalty=rng.choice([1.0, 1.0, 1.25]),
+            frequency_penalty=rng.choice([0.0, 0.0, 0.25]),
+            logit_bias={} if rng.random() < 0.7 else {rng.randrange(50): 0.5 for _ in range(9)},
+            grammar=rng.choice(["", "", "3 40", "2 9"]),
+        )  # fmt: skip
         requests.append(GenerationRequest(str(index), prompt, sampling, rng.choice([0, 0, 1])))
     return requests
 
@@ -64,9 +81,11 @@ def test_every_answer_is_the_models_whatever_else_runs(depth: int, policy: str) 
         client = Client(core)
         requests = random_requests(rng, 25)
         pending = list(requests)
-        while pending or not core.idle:
+        while pending or client.building or not core.idle:
             while pending and rng.random() < 0.3:
-                client.add(pending.pop())
+                client.add(pending.pop(), build=False)
+            if client.building and rng.random() < 0.2:
+                client.build()
             client.take(core.step())
         for request in requests:
             assert (client.tokens[request.request_id], client.finish[request.request_id]) == answer(
@@ -82,7 +101,17 @@ def test_every_answer_is_the_models_whatever_else_runs(depth: int, policy: str) 
 PROMPT = [5, 3, 9, 9, 1, 4, 7, 2, 8, 6, 5, 3, 1, 2, 4, 4, 4, 9, 2, 7, 31, 44, 12]
 
 
-def answer_with(situation: str) -> list[int]:
+EDITS = {
+    "plain": SamplingParams(40, temperature=0.8, seed=11),
+    "grammar": SamplingParams(40, temperature=0.8, seed=11, grammar="3 64"),
+    "penalties": SamplingParams(
+        40, temperature=0.8, seed=11, repetition_penalty=1.25, presence_penalty=0.5, frequency_penalty=0.25,
+        logit_bias={4: 0.5, 8: -100.0},
+    ),
+}  # fmt: skip
+
+
+def answer_with(situation: str, sampling: SamplingParams) -> list[int]:
     """The tokens of one request in one situation of an engine's life."""
     depth = 1 if situation == "depth 1" else 2
     caps = capabilities(
@@ -90,7 +119,7 @@ def answer_with(situation: str) -> list[int]:
     )
     core = EngineCore(FakeBackend(caps), POLICIES["interleave"])
     client = Client(core)
-    request = GenerationRequest("it", PROMPT, SamplingParams(40, temperature=0.8, seed=11))
+    request = GenerationRequest("it", PROMPT, sampling)
     others = [GenerationRequest(f"o{i}", [i + 1] * 50, SamplingParams(45)) for i in range(3)]
     if situation in ("batched", "preempted"):
         for other in others:
@@ -131,8 +160,79 @@ def replace_id(request: GenerationRequest, request_id: str) -> GenerationRequest
     "situation",
     ["depth 1", "batched", "joined late", "chunked", "prefix hit", "preempted", "resumed"],
 )
-def test_a_request_gives_the_same_tokens_in_every_situation(situation: str) -> None:
-    assert answer_with(situation) == answer_with("alone")
+@pytest.mark.parametrize("kind", sorted(EDITS))
+def test_a_request_gives_the_same_tokens_in_every_situation(situation: str, kind: str) -> None:
+    sampling = EDITS[kind]
+    alone = answer_with("alone", sampling)
+    assert alone == answer(GenerationRequest("it", PROMPT, sampling), capabilities())[0]
+    assert answer_with(situation, sampling) == alone
+
+
+@pytest.mark.parametrize("kind", ["grammar", "penalties"])
+def test_a_request_that_follows_its_tokens_is_in_every_decode_step(kind: str) -> None:
+    """And the others with it: neither it nor they take more steps than they have tokens."""
+    steps: list[int] = []
+    backend = FakeBackend(
+        capabilities(num_blocks=200), FakeHooks(on_step=lambda s: steps.append(s.sampled.sum()))
+    )
+    client = Client(EngineCore(backend, POLICIES["interleave"]))
+    for index in range(3):
+        client.add(GenerationRequest(str(index), PROMPT[index:], SamplingParams(40)))
+    client.add(GenerationRequest("it", PROMPT, EDITS[kind]))
+    client.run()
+    assert {len(tokens) for tokens in client.tokens.values()} == {40}
+    assert len(steps) <= 40 + 4
+
+
+def test_a_bias_alone_does_not_keep_the_engine_from_running_ahead() -> None:
+    outstanding: list[int] = []
+    backend = FakeBackend(capabilities())
+    backend.hooks = replace(backend.hooks, on_step=lambda step: outstanding.append(len(backend._queue)))
+    client = Client(EngineCore(backend, POLICIES["interleave"]))
+    client.add(GenerationRequest("a", PROMPT, SamplingParams(20, logit_bias={7: -100.0})))
+    client.run()
+    assert outstanding.count(1) > 15
+
+
+def test_a_grammar_that_can_only_end_ends_the_answer_without_another_step() -> None:
+    steps: list[int] = []
+    backend = FakeBackend(capabilities(depth=1), FakeHooks(on_step=lambda step: steps.append(step.step_id)))
+    client = Client(EngineCore(backend, POLICIES["interleave"]))
+    client.add(GenerationRequest("a", PROMPT, SamplingParams(20, grammar="50 5")))
+    client.run()
+    assert (len(client.tokens["a"]), client.finish["a"]) == (5, FinishReason.EOS)
+    assert len(steps) == 5
+
+
+def test_an_answer_that_was_complete_when_the_engine_died_ends_when_its_grammar_is_there() -> None:
+    caps = capabilities()
+    request = GenerationRequest("a", PROMPT, SamplingParams(20, grammar="3 5"))
+    whole, _ = answer(request, caps)
+    client = Client(EngineCore(FakeBackend(caps), POLICIES["interleave"]))
+    client.add(GenerationRequest("a", PROMPT, request.sampling, resumed=whole), build=False)
+    assert client.core.idle
+    assert client.finish == {}
+    client.build()
+    assert (client.tokens["a"], client.finish["a"]) == (whole, FinishReason.EOS)
+    assert client.core.idle
+
+
+def test_while_a_grammar_is_built_others_run_and_the_request_may_go() -> None:
+    caps = capabilities()
+    client = Client(EngineCore(FakeBackend(caps), POLICIES["interleave"]))
+    late = GenerationRequest("late", PROMPT, SamplingParams(8, grammar="3 5"))
+    gone = GenerationRequest("gone", PROMPT, SamplingParams(8, grammar="3 5"))
+    client.add(late, build=False)
+    client.add(gone, build=False)
+    client.add(GenerationRequest("other", PROMPT, SamplingParams(8)))
+    assert client.core.abort("gone")
+    client.run()
+    assert client.finish == {"other": FinishReason.LENGTH}
+    client.build()
+    client.build()
+    client.run()
+    assert client.tokens["late"] == answer(late, caps)[0]
+    assert "gone" not in client.finish
 
 
 def test_prefix_cache_entries_are_not_shared_between_salts() -> None:

@@ -1,10 +1,14 @@
 """Every operation against a naive definition, and every implementation against the reference."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
 
 from outcrop_kernels import cpu, reference
 from outcrop_kernels.registry import Operations, operation_names, operations
@@ -151,6 +155,104 @@ def test_top_p_keeps_the_shortest_prefix_that_reaches_it(ops: Operations) -> Non
     assert draw(ops, logits, 0.9999999, 1.0, 0, 0.5) == 1
     assert draw(ops, logits, 0.9999999, 1.0, 0, 0.7) == 2
     assert draw(ops, logits, 0.9999999, 1.0, 0, 0.0) == 1  # never empty
+
+
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest(ops: Operations) -> None:
+    logits = [math.log(p) for p in (0.1, 0.6, 0.3)]
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 1.0, 0.1) == 0
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 1.0, 0.3) == 2
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 1.0, 0.6) == 1
+    assert draw(ops, logits, 0.9999999, 1.0, 0, 1.0, 1.0) == 1
+    assert draw(ops, logits, 0.9999999, 0.5, 0, 1.0, 0.2) == 2  # after temperature: 0.36 : 0.09 : 0.01
+
+
+@pytest.mark.parametrize("min_p", [0.01, 0.1, 0.5])
+def test_min_p_and_top_p_keep_the_tokens_that_transformers_keeps(ops: Operations, min_p: float) -> None:
+    logits = torch.randn(1, 200) * 3
+    temperature, top_p = 1.3, 0.9
+    kept = MinPLogitsWarper(min_p)(None, TopPLogitsWarper(top_p)(None, logits / temperature))
+    expected = set(torch.isfinite(kept[0]).nonzero()[:, 0].tolist())
+    draws = (torch.arange(4000) + 0.5) / 4000
+    sampling = torch.tensor([[temperature, 0.0, top_p, min_p]]).expand(4000, 4)
+    assert set(ops.sample(logits.expand(4000, -1), sampling, draws).tolist()) == expected
+
+
+def bits(rows: list[set[int]], vocab: int) -> Tensor:
+    masks = np.zeros((len(rows), -(-vocab // 32) * 32), dtype=np.uint8)
+    for row, tokens in enumerate(rows):
+        masks[row, list(tokens)] = 1
+    return torch.from_numpy(np.packbits(masks, axis=1, bitorder="little").view(np.int32))
+
+
+def test_edits_are_penalty_then_bias_then_mask(ops: Operations) -> None:
+    vocab = 77  # neither a multiple of 32 nor of 8
+    logits, bias = torch.randn(3, vocab) * 5, torch.randn(3, vocab)
+    penalty = torch.rand(3, vocab) + 0.5
+    rows = [set(range(vocab)), {0, 31, 32, 63, 76}, set()]
+    got = ops.edit_logits(logits.clone(), bits(rows, vocab), bias, penalty)
+    for row in range(3):
+        for token in range(vocab):
+            logit, factor = float(logits[row, token]), float(penalty[row, token])
+            edited = (logit / factor if logit > 0 else logit * factor) + float(bias[row, token])
+            if token in rows[row]:
+                assert float(got[row, token]) == pytest.approx(edited, rel=1e-5, abs=1e-6)
+            else:
+                assert float(got[row, token]) == pytest.approx(reference.FORBIDDEN)
+
+
+def test_edits_that_nobody_wants_change_nothing(ops: Operations) -> None:
+    logits = torch.randn(4, 50)
+    assert torch.equal(ops.edit_logits(logits.clone(), None, None, None), logits)
+    everything = torch.full((4, 2), -1, dtype=torch.int32)
+    neutral = ops.edit_logits(logits.clone(), everything, torch.zeros(4, 50), torch.ones(4, 50))
+    assert torch.equal(neutral, logits)
+
+
+def test_the_repetition_penalty_is_transformers(ops: Operations) -> None:
+    logits, tokens = torch.randn(2, 60) * 4, torch.randint(0, 60, (2, 25))
+    penalty = torch.ones(2, 60).scatter(1, tokens, 1.3)
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(tokens, logits)
+    torch.testing.assert_close(ops.edit_logits(logits.clone(), None, None, penalty), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01, 1.0, 1000.0])
+def test_a_forbidden_token_is_never_chosen(ops: Operations, temperature: float) -> None:
+    """Whatever its logit, the temperature and the draw: three tokens are left of 40 that the model wants
+    far more."""
+    logits = torch.randn(1, 300)
+    logits[0, :40] += 50
+    edited = ops.edit_logits(logits, bits([{50, 99, 280}], 300), None, None)
+    draws = torch.cat([torch.rand(500), torch.tensor([0.0, 1 - 2**-24])])
+    sampling = torch.tensor([[temperature, 0.0, 1.0, 0.0]]).expand(502, 4)
+    assert set(ops.sample(edited.expand(502, -1), sampling, draws).tolist()) <= {50, 99, 280}
+
+
+def test_cpu_and_reference_edit_alike() -> None:
+    logits, bias, penalty = torch.randn(5, 1000), torch.randn(5, 1000), torch.rand(5, 1000) + 0.5
+    allowed = torch.randint(-(2**31), 2**31 - 1, (5, 32), dtype=torch.int32)
+    allowed[2] = -1
+    for mask, added, factor in itertools.product((None, allowed), (None, bias), (None, penalty)):
+        assert torch.equal(
+            operations("cpu").edit_logits(logits.clone(), mask, added, factor),
+            operations("reference").edit_logits(logits, mask, added, factor),
+        )
+
+
+def test_the_reference_edit_keeps_the_chips_rules() -> None:
+    """No 64-bit bulk integers, no infinity, no scatter, no sort."""
+    args = (
+        torch.randn(2, 70),
+        torch.full((2, 3), 5, dtype=torch.int32),
+        torch.randn(2, 70),
+        torch.ones(2, 70),
+    )
+    graph = make_fx(reference.edit_logits)(*args).graph
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.numel() > 1:
+            assert value.dtype in (torch.float32, torch.int32, torch.bool), node
+        assert not any(word in str(node.target) for word in ("scatter", "sort", "index_put", "nonzero")), node
+        assert not any(isinstance(arg, float) and math.isinf(arg) for arg in node.args), node
 
 
 def test_samples_follow_the_distribution(ops: Operations) -> None:

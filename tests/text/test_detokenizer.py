@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import demo
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outcrop.text.detokenizer import Detokenizer
+from outcrop.text.tokenizer import load_tokenizer
 
 # Mostly the 256 single bytes, so that characters are cut and broken in every way.
 TOKENS = st.lists(st.one_of(st.integers(0, 255), st.integers(0, 3255)))
@@ -52,3 +54,12 @@ def test_control_tokens_and_padding_ids_are_silent(small_tokenizer) -> None:
     detokenizer = Detokenizer(small_tokenizer)
     ids = small_tokenizer.encode("hello")
     assert detokenizer.push([small_tokenizer.bos_id, *ids, small_tokenizer.eos_ids[0], 999_999]) == "hello"
+
+
+def test_visible_control_tokens_appear_as_their_text_and_the_others_vanish() -> None:
+    tokenizer = load_tokenizer(demo.PATH)
+    special = tokenizer.special_tokens
+    tokens = [special["<|im_start|>"], *tokenizer.encode("a é b"), special["<|im_end|>"]]
+    detokenizer = Detokenizer(tokenizer, visible=("<|im_start|>", "<|nowhere|>"))
+    assert "".join(detokenizer.push([token]) for token in tokens) == "<|im_start|>a é b"
+    assert Detokenizer(tokenizer).push(tokens) == "a é b"

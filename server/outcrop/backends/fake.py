@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from outcrop.backends.base import (
     F32,
@@ -44,18 +45,11 @@ def next_token(
     tokens = np.asarray(context, dtype=np.int32)[None, :]
     lengths = np.array([len(context)], dtype=np.int32)
     sampling = np.array([temperature], dtype=np.float32)
-    chosen = _next_tokens(tokens, lengths, sampling, np.array([draw], dtype=np.float32), vocab_size)
-    edited = _edited(
-        chosen,
-        vocab_size,
-        None if allowed is None else allowed[None, :],
-        None if bias is None else bias[None, :],
-        None if repetition is None else repetition[None, :],
-    )
-    return int(edited[0])
+    (number,) = _hashes(tokens, lengths, sampling, np.array([draw], dtype=np.float32))
+    return _choice(int(number), vocab_size, allowed, bias, repetition)
 
 
-def _next_tokens(contexts: I32, lengths: I32, temperatures: F32, draws: F32, vocab_size: int) -> I32:
+def _hashes(contexts: I32, lengths: I32, temperatures: F32, draws: F32) -> npt.NDArray[np.uint64]:
     span = contexts.shape[1]
     with np.errstate(over="ignore"):
         powers = np.cumprod(np.full(span, _BASE, dtype=np.uint64))
@@ -64,31 +58,29 @@ def _next_tokens(contexts: I32, lengths: I32, temperatures: F32, draws: F32, voc
         hashes = terms.sum(axis=1, dtype=np.uint64) * _MIX
         noise = np.where(temperatures > 0, (draws * np.float32(2**24)).astype(np.uint64), np.uint64(0))
         hashes = (hashes ^ (hashes >> np.uint64(29))) + noise * _MIX
-        hashes = hashes ^ (hashes >> np.uint64(32))
-    tokens: I32 = (hashes % np.uint64(vocab_size)).astype(np.int32)
-    return tokens
+        mixed: npt.NDArray[np.uint64] = hashes ^ (hashes >> np.uint64(32))
+    return mixed
 
 
-def _edited(
-    tokens: I32, vocab_size: int, allowed: I32 | None, bias: F32 | None, repetition: F32 | None
-) -> I32:
-    """The choices after edits of the logits. This model finds all tokens equally likely (each logit is 1)
-    and its hash decides among them: the first from there on, cyclically, of those with the largest
-    edited logit."""
-    if allowed is None and bias is None and repetition is None:
-        return tokens
-    logits = np.ones((len(tokens), vocab_size), dtype=np.float32)
-    if repetition is not None:
-        logits /= repetition
-    if bias is not None:
-        logits += bias
+def _choice(
+    number: int, vocab_size: int, allowed: I32 | None, bias: F32 | None, repetition: F32 | None
+) -> int:
+    """One row's token. This model finds all tokens equally likely (each logit is 1); its hash decides
+    among those whose edited logit is the largest."""
+    best = None
     if allowed is not None:
-        bits = np.unpackbits(allowed.view(np.uint8), axis=1, count=vocab_size, bitorder="little")
-        logits[bits == 0] = -np.inf
-    best = logits == logits.max(axis=1, keepdims=True)
-    distance = (np.arange(vocab_size, dtype=np.int32)[None, :] - tokens[:, None]) % vocab_size
-    chosen: I32 = np.where(best, distance, vocab_size).argmin(axis=1).astype(np.int32)
-    return chosen
+        best = np.flatnonzero(np.unpackbits(allowed.view(np.uint8), count=vocab_size, bitorder="little"))
+    if bias is not None or repetition is not None:
+        logits = np.ones(vocab_size, dtype=np.float32)
+        if repetition is not None:
+            logits /= repetition
+        if bias is not None:
+            logits += bias
+        best = np.arange(vocab_size) if best is None else best
+        best = best[logits[best] == logits[best].max(initial=-np.inf)]
+    if best is None or not len(best):
+        return number % vocab_size
+    return int(best[number % len(best)])
 
 
 @dataclass(slots=True)
@@ -169,14 +161,23 @@ class FakeBackend:
         )
         contexts = self._kv[spread]
         shown = np.take_along_axis(step.positions, step.logits_idx[:, None], axis=1)[:, 0] + 1
-        vocab_size = self.capabilities.vocab_size
-        result = _next_tokens(contexts, shown, step.sampling[:, 0], step.draws, vocab_size)
-        result = _edited(result, vocab_size, step.allowed, step.bias, step.repetition)
+        hashes = _hashes(contexts, shown, step.sampling[:, 0], step.draws)
+        result = self._choose(step, hashes)
         finite = np.ones(bucket.rows, dtype=np.uint8)
         if self.hooks.nan is not None:
             finite[((tokens == self.hooks.nan) & real).any(axis=1)] = 0
         self._last[np.where(step.sampled == 1, step.slots, self.capabilities.max_rows)] = result
         return StepOutput(step.step_id, result, finite, device_us=0)
+
+    def _choose(self, step: StepInput, hashes: npt.NDArray[np.uint64]) -> I32:
+        vocab_size = self.capabilities.vocab_size
+        edits = (step.allowed, step.bias, step.repetition)
+        tokens: I32 = (hashes % np.uint64(vocab_size)).astype(np.int32)
+        if any(edit is not None for edit in edits):
+            for row, number in enumerate(hashes.tolist()):
+                allowed, bias, repetition = (None if edit is None else edit[row] for edit in edits)
+                tokens[row] = _choice(number, vocab_size, allowed, bias, repetition)
+        return tokens
 
 
 def fake_buckets(caps: Capabilities) -> tuple[Bucket, ...]:

@@ -138,6 +138,8 @@ class ServedModel:
 def _end_reason(finish: FinishReason) -> EndReason:
     if finish is FinishReason.ERROR:
         raise ModelFailure("the model produced NaN or Inf")
+    if finish is FinishReason.GRAMMAR:
+        raise ModelFailure("the answer could not be held to its grammar")
     if finish is FinishReason.ABORT:
         raise EngineUnavailable("the engine aborted the request")
     return _END_REASONS[finish]

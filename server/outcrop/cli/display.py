@@ -85,12 +85,20 @@ class Display:
             self._write(line + "\n")
 
     def ready(
-        self, host: str, port: int, region: str, model: str | None, *, access: Access = "open"
+        self,
+        host: str,
+        port: int,
+        region: str,
+        model: str | None,
+        *,
+        access: Access = "open",
+        scheme: str = "http",
     ) -> None:
         """The server answers: how to call it. model: the id it wants; None if any will do. access: whether
         callers need a key, and whether there is one yet."""
         reachable = _LOOPBACK_OF.get(host, host)
-        url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        authority = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+        url = f"{scheme}://{authority}"
         model = model or _ANY_MODEL
         texts = dict(_OPEN if access == "open" else _CLOSED)
         note = "# (no key exists yet: nobody can call this server)\n" if access == "no keys" else ""

@@ -1,6 +1,7 @@
 """`outcrop keys`: who may call a server.
 
-What the commands work with is imported when they run: it takes a while, and `outcrop --help` needs none of it.
+What the commands work with is imported when they run: it takes a while, and `outcrop --help` needs none of
+it.
 """
 
 from __future__ import annotations

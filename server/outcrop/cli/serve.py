@@ -84,6 +84,12 @@ def serve(
             "auto",
         ),
     ] = None,
+    tls_certificate: Annotated[
+        Given, _server("FILE", "Certificate, PEM; with it the server speaks HTTPS.")
+    ] = None,
+    tls_key: Annotated[
+        Given, _server("FILE", "Key of the certificate, PEM, where it is not in the same file.")
+    ] = None,
     strict: Annotated[
         bool | None, _switch("--strict", "Refuse what Bedrock's own Llama models refuse, in its words.")
     ] = None,
@@ -108,8 +114,8 @@ def serve(
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
-        step_timeout=step_timeout, strict=strict, fault_injection=fault_injection,
-        prompts=prompts, log_level=log_level,
+        step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
+        strict=strict, fault_injection=fault_injection, prompts=prompts, log_level=log_level,
     )  # fmt: skip
     sections = {} if auth is None else {"auth": {"mode": auth}}
     try:

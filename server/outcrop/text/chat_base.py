@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from outcrop.text.tools import Tool, ToolCall, ToolFormat, ToolResult
@@ -42,3 +43,12 @@ class ChatTemplate(ABC):
         """The ids of the prompt: BOS exactly once if the model uses one, the tools that the model may
         call, the messages in order, and the header of the assistant's answer. Control tokens never come
         from the text of a message, call, result or tool. Raises ChatTemplateError."""
+
+
+@contextmanager
+def deep_nesting_refused() -> Iterator[None]:
+    """Schemas and arguments are JSON values as deep as a client likes, and are rendered by recursion."""
+    try:
+        yield
+    except RecursionError:
+        raise ChatTemplateError("a tool or a call is nested too deeply") from None

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from outcrop.text.base import Tokenizer
-from outcrop.text.chat_base import ChatMessage, ChatTemplate, ChatTemplateError
+from outcrop.text.chat_base import ChatMessage, ChatTemplate, ChatTemplateError, deep_nesting_refused
 from outcrop.text.marks import MARKS, MarkError, Marks, strings_in
 from outcrop.text.template_sandbox import SandboxedTemplate
 from outcrop.text.tools import Tool, ToolCall, ToolFormat
@@ -44,6 +44,7 @@ class JinjaChatTemplate(ChatTemplate):
         self._usable_marks = [mark for mark in MARKS if mark not in source]
         self._knows_tools = "tools" in self._template.variables
 
+    @deep_nesting_refused()
     def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         if not self._knows_tools:
             messages, tools = as_plain_messages(messages, tools), ()
@@ -51,8 +52,6 @@ class JinjaChatTemplate(ChatTemplate):
             ids = self._encode(with_named_results(messages), tools)
         except MarkError as error:
             raise ChatTemplateError(str(error)) from None
-        except RecursionError:
-            raise ChatTemplateError("a tool or a call is nested too deeply") from None
         bos = self._tokenizer.bos_id
         if bos is None:
             return ids

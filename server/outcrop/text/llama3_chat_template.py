@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from outcrop.text import llama3
 from outcrop.text.base import Tokenizer
-from outcrop.text.chat_base import ChatMessage, ChatTemplate
+from outcrop.text.chat_base import ChatMessage, ChatTemplate, deep_nesting_refused
 from outcrop.text.tools import Tool, ToolFormat
 from outcrop.text.tools.prompt import call_text, offer, result_text
 
@@ -33,6 +33,7 @@ class Llama3ChatTemplate(ChatTemplate):
         self._end_header = [special[llama3.END_HEADER], *tokenizer.encode("\n\n")]
         self._end_of_turn = special[llama3.END_OF_TURN]
 
+    @deep_nesting_refused()
     def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         ids = [self._begin]
         for message in _with_offer(messages, tools) if tools else messages:

@@ -76,7 +76,7 @@ class KeyStore:
             return {}
         except OSError as error:
             raise KeyStoreError(f"{self.path}: {error.strerror}") from None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise KeyStoreError(f"{self.path}: {error}") from None
         if content.version != _VERSION:
             raise KeyStoreError(f"{self.path}: version {content.version} of this file is not known here")

@@ -44,12 +44,15 @@ class Statement:
     except_resources: bool = False
     conditions: tuple[Condition, ...] = ()
 
-    def applies(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
+    def applies(self, action: str, resources: Sequence[str], context: Mapping[str, str]) -> bool:
+        """resources: the names of one thing, which the statement is about if it names one of them."""
         lowered = action.lower()
         acted = any(glob.matches(pattern, lowered) for pattern in self.actions)
         if acted is self.except_actions:
             return False
-        found = any(glob.matches_arn(pattern, resource) for pattern in self.resources)
+        found = any(
+            glob.matches_arn(pattern, resource) for pattern in self.resources for resource in resources
+        )
         if found is self.except_resources:
             return False
         return all(condition.holds(context) for condition in self.conditions)
@@ -61,12 +64,9 @@ class Policy:
 
     def evaluate(self, action: str, resources: Sequence[str], context: Mapping[str, str]) -> Effect:
         """What the policy says of `action` on one thing. resources: its ARNs, for a model may have several
-        names; one of them is enough for a statement to apply."""
+        names."""
         applying = {
-            statement.effect
-            for statement in self.statements
-            for resource in resources
-            if statement.applies(action, resource, context)
+            statement.effect for statement in self.statements if statement.applies(action, resources, context)
         }
         if Effect.DENY in applying:
             return Effect.DENY
