@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from serving import ANY_MODEL, COMMAND, Served, environment, serving
 
 from . import cases
 from .programs import CLIENTS, Client, Outcome, run
-from .tls import certify, tls_front
 
 # float32, in which no two tokens are so close that the shape of a step could decide between them
 OPTIONS = ("--id", ANY_MODEL, "--dtype", "float32", "--max-model-len", "2048", "--fault-injection")
@@ -65,10 +65,34 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 @pytest.fixture(scope="module")
-def closed_server(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Unless it is told to ask for one."""
-    with serving(tmp_path_factory.mktemp("closed"), *OPTIONS, **keys.variables) as served:
-        yield served
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of the loopback address, with its key in the same file."""
+    openssl = which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path_factory.mktemp("certificate") / "certificate.pem"
+    subprocess.run(
+        [
+            openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", f"{path}.key", "-out", str(path),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def closed_server(
+    keys: Keys, certificate: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """As it faces a network: keys, and HTTPS, without which boto3 sends no API key."""
+    tls = ("--tls-certificate", str(certificate), "--tls-key", f"{certificate}.key")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        with serving(tmp_path_factory.mktemp("closed"), *OPTIONS, *tls, **keys.variables) as served:
+            yield served
 
 
 @dataclass(frozen=True)
@@ -80,29 +104,16 @@ class Way:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return certify(tmp_path_factory.mktemp("certificate"))
-
-
-@pytest.fixture(scope="module")
-def tls_url(closed_server: Served, certificate: Path) -> Iterator[str]:
-    with tls_front(closed_server.url, certificate) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def way(request: pytest.FixtureRequest) -> Callable[[str], Way]:
-    """access: "unsigned", "signed", "session" (temporary credentials), or "bearer", over TLS."""
+    """access: "unsigned", "signed", "session" (temporary credentials) or "bearer"."""
 
     def way(access: str) -> Way:
         if access == "unsigned":
             return Way(request.getfixturevalue("open_server").url, UNSIGNED)
-        credentials = request.getfixturevalue("keys").credentials(access)
-        if access != "bearer":
-            return Way(request.getfixturevalue("closed_server").url, credentials)
         trusted = str(request.getfixturevalue("certificate"))
         trust = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), trusted)
-        return Way(request.getfixturevalue("tls_url"), {**credentials, **trust})
+        credentials = request.getfixturevalue("keys").credentials(access)
+        return Way(request.getfixturevalue("closed_server").url, {**credentials, **trust})
 
     return way
 
