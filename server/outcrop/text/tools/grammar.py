@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from outcrop.text.grammar import JSON_OPTIONS
+from outcrop.text.grammar import json_schema_rule
 from outcrop.text.tools.tool import Tool
 
 _MAX_CALLS = 32  # in one answer, so that a weak model does not call for ever
@@ -34,7 +34,7 @@ _BEYOND_PROPERTIES = frozenset(
 
 def calls_grammar(tools: Sequence[Tool], most: int = _MAX_CALLS) -> str:
     """One or more calls of any of the tools, at most `most`: `{"name": "f", "parameters": {...}}` with
-    arguments that the tool's schema allows."""
+    arguments that the tool's schema allows. Raises GrammarError for a schema that cannot be used."""
     return "\n".join((f"start: call{_more_calls(most - 1)}", *_call_rules(tools)))
 
 
@@ -71,13 +71,13 @@ def _call_rules(tools: Sequence[Tool]) -> Iterable[str]:
     yield f'named: ({" | ".join(f"name_{i} args_{i}" for i in range(len(tools)))}) "}}"'
     for i, tool in enumerate(tools):
         yield f'name_{i}: /{_verbatim(_name_end(tool))}, "parameters": /'
-        yield f"args_{i}: %json {json.dumps(_arguments_schema(tool))}"
+        yield f"args_{i}: {json_schema_rule(_arguments_schema(tool))}"
 
 
 def _arguments_schema(tool: Tool) -> dict[str, Any]:
     """The tool's schema for an object without properties that it does not name, unless it speaks of such:
     JSON Schema lets them pass, but a model that may invent arguments does."""
-    schema = {**tool.schema, "type": "object", "x-guidance": dict(JSON_OPTIONS)}
+    schema = {**tool.schema, "type": "object"}
     properties = schema.get("properties")
     if (
         isinstance(properties, dict)
