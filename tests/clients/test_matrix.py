@@ -142,13 +142,13 @@ def outcome(way: Callable[[str], Way]) -> Outcomes:
 
 
 def rows(*lists: tuple[str, ...]) -> list[Any]:
-    """Every client with each of these, the slow ones marked: all but those that need no installation."""
+    """Every client with each of these. Slow: all but the calls that need neither keys nor an installation."""
     return [
         pytest.param(
             client,
             *values,
             id="-".join((client.name, *values)),
-            marks=() if client.environment == "server" else pytest.mark.slow,
+            marks=() if client.environment == "server" and "unsigned" in values else pytest.mark.slow,
         )
         for client in CLIENTS
         for values in lists
