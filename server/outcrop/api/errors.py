@@ -8,8 +8,6 @@ error body.
 from __future__ import annotations
 
 import enum
-import logging
-import traceback
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -17,10 +15,6 @@ from starlette.responses import Response
 
 from outcrop.api import eventstream
 from outcrop.api.responses import json_response
-from outcrop.catalog.catalog import UnknownModel
-from outcrop.engine.client import EngineUnavailable, ModelFailure
-
-logger = logging.getLogger(__name__)
 
 
 class Kind(enum.Enum):
@@ -101,21 +95,6 @@ class ApiError(Exception):
             kind, members = Kind.INTERNAL, {}
         body = msgspec.json.encode({"message": self.message, **members})
         return eventstream.exception(kind.event_name).encode(body)
-
-
-def from_exception(exc: BaseException) -> ApiError:
-    """The answer to any exception; one this API did not foresee becomes InternalServerException."""
-    match exc:
-        case ApiError():
-            return exc
-        case UnknownModel():
-            return invalid_model_identifier()
-        case EngineUnavailable():
-            return service_unavailable()
-        case ModelFailure():
-            return model_error()
-        case _:
-            return internal_error()
 
 
 # -- models and capacity ---------------------------------------------------------------------------
@@ -581,21 +560,3 @@ def not_authorized(arn: str, action: str, resource: str, *, explicit: bool) -> A
 
 def too_many_tokens() -> ApiError:
     return ApiError(Kind.THROTTLING, "Too many tokens, please wait before trying again.")
-
-
-# -- exceptions nobody foresaw ---------------------------------------------------------------------
-
-
-def log_unexpected(exc: BaseException, request_id: str) -> None:
-    """Record what became an InternalServerException, or an engine's failure.
-
-    Only the type and the place of an unforeseen exception are logged: its message may quote the prompt.
-    """
-    match exc:
-        case ApiError() | UnknownModel():
-            pass
-        case EngineUnavailable() | ModelFailure():
-            logger.warning("request %s: %s: %s", request_id, type(exc).__name__, exc)
-        case _:
-            frames = "".join(traceback.format_tb(exc.__traceback__))
-            logger.error("request %s: unexpected %s\n%s", request_id, type(exc).__name__, frames)

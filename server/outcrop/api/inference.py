@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.api import errors
+from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
 from outcrop.api.caller import Caller
 from outcrop.api.prompts import PromptLibrary
@@ -117,7 +117,7 @@ class Inference:
                         yield delta
             except ModelFailure as exc:
                 reason = "error"
-                errors.log_unexpected(exc, caller.request_id)
+                failures.log_unexpected(exc, caller.request_id)
                 raise errors.model_error(self.catalog.arn(model.id)) from exc
             except Exception:
                 reason = "error"
