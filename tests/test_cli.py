@@ -19,7 +19,7 @@ from serving import COMMAND, PATIENCE, Served, environment, serving
 
 from outcrop import __version__
 from outcrop.cli.display import Display
-from outcrop.settings import ModelSettings, Settings
+from outcrop.settings import AuthSettings, ModelSettings, Settings
 
 NOT_OPTIONS = {"aliases", "name", "block_size", "depth", "prefix_cache", "fake_step_ms", "fake_poison"}
 """Settings that only a configuration file has."""
@@ -90,11 +90,12 @@ def test_every_setting_is_an_option_with_its_default() -> None:
     fields: dict[str, Any] = ModelSettings.model_fields | Settings.model_fields
     names = set(fields) - NOT_OPTIONS - {"path", "models"}
     assert set(explained) == {name.replace("_", "-") for name in names} | {"model", "config"}
-    for name in names - {"kv_memory", "id"}:
+    for name in names - {"kv_memory", "id", "auth"}:
         default = fields[name].default
-        if default is not None:
+        if default not in (None, False):
             shown = f"{default:g}" if isinstance(default, float) else str(default)
             assert f"(default: {shown})" in explained[name.replace("_", "-")]
+    assert f"(default: {AuthSettings().mode})" in explained["auth"]
     assert f"(default: {fields['kv_memory'].default >> 20}M)" in explained["kv-memory"]
 
 

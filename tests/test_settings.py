@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig
-from outcrop.settings import ModelSettings, Settings, SettingsError, load_settings
+from outcrop.settings import ModelSettings, Settings, SettingsError, load_auth_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,8 @@ def test_the_defaults() -> None:
     assert (settings.host, settings.port, settings.log_level) == ("127.0.0.1", 8080, "info")
     assert (settings.region, settings.max_inflight) == ("us-east-1", 256)
     assert (settings.drain_seconds, settings.step_timeout) == (30, 120)
+    assert (settings.strict, settings.fault_injection, settings.prompts) == (False, False, None)
+    assert settings.seed is None
     assert settings.models == (ModelSettings(path=Path("a.gguf")),)
     assert settings.demo
     assert settings.models[0].engine_config() == EngineConfig(model="a.gguf")
@@ -115,6 +117,10 @@ def test_everything_in_a_file() -> None:
         max_inflight = 7
         drain_seconds = 1.5
         step_timeout = 2
+        strict = true
+        fault_injection = true
+        seed = 5
+        prompts = "b"
         [[models]]
         path = "b"
         id = "meta.llama3-8b-instruct-v1:0"
@@ -135,6 +141,8 @@ def test_everything_in_a_file() -> None:
         """
     )
     assert (settings.host, settings.port, settings.drain_seconds, settings.demo) == ("::1", 0, 1.5, False)
+    assert (settings.strict, settings.fault_injection, settings.prompts) == (True, True, Path("b"))
+    assert settings.seed == 5
     (model,) = settings.models
     assert (model.aliases, model.name) == (("llama", "chat"), "Llama")
     assert model.engine_config(vocab_size=9) == EngineConfig(
@@ -209,6 +217,12 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "max_inflight": (0, "greater than or equal to 1 (given: 0)"),
     "drain_seconds": (float("inf"), "less than or equal to 86400 (given: inf)"),
     "step_timeout": (0, "greater than 0 (given: 0)"),
+    "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "seed": (-1, "greater than or equal to 0 (given: -1)"),
+    "prompts": ("a.gguf", "a.gguf: there is no such folder"),
+    "tls_certificate": ("nowhere", "nowhere: there is no such file or folder"),
+    "tls_key": ("nowhere", "nowhere: there is no such file or folder"),
 }
 
 
@@ -257,7 +271,7 @@ def test_wrong_values_for_the_server(
 
 def test_every_field_has_its_wrong_value_here() -> None:
     assert set(WRONG_FOR_A_MODEL) | {"kv_memory", "name"} == set(ModelSettings.model_fields)
-    assert set(WRONG_FOR_THE_SERVER) | {"models"} == set(Settings.model_fields)
+    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth"} == set(Settings.model_fields)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
@@ -322,3 +336,98 @@ def test_files_that_cannot_be_read() -> None:
 def test_models_in_the_environment_that_are_no_models(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTCROP_MODELS", broken)
     assert complaint(config=None).startswith("OUTCROP_MODELS: ")
+
+
+# -- who may call ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "authenticated"),
+    [
+        ("127.0.0.1", "auto", False), ("localhost", "auto", False), ("::1", "auto", False),
+        ("127.9.9.9", "auto", False), ("0.0.0.0", "auto", True), ("::", "auto", True),
+        ("192.0.2.1", "auto", True), ("example.com", "auto", True), ("localhost.example", "auto", True),
+        ("127.0.0.1", "required", True), ("127.0.0.1", "off", False), ("0.0.0.0", "required", True),
+    ],
+)  # fmt: skip
+def test_when_callers_are_asked_who_they_are(host: str, mode: str, authenticated: bool) -> None:
+    text = f'host = "{host}"\n[auth]\nmode = "{mode}"\n{ONE_MODEL}'
+    assert from_toml(text).authenticated is authenticated
+
+
+def test_auth_is_not_turned_off_where_strangers_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = (
+        "off would let everybody who reaches 0.0.0.0 call this server; make keys with `outcrop keys create`"
+    )
+    text = f'host = "0.0.0.0"\n[auth]\nmode = "off"\n{ONE_MODEL}'
+    assert toml_complaint(text).startswith(f"outcrop.toml: auth: {refusal}")
+    options = {"host": "0.0.0.0", "auth": {"mode": "off"}}
+    assert complaint(config=None, model={"path": "b"}, server=options).startswith(f"--auth: {refusal}")
+    monkeypatch.setenv("OUTCROP_AUTH", '{"mode": "off"}')
+    found = complaint(config=None, model={"path": "b"}, server={"host": "0.0.0.0"})
+    assert found.startswith(f"OUTCROP_AUTH: {refusal}")
+
+
+def test_the_command_line_changes_the_mode_of_the_file() -> None:
+    text = f'[auth]\nmode = "off"\nkeys = "k.json"\nsame_region = true\n{ONE_MODEL}'
+    auth = from_toml(text, server={"auth": {"mode": "required"}}).auth
+    assert (auth.mode, auth.keys, auth.same_region) == ("required", Path("k.json"), True)
+    assert load_auth_settings(Path("outcrop.toml")).mode == "off"
+
+
+def test_where_keys_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    assert load_auth_settings(None).keys == folder / "outcrop" / "keys.json"
+    for unset in ("", "relative"):
+        monkeypatch.setenv("XDG_STATE_HOME", unset)
+        monkeypatch.setenv("HOME", str(folder))
+        assert load_auth_settings(None).keys == folder / ".local" / "state" / "outcrop" / "keys.json"
+    monkeypatch.setenv("OUTCROP_AUTH", '{"keys": "elsewhere.json"}')
+    assert load_auth_settings(None).keys == Path("elsewhere.json")
+
+
+CREDENTIALS = '[[auth.credentials]]\naccess_key_id = "AKIDEXAMPLE"\nsecret_env = "EXAMPLE_SECRET"\n'
+
+
+def test_access_keys_made_elsewhere() -> None:
+    Path("policy.json").write_text("{}")
+    (each,) = from_toml(
+        f'{ONE_MODEL}{CREDENTIALS}rpm = 3\npolicy = "policy.json"\ntenant = "t"\n'
+    ).auth.credentials
+    assert (each.access_key_id, each.secret_env, each.rpm, each.tpm) == (
+        "AKIDEXAMPLE",
+        "EXAMPLE_SECRET",
+        3,
+        None,
+    )
+    assert (each.policy, each.tenant) == (Path("policy.json"), "t")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    {
+        "[auth]\nmode = 'on'\n": "auth.mode: Input should be 'auto', 'required' or 'off' (given: 'on')",
+        "[auth]\nkey = 'x'\n": "auth.key: there is no such setting",
+        CREDENTIALS * 2: "auth.credentials: two have the same access_key_id",
+        f"{CREDENTIALS}secret = 'x'\n": "auth.credentials.0.secret: there is no such setting",
+        f"{CREDENTIALS}rpm = 0\n": "auth.credentials.0.rpm: Input should be greater than or equal to 1 "
+        "(given: 0)",
+        f"{CREDENTIALS}policy = 'no'\n": "auth.credentials.0.policy: no: there is no such file or folder",
+        "auth = 1\n": "auth: Input should be a valid dictionary or instance of AuthSettings (given: 1)",
+    }.items(),
+)  # fmt: skip
+def test_wrong_values_for_auth(text: str, message: str) -> None:
+    assert toml_complaint(f"{text}{ONE_MODEL}") == f"outcrop.toml: {message}"
+
+
+def test_auth_in_the_environment_that_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCROP_AUTH", "required")
+    assert complaint(config=None, model={"path": "b"}) == (
+        'OUTCROP_AUTH: this must be JSON, such as {"mode": "required"}'
+    )
+
+
+def test_a_tls_key_needs_its_certificate() -> None:
+    assert toml_complaint(f'tls_key = "a.gguf"\n{ONE_MODEL}').endswith(
+        "tls_key: the key is of no use without tls_certificate"
+    )

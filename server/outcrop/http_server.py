@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -13,11 +15,16 @@ from fastapi import FastAPI
 
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app, drain
+from outcrop.api.auth.authenticator import Authenticator, utc_now
+from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
+from outcrop.api.auth.keys import KeyStore
+from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
+from outcrop.cli.display import Access
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
-from outcrop.settings import Settings
+from outcrop.settings import AuthSettings, Settings
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 
@@ -39,9 +46,39 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
+                cache_block=model.block_size if model.prefix_cache else 0,
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
+
+
+def build_key_ring(auth: AuthSettings) -> KeyRing:
+    """The keys that may call. Raises ValueError where they cannot be read or a secret is not set."""
+    access_keys = []
+    for each in auth.credentials:
+        secret = os.environ.get(each.secret_env)
+        if not secret:
+            raise ValueError(
+                f"auth.credentials: the secret of {each.access_key_id} is to be in the environment variable "
+                f"{each.secret_env}, which is not set"
+            )
+        document = key_policy(each.policy, each.models)
+        policy = ALLOW_ALL if document is None else Policy.parse(document)
+        grant = Grant(each.access_key_id, each.name, each.tenant, policy, each.rpm, each.tpm)
+        access_keys.append(AccessKey(grant, secret))
+    return KeyRing(KeyStore(auth.keys.expanduser(), auth.master_secret), access_keys)
+
+
+def build_authenticator(settings: Settings) -> Authenticator | None:
+    """Who may call a server of these settings; None where it asks nobody. Raises ValueError."""
+    if not settings.authenticated:
+        return None
+    return Authenticator(
+        build_key_ring(settings.auth),
+        region=settings.region if settings.auth.same_region else None,
+        now=utc_now,
+        clock=time.monotonic,
+    )
 
 
 class HttpServer(uvicorn.Server):
@@ -49,13 +86,24 @@ class HttpServer(uvicorn.Server):
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        self._app: FastAPI = create_app(catalog, ApiLimits(max_inflight=settings.max_inflight))
+        limits = ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+            seed=settings.seed,
+        )
+        self._authenticator = build_authenticator(settings)
+        self._app: FastAPI = create_app(
+            catalog, limits, prompts=settings.prompts, authenticator=self._authenticator
+        )
         super().__init__(
             uvicorn.Config(
                 self._app,
                 http=HttpProtocol,  # HTTP/1.1 and HTTP/2: the AWS SDK for JavaScript speaks the latter
                 ws="none",
                 lifespan="on",
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
                 log_config=None,
                 log_level="warning",
                 access_log=False,
@@ -64,6 +112,18 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
+
+    @property
+    def scheme(self) -> str:
+        """That of its addresses."""
+        return "https" if self.config.is_ssl else "http"
+
+    @property
+    def access(self) -> Access:
+        """Whether callers need a key, and whether there is one."""
+        if self._authenticator is None:
+            return "open"
+        return "keys" if self._authenticator.has_keys() else "no keys"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second Ctrl-C ends at once. (uvicorn's own version raises the signal again

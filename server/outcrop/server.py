@@ -124,7 +124,8 @@ async def _watch(
         await asyncio.gather(*starting)
         while not server.started:
             await asyncio.sleep(0.01)
-        display.ready(settings.host, listener.getsockname()[1], settings.region, settings.models[0].id)
+        port, model = listener.getsockname()[1], settings.models[0].id
+        display.ready(settings.host, port, settings.region, model, access=server.access, scheme=server.scheme)
         given_up = {asyncio.create_task(engine.given_up()) for engine in engines}
         done, _ = await asyncio.wait(given_up, return_when=asyncio.FIRST_COMPLETED)
         reason = done.pop().result()

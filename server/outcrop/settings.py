@@ -1,11 +1,13 @@
 """Everything that can be set: the command line, then the environment, then outcrop.toml, then defaults.
 
 pydantic stays at this edge; the rest of the server gets plain values. The environment variables are
-OUTCROP_CONFIG (which file to read) and OUTCROP_ with the name of a field of Settings.
+OUTCROP_CONFIG (which file to read), OUTCROP_MASTER_SECRET (instead of the file that `outcrop keys` writes)
+and OUTCROP_ with the name of a field of Settings.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +24,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -35,8 +39,19 @@ from pydantic_settings import SettingsError as SourceError
 from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, KernelsName, PolicyName
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
+MASTER_SECRET_VARIABLE = "OUTCROP_MASTER_SECRET"
+
+PRINCIPAL_NAME = r"^[\w+=,.@-]{0,64}$"
+"""What IAM accepts as the name of a user, or nothing."""
 
 _PREFIX = "OUTCROP_"
+_FIELD = re.compile(r'field "(\w+)"')
+_JSON_EXAMPLES = {
+    "models": 'a list of models such as [{"path": "model.gguf"}]',
+    "auth": 'such as {"mode": "required"}',
+}
+"""What settings that are more than a word look like in the environment."""
+
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([KMG])(?:i?B)?|B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -61,8 +76,28 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _default_keys() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", "")
+    home = Path(state) if os.path.isabs(state) else Path("~/.local/state").expanduser()
+    return home / "outcrop" / "keys.json"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"{path}: there is no such folder")
+    return path
+
+
 Bytes = Annotated[int, BeforeValidator(_parse_bytes)]
 ExistingPath = Annotated[Path, AfterValidator(_existing)]
+ExistingFolder = Annotated[Path, AfterValidator(_folder)]
 Name = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
@@ -98,10 +133,77 @@ class ModelSettings(_Section):
         return EngineConfig(model=str(self.path), **shared, **more)
 
 
-class Settings(BaseSettings):
+class CredentialSettings(_Section):
+    """One `[[auth.credentials]]` table: an access key made elsewhere, so that an application keeps the one
+    it has. secret_env: the environment variable that holds its secret, which no file should. policy: a file,
+    an IAM policy in JSON; models: instead of one, patterns of the ids it may use."""
+
+    access_key_id: str = Field(pattern=r"^\w{1,128}$")
+    secret_env: str = Field(min_length=1)
+    name: str = Field(default="", pattern=PRINCIPAL_NAME)
+    tenant: str = ""
+    policy: ExistingPath | None = None
+    models: tuple[Name, ...] = ()
+    rpm: int | None = Field(default=None, ge=1)
+    tpm: int | None = Field(default=None, ge=1)
+
+
+class AuthSettings(_Section):
+    """The `[auth]` table. mode: "auto" asks callers who they are unless the server listens on loopback
+    alone, "required" always, "off" never. keys: the file that `outcrop keys` writes, with the master secret
+    beside it. same_region: signatures must name the server's region."""
+
+    mode: Literal["auto", "required", "off"] = "auto"
+    keys: Path = Field(default_factory=_default_keys)
+    same_region: bool = False
+    credentials: tuple[CredentialSettings, ...] = ()
+
+    @field_validator("credentials")
+    @classmethod
+    def _distinct(cls, credentials: tuple[CredentialSettings, ...]) -> tuple[CredentialSettings, ...]:
+        ids = [each.access_key_id for each in credentials]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two have the same access_key_id")
+        return credentials
+
+    @property
+    def master_secret(self) -> str | None:
+        """The one that the environment gives; None where it is in a file beside the keys."""
+        return os.environ.get(MASTER_SECRET_VARIABLE)
+
+
+class _Sources(BaseSettings):
+    """Where values come from."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """First wins: the command line, the environment, the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class KeySettings(_Sources):
+    """What `outcrop keys` needs to know of a server."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+
+
+class Settings(_Sources):
     """The whole server. models: at least one; a single model without an id answers to every Bedrock
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
-    seconds without a finished step after which an engine is taken for hung."""
+    seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
+    own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    seed: of calls that give none; without it each draws its own.
+    prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
+    files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
@@ -113,6 +215,31 @@ class Settings(BaseSettings):
     max_inflight: int = Field(default=256, ge=1)
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
+    strict: bool = False
+    fault_injection: bool = False
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    prompts: ExistingFolder | None = None
+    tls_certificate: ExistingPath | None = None
+    tls_key: ExistingPath | None = None
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+
+    @field_validator("tls_key")
+    @classmethod
+    def _of_a_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if key is not None and info.data.get("tls_certificate", key) is None:
+            raise ValueError("the key is of no use without tls_certificate")
+        return key
+
+    @field_validator("auth")
+    @classmethod
+    def _closed_to_strangers(cls, auth: AuthSettings, info: ValidationInfo) -> AuthSettings:
+        host = info.data.get("host", "localhost")
+        if auth.mode == "off" and not _is_loopback(host):
+            raise ValueError(
+                f"off would let everybody who reaches {host} call this server; make keys with "
+                "`outcrop keys create` and leave auth on, or listen on 127.0.0.1"
+            )
+        return auth
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
@@ -130,17 +257,14 @@ class Settings(BaseSettings):
         """One model without an id answers to every id."""
         return self.models[0].id is None
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """First wins: the command line, the environment, the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+    @property
+    def authenticated(self) -> bool:
+        """Whether callers must say, and prove, who they are."""
+        mode = self.auth.mode
+        return mode == "required" or (mode == "auto" and not _is_loopback(self.host))
+
+
+SomeSettings = TypeVar("SomeSettings", bound=_Sources)
 
 
 def load_settings(
@@ -152,43 +276,55 @@ def load_settings(
     """Merge all sources. model, server: what the command line set, without the options left out. A model
     given there (by its path) replaces those of the file; other model options change the file's one model.
     Raises SettingsError."""
-    if config is None and (named := os.environ.get(CONFIG_VARIABLE)):
-        config = Path(named)
-    if config is not None and not config.is_file():
-        raise SettingsError(f"configuration file {config}: there is no such file")
-    given = _Given(config, model or {}, server or {})
+    given = _Given(_config_file(config), model or {}, server or {})
     if not given.model:
-        return _load(given)
+        return _load(Settings, given)
     if "path" in given.model:
-        return _load(given, [given.model])
-    configured = _load(replace(given, model={})).models
+        return _load(Settings, given, [given.model])
+    configured = _load(Settings, replace(given, model={})).models
     if len(configured) > 1:
         options = ", ".join(map(_option, given.model))
         raise SettingsError(
             f"{options}: there are {len(configured)} models; set this in their [[models]] tables"
         )
-    return _load(given, [configured[0].model_dump(exclude_unset=True) | dict(given.model)])
+    return _load(Settings, given, [configured[0].model_dump(exclude_unset=True) | dict(given.model)])
 
 
-def _load(given: _Given, models: Sequence[Mapping[str, Any]] | None = None) -> Settings:
+def load_auth_settings(config: Path | None) -> AuthSettings:
+    """The `[auth]` table of the server that the environment and the file describe. Raises SettingsError."""
+    return _load(KeySettings, _Given(_config_file(config), {}, {})).auth
+
+
+def _config_file(config: Path | None) -> Path | None:
+    if config is None and (named := os.environ.get(CONFIG_VARIABLE)):
+        config = Path(named)
+    if config is not None and not config.is_file():
+        raise SettingsError(f"configuration file {config}: there is no such file")
+    return config
+
+
+def _load(
+    kind: type[SomeSettings], given: _Given, models: Sequence[Mapping[str, Any]] | None = None
+) -> SomeSettings:
     """All sources together; `models`, where there are any, in place of those of environment and file."""
 
-    class FromFile(Settings):
+    class FromFile(kind):  # type: ignore[misc, valid-type]
         model_config = SettingsConfigDict(toml_file=given.config)
 
     values = dict(given.server)
     if models:
         values["models"] = models
     try:
-        return FromFile(**values)
+        loaded: SomeSettings = FromFile(**values)
+        return loaded
     except ValidationError as error:
         raise SettingsError(given.describe(error)) from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"configuration file {given.config}: {error}") from None
-    except SourceError:  # raised for one field alone: the others are not JSON
-        raise SettingsError(
-            f'{_PREFIX}MODELS: this must be JSON, a list of models such as [{{"path": "model.gguf"}}]'
-        ) from None
+    except SourceError as error:  # raised for the fields that are JSON in the environment
+        match = _FIELD.search(str(error))
+        field = match[1] if match else "models"
+        raise SettingsError(f"{_PREFIX}{field.upper()}: this must be JSON, {_JSON_EXAMPLES[field]}") from None
 
 
 @dataclass(frozen=True, slots=True)

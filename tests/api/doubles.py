@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from outcrop.catalog.model import ServedModel
 from outcrop.engine.client import (
@@ -17,6 +18,7 @@ from outcrop.engine.client import (
 )
 from outcrop.text.chat_template import ChatMessage, ChatTemplate, ChatTemplateError
 from outcrop.text.tokenizer import Tokenizer
+from outcrop.text.tools import Tool
 
 EOS = 256
 
@@ -28,6 +30,8 @@ class ByteTokenizer(Tokenizer):
     bos_id = None
     eos_ids = (EOS,)
     max_token_bytes = 1
+
+    special_tokens: ClassVar[dict[str, int]] = {"<|end|>": EOS}
 
     def __init__(self) -> None:
         """Takes nothing from a checkpoint."""
@@ -46,7 +50,7 @@ class ByteTokenizer(Tokenizer):
 class PlainTemplate(ChatTemplate):
     """`role: content` a line; refuses a conversation that says REFUSE."""
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         if any("REFUSE" in message.content for message in messages):
             raise ChatTemplateError("no such words here")
         return list("".join(f"{m.role}: {m.content}\n" for m in messages).encode())

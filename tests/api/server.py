@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app
+from outcrop.api.auth.authenticator import Authenticator
 from outcrop.catalog.catalog import Catalog
 from outcrop.http_protocol import HttpProtocol
 
@@ -33,7 +35,7 @@ class Server:
         self.engine = engine
         self.uvicorn = uvicorn_server
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"{'https' if uvicorn_server.config.is_ssl else 'http'}://127.0.0.1:{port}"
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -64,9 +66,14 @@ def running(
     graceful: int = 5,
     keep_alive: int = 5,
     aliases: tuple[str, ...] = (),
+    cache_block: int = 0,
+    prompts: Path | None = None,
+    authenticator: Authenticator | None = None,
+    certificate: Path | None = None,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends."""
-    app = create_app(Catalog([served(engine, aliases=aliases)], demo=demo), limits or ApiLimits())
+    catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
+    app = create_app(catalog, limits or ApiLimits(), prompts=prompts, authenticator=authenticator)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -78,6 +85,7 @@ def running(
         log_level="warning",
         timeout_graceful_shutdown=graceful,
         timeout_keep_alive=keep_alive,
+        ssl_certfile=certificate,
     )
     server = Server(app, engine, uvicorn.Server(config), listener.getsockname()[1])
 

@@ -96,3 +96,17 @@ def test_the_known_models_fit_the_service_model() -> None:
         assert known.max_output is not None
         assert known.context is not None
         assert known.max_output < known.context
+
+
+@pytest.mark.parametrize(
+    ("identifier", "named"),
+    [
+        ("arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ", ("ABCDEFGHIJ", None)),
+        ("arn:aws-cn:bedrock:cn-north-1:123456789012:prompt/abcde12345:7", ("abcde12345", "7")),
+        ("arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJK", None),
+        ("arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ:1\n", None),
+        ("meta.llama3-8b-instruct-v1:0", None),
+    ],
+)
+def test_prompts(identifier: str, named: tuple[str, str | None] | None) -> None:
+    assert identifiers.prompt_of(identifier) == named

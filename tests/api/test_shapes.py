@@ -25,9 +25,9 @@ EVERYTHING = HELLO | {
     "requestMetadata": {"team": "a b"},
     "performanceConfig": {"latency": "optimized"},
     "serviceTier": {"type": "flex"},
-    "toolConfig": {},
-    "guardrailConfig": None,
-    "outputConfig": {},
+    "guardrailConfig": {"trace": "disabled"},
+    "toolConfig": None,
+    "outputConfig": {"effort": ""},
     "promptVariables": {},
 }
 
@@ -57,6 +57,7 @@ def test_everything_a_converse_request_may_ask_for(http: httpx.Client, server: S
         "inputTokens": prompt - 4,
         "cacheReadInputTokens": 4,
         "cacheWriteInputTokens": 0,
+        "cacheDetails": [{"ttl": "5m", "inputTokens": 0}],
         "outputTokens": 12,
         "totalTokens": prompt + 12,
     }

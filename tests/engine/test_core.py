@@ -74,7 +74,7 @@ def random_requests(rng: random.Random, count: int) -> list[GenerationRequest]:
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_every_answer_is_the_models_whatever_else_runs(depth: int, policy: str) -> None:
     preemptions = hits = 0
-    for seed in range(12):
+    for seed in range(6):
         rng = random.Random(seed)
         caps = capabilities(depth=depth)
         core = EngineCore(FakeBackend(caps), POLICIES[policy], prefix_cache=bool(seed % 3))
@@ -198,7 +198,7 @@ def test_a_grammar_that_can_only_end_ends_the_answer_without_another_step() -> N
     steps: list[int] = []
     backend = FakeBackend(capabilities(depth=1), FakeHooks(on_step=lambda step: steps.append(step.step_id)))
     client = Client(EngineCore(backend, POLICIES["interleave"]))
-    client.add(GenerationRequest("a", PROMPT, SamplingParams(20, grammar="50 5")))
+    client.add(GenerationRequest("a", PROMPT, SamplingParams(20, grammar="50 5", logit_bias={0: -100.0})))
     client.run()
     assert (len(client.tokens["a"]), client.finish["a"]) == (5, FinishReason.EOS)
     assert len(steps) == 5

@@ -15,13 +15,18 @@ class ApiLimits:
 
     max_inflight: generations admitted at once; further ones are throttled. max_body_bytes: of one request
     (the service's own limit for InvokeModel). body_timeout: seconds within which a body must arrive.
-    tokenizer_threads: prompts tokenized side by side.
+    tokenizer_threads: prompts tokenized side by side. strict: refuse what Bedrock's own Llama refuses.
+    fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    seed: of calls that give none, so that an answer depends on its request alone; None draws one for each.
     """
 
     max_inflight: int = 256
     max_body_bytes: int = 25_000_000
     body_timeout: float = 60.0
     tokenizer_threads: int = 4
+    strict: bool = False
+    fault_injection: bool = False
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_inflight", "max_body_bytes", "body_timeout", "tokenizer_threads"):

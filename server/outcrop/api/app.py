@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from fastapi import FastAPI
@@ -13,26 +14,38 @@ from starlette.requests import Request
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
+from outcrop.api.auth.access import guarded
+from outcrop.api.auth.authenticator import Authenticator
+from outcrop.api.auth.middleware import Authentication
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
+from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
 from outcrop.telemetry.metrics import Metrics
 
 _DEFAULT_LIMITS = ApiLimits()
 
 
-def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI:
-    """The API of one server on the models of `catalog`.
+def create_app(
+    catalog: Catalog,
+    limits: ApiLimits = _DEFAULT_LIMITS,
+    *,
+    prompts: Path | None = None,
+    authenticator: Authenticator | None = None,
+) -> FastAPI:
+    """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
+    authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
     the lifespan ends, the engines are closed.
     """
     metrics = Metrics({model.id: model.engine for model in catalog.models})
-    inference = Inference(catalog, limits, metrics)
+    inference = Inference(catalog, limits, metrics, prompts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -45,11 +58,16 @@ def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI
             await catalog.close()
             inference.close()
 
-    routes = [
-        *BedrockRuntime(inference).routes(),
-        *Bedrock(catalog).routes(),
-        *Health(catalog, inference.admission, metrics).routes(),
+    services = [
+        guarded(route, catalog) for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
     ]
+    if limits.fault_injection:
+        # Around the guard, which is to see a model's id without the fault behind it.
+        injection = FaultInjection(limits)
+        services = [injection.around(route) for route in services]
+    health = Health(catalog, inference.admission, metrics).routes()
+    routes = [*services, *(guarded(route, catalog) for route in health)]
+    routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -57,8 +75,9 @@ def create_app(catalog: Catalog, limits: ApiLimits = _DEFAULT_LIMITS) -> FastAPI
         redirect_slashes=False,
         exception_handlers={HTTPException: _unknown_operation},
     )
-    operations = {route.endpoint: route.name for route in routes}
-    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=operations)
+    names = {route.endpoint: route.name for route in routes}
+    app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
+    app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=names)
     app.state.admission = inference.admission
     return app
 

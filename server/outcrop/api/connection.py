@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from outcrop.api import errors, eventstream
+from outcrop.api import errors, eventstream, failures
 
 T = TypeVar("T")
 
@@ -78,8 +78,8 @@ class EventStreamResponse(Response):
                 await send(_last(errors.service_unavailable().event()))
                 raise
             except Exception as exc:
-                errors.log_unexpected(exc, request_id)
-                await send(_last(errors.from_exception(exc).event()))
+                failures.log_unexpected(exc, request_id)
+                await send(_last(failures.from_exception(exc).event()))
             else:
                 await send(_last(b""))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from outcrop.api import errors
+from outcrop.api import errors, failures
 from outcrop.api.admission import ApiLimits
 from outcrop.api.body import discard_body
 from outcrop.api.connection import REQUEST_ID, ClientDisconnected
@@ -61,8 +61,8 @@ class Envelope:
         if isinstance(exc, asyncio.CancelledError):
             error = errors.service_unavailable()
         else:
-            errors.log_unexpected(exc, exchange.request_id)
-            error = errors.from_exception(exc)
+            failures.log_unexpected(exc, exchange.request_id)
+            error = failures.from_exception(exc)
         if exchange.response_started:
             return  # Half an answer cannot be taken back: the server closes the connection.
         try:

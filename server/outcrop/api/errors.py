@@ -8,19 +8,13 @@ error body.
 from __future__ import annotations
 
 import enum
-import logging
-import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from starlette.responses import Response
 
 from outcrop.api import eventstream
 from outcrop.api.responses import json_response
-from outcrop.catalog.catalog import UnknownModel
-from outcrop.engine.client import EngineUnavailable, ModelFailure
-
-logger = logging.getLogger(__name__)
 
 
 class Kind(enum.Enum):
@@ -28,9 +22,18 @@ class Kind(enum.Enum):
 
     VALIDATION = ("ValidationException", 400)
     SERIALIZATION = ("SerializationException", 400)
+    SERVICE_QUOTA_EXCEEDED = ("ServiceQuotaExceededException", 400)
+    CONFLICT = ("ConflictException", 400)
+    MISSING_AUTHENTICATION_TOKEN = ("MissingAuthenticationTokenException", 403)
+    INCOMPLETE_SIGNATURE = ("IncompleteSignatureException", 403)
+    INVALID_SIGNATURE = ("InvalidSignatureException", 403)
+    UNRECOGNIZED_CLIENT = ("UnrecognizedClientException", 403)
+    EXPIRED_TOKEN = ("ExpiredTokenException", 403)
+    ACCESS_DENIED = ("AccessDeniedException", 403)
     UNKNOWN_OPERATION = ("UnknownOperationException", 404)
     RESOURCE_NOT_FOUND = ("ResourceNotFoundException", 404)
     REQUEST_TIMEOUT = ("RequestTimeoutException", 408)
+    MODEL_TIMEOUT = ("ModelTimeoutException", 408)
     ENTITY_TOO_LARGE = ("RequestEntityTooLargeException", 413)
     MODEL_ERROR = ("ModelErrorException", 424)
     MODEL_STREAM_ERROR = ("ModelStreamErrorException", 424)
@@ -60,6 +63,9 @@ STREAMABLE = frozenset(
 )
 """Exceptions that both ConverseStreamOutput and ResponseStream declare as events."""
 
+INVOKE_STREAMABLE = STREAMABLE | {Kind.MODEL_TIMEOUT}
+"""Exceptions that ResponseStream declares."""
+
 
 class ApiError(Exception):
     """An answer other than success. `members` are the exception's fields besides `message`."""
@@ -78,31 +84,17 @@ class ApiError(Exception):
             headers={"x-amzn-ErrorType": self.kind.code},
         )
 
-    def event(self) -> bytes:
-        """The error as the last frame of a stream that has already begun."""
+    def event(self, declared: Collection[Kind] = STREAMABLE) -> bytes:
+        """The error as the last frame of a stream that has already begun. declared: the exceptions that
+        the stream's shape has; any other becomes the nearest of them."""
         kind, members = self.kind, self.members
         if kind is Kind.MODEL_ERROR:
             kind = Kind.MODEL_STREAM_ERROR
             members = {"originalStatusCode": 500, "originalMessage": self.message}
-        elif kind not in STREAMABLE:
+        elif kind not in declared:
             kind, members = Kind.INTERNAL, {}
         body = msgspec.json.encode({"message": self.message, **members})
         return eventstream.exception(kind.event_name).encode(body)
-
-
-def from_exception(exc: BaseException) -> ApiError:
-    """The answer to any exception; one this API did not foresee becomes InternalServerException."""
-    match exc:
-        case ApiError():
-            return exc
-        case UnknownModel():
-            return invalid_model_identifier()
-        case EngineUnavailable():
-            return service_unavailable()
-        case ModelFailure():
-            return model_error()
-        case _:
-            return internal_error()
 
 
 # -- models and capacity ---------------------------------------------------------------------------
@@ -119,6 +111,50 @@ def foundation_model_not_found() -> ApiError:
     )
 
 
+def end_of_life() -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        "This model version has reached the end of its life. "
+        "Please refer to the AWS documentation for more details.",
+    )
+
+
+def needs_inference_profile(model_id: str) -> ApiError:
+    return ApiError(
+        Kind.VALIDATION,
+        f"Invocation of model ID {model_id} with on-demand throughput isn’t supported. Retry your request "
+        "with the ID or ARN of an inference profile that contains this model.",
+    )
+
+
+def no_token_counting() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The provided model doesn't support counting tokens.")
+
+
+def no_bidirectional_stream() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The model is unsupported for bidirectional streaming.")
+
+
+def no_asynchronous_invocation() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The provided model doesn't support asynchronous inference.")
+
+
+def unknown_invocation(arn: str) -> ApiError:
+    return ApiError(Kind.VALIDATION, f"Could not find an asynchronous invocation with the ARN {arn}.")
+
+
+def unknown_guardrail(identifier: str, version: str) -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        f"The guardrail {identifier} with version {version} does not exist. "
+        "Check the guardrail identifier and version and try again.",
+    )
+
+
+def unsupported_operation(name: str) -> ApiError:
+    return ApiError(Kind.VALIDATION, f"This server doesn't support the {name} operation.")
+
+
 def model_not_ready() -> ApiError:
     return ApiError(
         Kind.MODEL_NOT_READY, "Model is not ready for inference. Wait and try your request again."
@@ -128,6 +164,33 @@ def model_not_ready() -> ApiError:
 def model_error(resource_name: str | None = None) -> ApiError:
     members = {"originalStatusCode": 500} | ({"resourceName": resource_name} if resource_name else {})
     return ApiError(Kind.MODEL_ERROR, "The model failed while processing your request.", **members)
+
+
+def model_timeout() -> ApiError:
+    return ApiError(
+        Kind.MODEL_TIMEOUT, "Model has timed out in processing the request. Try your request again."
+    )
+
+
+def model_stream_error() -> ApiError:
+    return ApiError(
+        Kind.MODEL_STREAM_ERROR,
+        "An error occurred while streaming the response. Retry your request.",
+        originalStatusCode=500,
+        originalMessage="The model failed while processing your request.",
+    )
+
+
+def no_model_access() -> ApiError:
+    return ApiError(Kind.ACCESS_DENIED, "You don't have access to the model with the specified model ID.")
+
+
+def service_quota_exceeded() -> ApiError:
+    return ApiError(Kind.SERVICE_QUOTA_EXCEEDED, "Your request exceeds the service quota for your account.")
+
+
+def conflict() -> ApiError:
+    return ApiError(Kind.CONFLICT, "Error occurred because of a conflict while performing an operation.")
 
 
 def too_many_requests() -> ApiError:
@@ -177,6 +240,13 @@ def entity_too_large(limit: int) -> ApiError:
 
 def body_timeout(seconds: float) -> ApiError:
     return ApiError(Kind.REQUEST_TIMEOUT, f"The request body did not arrive within {seconds:g} seconds.")
+
+
+def invalid_request_metadata() -> ApiError:
+    return ApiError(
+        Kind.VALIDATION,
+        "The value of the X-Amzn-Bedrock-Request-Metadata header must be a JSON object of strings.",
+    )
 
 
 def malformed_input(found: Sequence[str] = (), *, source: str = "") -> ApiError:
@@ -252,16 +322,168 @@ def unsupported_tools(*, streaming: bool) -> ApiError:
     return validation(f"This model doesn't support tool use{mode}.")
 
 
+def block_of_another_role(role: str, kind: str) -> ApiError:
+    what = _BLOCK_NAMES.get(kind, f"{kind} blocks")
+    return validation(
+        f"{role.capitalize()} messages cannot contain {what}. Please remove the {what} and try again."
+    )
+
+
+_BLOCK_NAMES = {
+    "document": "documents",
+    "toolUse": "tool uses",
+    "toolResult": "tool results",
+    "searchResult": "search results",
+    "reasoningContent": "reasoning content",
+    "citationsContent": "citations",
+}
+
+
+def not_a_json_object(path: str) -> ApiError:
+    return validation(
+        f"The format of the value at {path} is invalid. Provide a json object for the field and try again."
+    )
+
+
 def tool_blocks_without_config() -> ApiError:
     return validation(
         "The toolConfig field must be defined when using toolUse and toolResult content blocks."
     )
 
 
+def missing_tool_results(path: str, tool_use_ids: Sequence[str]) -> ApiError:
+    return validation(
+        f"Expected toolResult blocks at {path} for the following Ids: {', '.join(tool_use_ids)}"
+    )
+
+
+def extra_tool_results(path: str) -> ApiError:
+    return validation(
+        f"The number of toolResult blocks at {path} exceeds the number of toolUse blocks of previous turn."
+    )
+
+
+def empty_error_result(path: str) -> ApiError:
+    return validation(f"The content field at {path} cannot be empty when status value is error.")
+
+
+def schema_not_of_object(path: str) -> ApiError:
+    return validation(f"The value at {path} must be one of the following: object.")
+
+
+def duplicate_tool_name(path: str, name: str) -> ApiError:
+    return validation(f"The tool name {name} at {path} is already used. Rename the tool and try again.")
+
+
+def no_tool() -> ApiError:
+    return validation("The toolConfig.tools field has no toolSpec. Add a tool specification and try again.")
+
+
+def unknown_tool_choice(name: str) -> ApiError:
+    return validation(
+        f"The tool {name} at toolConfig.toolChoice.tool.name is not in toolConfig.tools. "
+        "Choose a tool of the list and try again."
+    )
+
+
+def unusable_schema(path: str, reason: str) -> ApiError:
+    return validation(f"The JSON schema at {path} is invalid: {reason}. Change the schema and try again.")
+
+
+def invalid_document_name() -> ApiError:
+    return validation(
+        "The document file name can only contain alphanumeric characters, whitespace characters, hyphens, "
+        "parentheses, and square brackets. The name can't contain more than one consecutive whitespace "
+        "character. Check that the file name conforms to these restrictions and retry your request."
+    )
+
+
+def duplicate_document_names() -> ApiError:
+    return validation(
+        "Messages can't contain duplicate document names. Rename the document and retry your request."
+    )
+
+
+def too_many_documents(limit: int) -> ApiError:
+    return validation(
+        f"You can't include more than {limit} documents in a request. "
+        "Remove documents and retry your request."
+    )
+
+
+def document_without_text() -> ApiError:
+    return validation(
+        "A text block must be included when using documents. Add a text block and retry your request."
+    )
+
+
+def document_too_large(path: str, limit: int) -> ApiError:
+    return validation(
+        f"The document at {path} is larger than the limit of {limit / 1_000_000:g} MB. "
+        "Provide a smaller document and retry your request."
+    )
+
+
+def document_without_format(path: str) -> ApiError:
+    return validation(
+        f"The format field in the DocumentBlock object at {path} is required when the source is bytes. "
+        "Add the format and retry your request."
+    )
+
+
+def unreadable_document(path: str, reason: str) -> ApiError:
+    return validation(f"The document at {path} could not be read: {reason}")
+
+
 def stop_sequences_too_long(limit: int) -> ApiError:
     return validation(
         f"The stop sequences at inferenceConfig.stopSequences have more than {limit} characters together. "
         "Remove some of them and try again."
+    )
+
+
+def text_with_tool_results() -> ApiError:
+    return validation("Conversation blocks and tool result blocks cannot be provided in the same turn.")
+
+
+def text_with_tool_uses(path: str) -> ApiError:
+    return validation(f"{path}: Conversation blocks and tool use blocks cannot be provided in the same turn")
+
+
+def system_turn(index: int) -> ApiError:
+    return violations(
+        [
+            f"Value 'system' at 'messages.{index + 1}.member.role' failed to satisfy constraint: "
+            "Member must satisfy enum value set: [user, assistant]"
+        ]
+    )
+
+
+def set_by_prompt(name: str) -> ApiError:
+    return validation(
+        f"The {name} field can't be used with a prompt from Prompt management. Remove {name} and try again."
+    )
+
+
+def unknown_prompt(prompt_id: str, version: str) -> ApiError:
+    return ApiError(
+        Kind.RESOURCE_NOT_FOUND,
+        f"Could not find version {version} of the prompt {prompt_id}. "
+        "Check the prompt ARN and try your request again.",
+    )
+
+
+def missing_prompt_variables(names: Sequence[str]) -> ApiError:
+    return validation(
+        f"The prompt requires values for the following variables: {', '.join(names)}. "
+        "Add them to promptVariables and try again."
+    )
+
+
+def text_format_with_tools() -> ApiError:
+    return validation(
+        "The outputConfig.textFormat field can't be used together with toolConfig. "
+        "Remove one of them and try again."
     )
 
 
@@ -283,19 +505,58 @@ def prompt_too_long(limit: int) -> ApiError:
     )
 
 
-# -- exceptions nobody foresaw ---------------------------------------------------------------------
+# -- who is calling, and what they may -------------------------------------------------------------
 
 
-def log_unexpected(exc: BaseException, request_id: str) -> None:
-    """Record what became an InternalServerException, or an engine's failure.
+def missing_authentication_token() -> ApiError:
+    return ApiError(Kind.MISSING_AUTHENTICATION_TOKEN, "Missing Authentication Token")
 
-    Only the type and the place of an unforeseen exception are logged: its message may quote the prompt.
-    """
-    match exc:
-        case ApiError() | UnknownModel():
-            pass
-        case EngineUnavailable() | ModelFailure():
-            logger.warning("request %s: %s: %s", request_id, type(exc).__name__, exc)
-        case _:
-            frames = "".join(traceback.format_tb(exc.__traceback__))
-            logger.error("request %s: unexpected %s\n%s", request_id, type(exc).__name__, frames)
+
+def incomplete_signature(message: str) -> ApiError:
+    """The request cannot be verified at all: what it says of its signature is not in order."""
+    return ApiError(Kind.INCOMPLETE_SIGNATURE, message)
+
+
+def invalid_signature(message: str) -> ApiError:
+    return ApiError(Kind.INVALID_SIGNATURE, message)
+
+
+def signature_mismatch() -> ApiError:
+    return invalid_signature(
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your AWS Secret Access Key and signing method. "
+        "Consult the service documentation for details."
+    )
+
+
+def unrecognized_client() -> ApiError:
+    return ApiError(Kind.UNRECOGNIZED_CLIENT, "The security token included in the request is invalid.")
+
+
+def expired_token() -> ApiError:
+    return ApiError(Kind.EXPIRED_TOKEN, "The security token included in the request is expired")
+
+
+def invalid_bearer() -> ApiError:
+    return ApiError(Kind.ACCESS_DENIED, "Authentication failed: Please make sure your API Key is valid.")
+
+
+def expired_bearer() -> ApiError:
+    return ApiError(Kind.ACCESS_DENIED, "Bearer Token has expired")
+
+
+def not_authorized(arn: str, action: str, resource: str, *, explicit: bool) -> ApiError:
+    """`explicit`: some statement denies it, as against none allowing it."""
+    target = "" if resource == "*" else f" on resource: {resource}"
+    reason = (
+        "with an explicit deny in an identity-based policy"
+        if explicit
+        else f"because no identity-based policy allows the {action} action"
+    )
+    return ApiError(
+        Kind.ACCESS_DENIED, f"User: {arn} is not authorized to perform: {action}{target} {reason}"
+    )
+
+
+def too_many_tokens() -> ApiError:
+    return ApiError(Kind.THROTTLING, "Too many tokens, please wait before trying again.")

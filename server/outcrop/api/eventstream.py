@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from zlib import crc32
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
@@ -67,6 +67,25 @@ def event(event_type: str) -> MessageType:
     return MessageType(
         {":event-type": event_type, ":content-type": "application/json", ":message-type": "event"}
     )
+
+
+def split(messages: bytes) -> Iterator[tuple[str, bytes]]:
+    """The event type ("" for an exception) and the bytes of each of several whole messages of this
+    encoder, one after the other."""
+    start = 0
+    while start < len(messages):
+        total, headers_length = _PRELUDE.unpack_from(messages, start)
+        headers_start = start + _PRELUDE.size + _CRC.size
+        yield (
+            _event_type(messages[headers_start : headers_start + headers_length]),
+            messages[start : start + total],
+        )
+        start += total
+
+
+def _event_type(headers: bytes) -> str:
+    _, found, rest = headers.partition(b"\x0b:event-type\x07")
+    return rest[2 : 2 + int.from_bytes(rest[:2])].decode() if found else ""
 
 
 @functools.cache

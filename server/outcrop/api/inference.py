@@ -8,16 +8,18 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
-from outcrop.api import errors
+from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
+from outcrop.api.caller import Caller
+from outcrop.api.prompts import PromptLibrary
+from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
 from outcrop.engine.client import ModelFailure, SamplingParams
 from outcrop.telemetry.metrics import Metrics
 from outcrop.text.chat_template import ChatTemplateError
-
-MAX_SEED = 2**31 - 1
 
 _FINISHED_REASONS = {
     EndReason.END_TURN: "stop",
@@ -28,81 +30,120 @@ _FINISHED_REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is given: at least one token id, and the grammar that holds the answer, "" for none."""
+
+    ids: list[int]
+    grammar: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationCall:
     """What a client asked of a model, whatever protocol it spoke.
 
-    encode: the prompt's token ids; slow for long prompts, so called in a thread. prompt_bytes: a lower
-    bound of the prompt's length in UTF-8. max_tokens: refused where it exceeds the context; None
-    for `default_max_tokens`, which is not, and where that is None too for what the context leaves. top_k: 0
-    for the backend's cap. seed: None for a random one.
+    prepare: makes the prompt; slow for long ones, so called in a thread. It raises ApiError or
+    ChatTemplateError. prompt_bytes: a lower bound of the prompt's length in UTF-8. max_tokens: refused where
+    it exceeds the context; None for `default_max_tokens`, which is not, and where that is None too for what
+    the context leaves. max_context: tokens, where the model is to have less context than it has. visible:
+    special tokens that appear in the answer's text. priority: as in `GenerationRequest`.
     """
 
     model: ServedModel
-    encode: Callable[[], list[int]]
+    prepare: Callable[[], Prompt]
     prompt_bytes: int
     temperature: float
     top_p: float
     max_tokens: int | None = None
     default_max_tokens: int | None = None
-    top_k: int = 0
-    seed: int | None = None
+    extras: SamplingExtras = NO_EXTRAS
     stop: tuple[str, ...] = ()
+    visible: tuple[str, ...] = ()
+    priority: int = 0
+    max_context: int | None = None
+
+    @property
+    def context(self) -> int:
+        """Tokens, prompt and answer together. Valid once the model's engine has started."""
+        limit = self.model.max_model_len
+        return limit if self.max_context is None else min(limit, self.max_context)
 
 
 class Inference:
     """Answers calls with the models of a catalog, within the limits of the API process."""
 
-    def __init__(self, catalog: Catalog, limits: ApiLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, catalog: Catalog, limits: ApiLimits, metrics: Metrics, prompts: Path | None = None
+    ) -> None:
+        """prompts: the folder of stored prompts, if there is one. Raises ValueError for a broken one."""
         self.catalog = catalog
         self.limits = limits
+        self.prompts = PromptLibrary(prompts)
         self.admission = Admission(limits.max_inflight)
         self._metrics = metrics
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
+        for model in catalog.models:
+            self._tokenizers.submit(model.grammars.prepare)
 
     def close(self) -> None:
         self._tokenizers.shutdown(wait=False, cancel_futures=True)
 
     async def answer(
-        self, call: GenerationCall, request_id: str, arrived: float
+        self, call: GenerationCall, caller: Caller, arrived: float
     ) -> AsyncGenerator[TextDelta, None]:
         """The deltas of one answer, the last with its `end` set. Closing the generator ends the work.
 
-        `arrived` is `perf_counter()` when the request came in. Raises ApiError, before the first delta for
-        everything that the request itself is to blame for; EngineUnavailable at any time.
+        The caller's quota is charged, also for what an answer that is cut short has generated. `arrived` is
+        `perf_counter()` when the request came in. Raises ApiError, before the first delta for everything
+        that the request itself is to blame for; EngineUnavailable at any time.
         """
         model = call.model
         self._require_ready(model)
         if call.max_tokens is not None and call.max_tokens > model.max_model_len:
             raise errors.max_tokens_exceeded(model.max_model_len)
+        principal = caller.principal
         with self.admission.slot():
-            prompt = await self._tokenize(call)
-            room = model.max_model_len - len(prompt)
-            sampling = SamplingParams(
-                max_tokens=call.max_tokens or call.default_max_tokens or room,
-                temperature=call.temperature,
-                top_p=call.top_p,
-                top_k=call.top_k,
-                seed=random.randint(0, MAX_SEED) if call.seed is None else call.seed,
-                eos_ids=model.tokenizer.eos_ids,
-            )
+            principal.admit()
+            prompt = await self._bounded_prompt(call)
+            principal.admit_tokens(len(prompt.ids))
             timer = self._metrics.generation(model.id, arrived)
-            reason = "abort"
+            reason, generated = "abort", 0
             try:
-                async with aclosing(model.generate(request_id, prompt, sampling, call.stop)) as deltas:
+                async with aclosing(self._generate(call, prompt, caller)) as deltas:
                     async for delta in deltas:
-                        timer.tokens(delta.generated)
+                        generated = delta.generated
+                        timer.tokens(generated)
                         if delta.end is not None:
                             reason = _FINISHED_REASONS[delta.end]
                         yield delta
             except ModelFailure as exc:
                 reason = "error"
-                errors.log_unexpected(exc, request_id)
+                failures.log_unexpected(exc, caller.request_id)
                 raise errors.model_error(self.catalog.arn(model.id)) from exc
             except Exception:
                 reason = "error"
                 raise
             finally:
                 timer.ended(reason)
+                principal.charge(generated)
+
+    async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
+        """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
+        with self.admission.slot():
+            caller.principal.admit()
+            return len((await self._prepare(prepare)).ids)
+
+    def _generate(
+        self, call: GenerationCall, prompt: Prompt, caller: Caller
+    ) -> AsyncGenerator[TextDelta, None]:
+        return call.model.generate(
+            caller.request_id,
+            prompt.ids,
+            _sampling(call, prompt, self.limits.seed),
+            call.stop,
+            visible=call.visible,
+            priority=call.priority,
+            cache_salt=caller.principal.tenant,
+        )
 
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()
@@ -110,17 +151,40 @@ class Inference:
             failed = self.catalog.failure(model) is not None
             raise errors.service_unavailable() if failed else errors.model_not_ready()
 
-    async def _tokenize(self, call: GenerationCall) -> list[int]:
-        """The prompt's token ids, at least one and fewer than the context holds."""
-        limit = call.model.max_model_len
+    async def _bounded_prompt(self, call: GenerationCall) -> Prompt:
+        """A prompt of fewer tokens than the context holds."""
+        limit = call.context
         if call.model.exceeds_context(call.prompt_bytes):
             raise errors.prompt_too_long(limit)
-        try:
-            prompt = await asyncio.get_running_loop().run_in_executor(self._tokenizers, call.encode)
-        except ChatTemplateError as exc:
-            raise errors.prompt_refused(str(exc)) from exc
-        if not prompt:
-            raise errors.prompt_refused("The prompt has no tokens in this model's vocabulary.")
-        if len(prompt) >= limit:
+        prompt = await self._prepare(call.prepare)
+        if len(prompt.ids) >= limit:
             raise errors.prompt_too_long(limit)
         return prompt
+
+    async def _prepare(self, prepare: Callable[[], Prompt]) -> Prompt:
+        try:
+            prompt = await asyncio.get_running_loop().run_in_executor(self._tokenizers, prepare)
+        except ChatTemplateError as exc:
+            raise errors.prompt_refused(str(exc)) from exc
+        if not prompt.ids:
+            raise errors.prompt_refused("The prompt has no tokens in this model's vocabulary.")
+        return prompt
+
+
+def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) -> SamplingParams:
+    extras = call.extras
+    seed = default_seed if extras.seed is None else extras.seed
+    return SamplingParams(
+        max_tokens=call.max_tokens or call.default_max_tokens or call.context - len(prompt.ids),
+        temperature=call.temperature,
+        top_p=call.top_p,
+        top_k=extras.top_k,
+        seed=random.randint(0, MAX_SEED) if seed is None else seed,
+        eos_ids=call.model.tokenizer.eos_ids,
+        min_p=extras.min_p,
+        repetition_penalty=extras.repetition_penalty,
+        presence_penalty=extras.presence_penalty,
+        frequency_penalty=extras.frequency_penalty,
+        logit_bias=dict(extras.logit_bias),
+        grammar=prompt.grammar,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ _TYPE_NAMES = {
     float: "BigDecimal",
     type(None): "Null",
 }
+_REPORTED = 100  # violations that one error lists
+_INDEX = re.compile("0|[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,11 @@ class Number:
     maximum: float
     integer: bool = False
 
-    def violation(self, value: object) -> str | None:
+    def violations(self, value: object, path: str) -> list[str]:
+        problem = self._problem(value)
+        return [f"{path}: {problem}"] if problem else []
+
+    def _problem(self, value: object) -> str | None:
         wanted = int if self.integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, wanted):
             return _type_mismatch("Integer" if self.integer else "Number", value)
@@ -41,19 +48,45 @@ class Text:
 
     min_length: int
 
-    def violation(self, value: object) -> str | None:
+    def violations(self, value: object, path: str) -> list[str]:
         if not isinstance(value, str):
-            return _type_mismatch("String", value)
+            return [f"{path}: {_type_mismatch('String', value)}"]
         if len(value) < self.min_length:
-            return f"expected minLength: {self.min_length}, actual: {len(value)}"
-        return None
+            return [f"{path}: expected minLength: {self.min_length}, actual: {len(value)}"]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class NumberMap:
+    """Numbers by index: an object whose keys are the decimal integers from 0 up to `keys`."""
+
+    value: Number
+    keys: int
+    most: int
+
+    def violations(self, value: object, path: str) -> list[str]:
+        if not isinstance(value, dict):
+            return [f"{path}: {_type_mismatch('JSONObject', value)}"]
+        if len(value) > self.most:
+            return [f"{path}: maximum size: [{self.most}], found: [{len(value)}]"]
+        found: list[str] = []
+        for key, number in value.items():
+            if _INDEX.fullmatch(key) and int(key) < self.keys:
+                found += self.value.violations(number, f"{path}/{key}")
+            else:
+                found.append(f"{path}: extraneous key [{key}] is not permitted")
+        return found[:_REPORTED]
+
+
+Rule = Number | Text | NumberMap
+"""What one member of an object must be."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectSchema:
     """An object with exactly these members, of which some are required."""
 
-    members: Mapping[str, Number | Text]
+    members: Mapping[str, Rule]
     required: tuple[str, ...] = ()
 
     def violations(self, document: object) -> list[str]:
@@ -65,9 +98,9 @@ class ObjectSchema:
             f"#: extraneous key [{name}] is not permitted" for name in document if name not in self.members
         ]
         for name, member in self.members.items():
-            if name in document and (problem := member.violation(document[name])):
-                found.append(f"#/{name}: {problem}")
-        return found
+            if name in document:
+                found += member.violations(document[name], f"#/{name}")
+        return found[:_REPORTED]
 
 
 def _type_mismatch(wanted: str, value: object) -> str:

@@ -37,7 +37,7 @@ class Catalog:
             raise ValueError("demo mode serves one model under every id; several need explicit ids")
         self.models = tuple(models)
         self.demo = demo
-        self._region = region
+        self.region = region
         self._by_name: dict[str, ServedModel] = {}
         self._failures: dict[str, str] = {}
         for model in self.models:
@@ -73,7 +73,7 @@ class Catalog:
 
     def arn(self, model_id: str) -> str:
         """The ARN that answers give a model of this server."""
-        return f"arn:aws:bedrock:{self._region}::foundation-model/{model_id}"
+        return f"arn:aws:bedrock:{self.region}::foundation-model/{model_id}"
 
     async def start(self) -> None:
         """Start every engine, side by side. An engine that fails to start stays down; `failure` says why."""

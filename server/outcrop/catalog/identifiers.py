@@ -1,7 +1,7 @@
 """The syntax of Bedrock model identifiers: which strings name a model, and what they name.
 
 The forms are those of `InvokeModelIdentifier` in the service model, less prompt ARNs: those name a stored
-prompt, not a model.
+prompt, not a model, and only Converse takes them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _GEOGRAPHY = re.compile(
     r"(?:us-gov|us|eu|apac|ap|ca|sa|au|jp|in|me|kr|sea|emea|global)\.(?P<base>[a-z0-9-]+\..+)"
 )
 
+_PROMPT = re.compile(
+    rf"{_PARTITION_REGION}:[0-9]{{12}}:prompt/(?P<id>[0-9a-zA-Z]{{10}})(?::(?P<version>[0-9]{{1,5}}))?"
+)
+
 
 def is_valid(identifier: str) -> bool:
     """Whether the service would accept `identifier` as the name of some model."""
@@ -48,3 +52,9 @@ def without_geography(identifier: str) -> str:
     """`us.meta.llama3-3-70b-instruct-v1:0` is the profile of `meta.llama3-3-70b-instruct-v1:0`."""
     match = _GEOGRAPHY.fullmatch(identifier)
     return match["base"] if match else identifier
+
+
+def prompt_of(identifier: str) -> tuple[str, str | None] | None:
+    """The id and the version of the stored prompt that an ARN names; None if it names none."""
+    match = _PROMPT.fullmatch(identifier)
+    return (match["id"], match["version"]) if match else None

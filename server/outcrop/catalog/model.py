@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outcrop.catalog.bedrock_models import FoundationModel
+from outcrop.catalog.grammars import Grammars
 from outcrop.engine.client import (
     EngineClient,
     EngineUnavailable,
@@ -42,8 +43,9 @@ _END_REASONS = {
 class TextDelta:
     """A piece of an answer. `text` may be empty while characters or stop sequences are incomplete.
 
-    prompt: tokens of the prompt; cached: how many of them came from the prefix cache; generated: output
-    tokens so far, the end-of-turn token included. `end` is set on the last delta alone.
+    prompt: tokens of the prompt; cached: how many of them came from the prefix cache; stored: how many it
+    keeps that it did not have before; generated: output tokens so far, the end-of-turn token included. `end`
+    is set on the last delta alone.
     """
 
     text: str
@@ -51,11 +53,13 @@ class TextDelta:
     cached: int
     generated: int
     end: EndReason | None = None
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model with everything needed to answer from it. `id` is the identifier that it is listed under."""
+    """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
+    cache_block: tokens that the prefix cache keeps together, 0 without one."""
 
     id: str
     tokenizer: Tokenizer
@@ -64,6 +68,11 @@ class ServedModel:
     name: str = ""
     provider: str = "Meta"
     aliases: tuple[str, ...] = ()
+    cache_block: int = 0
+    grammars: Grammars = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grammars", Grammars(self.tokenizer))  # the class is frozen
 
     @property
     def listing(self) -> FoundationModel:
@@ -80,17 +89,26 @@ class ServedModel:
         return utf8_bytes / self.tokenizer.max_token_bytes >= self.max_model_len
 
     async def generate(
-        self, request_id: str, prompt: list[int], sampling: SamplingParams, stop: Sequence[str] = ()
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: SamplingParams,
+        stop: Sequence[str] = (),
+        *,
+        visible: Collection[str] = (),
+        priority: int = 0,
+        cache_salt: str = "",
     ) -> AsyncGenerator[TextDelta, None]:
         """Stream the answer to `prompt` (1 to max_model_len - 1 token ids), ending with one delta that has
         its `end` set.
 
-        A stop sequence ends the answer and is not part of it. Closing the generator aborts the request in
-        the engine. Raises EngineUnavailable or ModelFailure.
+        visible: names of special tokens that appear in the text. priority, cache_salt: as in
+        `GenerationRequest`. A stop sequence ends the answer and is not part of it. Closing the generator
+        aborts the request in the engine. Raises EngineUnavailable or ModelFailure.
         """
-        detokenizer = Detokenizer(self.tokenizer)
+        detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
-        request = GenerationRequest(request_id, prompt, sampling)
+        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt)
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:
                 text = matcher.push(detokenizer.push(delta.tokens))
@@ -106,15 +124,22 @@ class ServedModel:
                     end = EndReason.STOP_SEQUENCE
                 elif end is EndReason.MAX_TOKENS and len(prompt) + delta.generated >= self.max_model_len:
                     end = EndReason.CONTEXT
-                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end)
+                stored = self._stored(len(prompt), delta.cached)
+                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end, stored)
                 if end is not None:
                     return
         raise EngineUnavailable(f"the engine of {self.id} ended request {request_id} without a reason")
+
+    def _stored(self, prompt: int, cached: int) -> int:
+        """The prefix cache keeps whole blocks."""
+        return max(0, prompt - prompt % self.cache_block - cached) if self.cache_block else 0
 
 
 def _end_reason(finish: FinishReason) -> EndReason:
     if finish is FinishReason.ERROR:
         raise ModelFailure("the model produced NaN or Inf")
+    if finish is FinishReason.GRAMMAR:
+        raise ModelFailure("the answer could not be held to its grammar")
     if finish is FinishReason.ABORT:
         raise EngineUnavailable("the engine aborted the request")
     return _END_REASONS[finish]

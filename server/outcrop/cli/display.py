@@ -6,10 +6,12 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Literal, TextIO
 from urllib.parse import quote
 
 _ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
+
+Access = Literal["open", "keys", "no keys"]
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Where to find, from the same machine, a server that listens on every address."""
@@ -18,12 +20,11 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _BANNER = """
 Outcrop is ready on {url}
 
-Three ways to call it:
+{access}Three ways to call it:
 
 # Python, with boto3
 import boto3
-client = boto3.client("bedrock-runtime", endpoint_url="{url}", region_name="{region}",
-                      aws_access_key_id="local", aws_secret_access_key="local")
+client = boto3.client("bedrock-runtime", endpoint_url="{url}", region_name="{region}"{python_key})
 answer = client.converse_stream(modelId={python_model},
                                 messages=[{{"role": "user", "content": [{{"text": "Hello!"}}]}}])
 for event in answer["stream"]:
@@ -31,15 +32,31 @@ for event in answer["stream"]:
         print(event["contentBlockDelta"]["delta"]["text"], end="", flush=True)
 
 # AWS CLI
-AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local aws bedrock-runtime converse \\
+{shell_key}aws bedrock-runtime converse \\
   --endpoint-url {url} --region {region} --model-id {shell_model} \\
   --messages '[{{"role": "user", "content": [{{"text": "Hello!"}}]}}]'
 
 # curl
-curl -sS {shell_path} -w '\\n' \\
+curl -sS {shell_path} -w '\\n' \\{curl_key}
   -H 'Content-Type: application/json' \\
   -d '{{"messages": [{{"role": "user", "content": [{{"text": "Hello!"}}]}}]}}'
 """
+
+
+# Where nobody is asked for a key the AWS clients still want one to sign with.
+_OPEN = {
+    "access": "",
+    "python_key": ',\n                      aws_access_key_id="local", aws_secret_access_key="local"',
+    "shell_key": "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local ",
+    "curl_key": "",
+}
+_CLOSED = {
+    "access": "Callers need a key. To make one and put it into a shell's environment:\n"
+    '{note}eval "$(outcrop keys create)"\n\n',
+    "python_key": "",
+    "shell_key": "",
+    "curl_key": '\n  -H "Authorization: Bearer $AWS_BEARER_TOKEN_BEDROCK" \\',
+}
 
 
 class Display:
@@ -67,12 +84,27 @@ class Display:
         else:
             self._write(line + "\n")
 
-    def ready(self, host: str, port: int, region: str, model: str | None) -> None:
-        """The server answers: how to call it. model: the id it wants; None if any will do."""
+    def ready(
+        self,
+        host: str,
+        port: int,
+        region: str,
+        model: str | None,
+        *,
+        access: Access = "open",
+        scheme: str = "http",
+    ) -> None:
+        """The server answers: how to call it. model: the id it wants; None if any will do. access: whether
+        callers need a key, and whether there is one yet."""
         reachable = _LOOPBACK_OF.get(host, host)
-        url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        authority = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+        url = f"{scheme}://{authority}"
         model = model or _ANY_MODEL
+        texts = dict(_OPEN if access == "open" else _CLOSED)
+        note = "# (no key exists yet: nobody can call this server)\n" if access == "no keys" else ""
+        texts["access"] = texts["access"].replace("{note}", note)
         banner = _BANNER.format(
+            **texts,
             url=url,
             region=region,
             python_model=json.dumps(model),

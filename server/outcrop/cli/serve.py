@@ -25,6 +25,11 @@ def _server(metavar: str, text: str, default: str = "") -> Any:
     return _option("Server", metavar, text, default)
 
 
+def _switch(name: str, text: str) -> Any:
+    """An option without a value: given, it is true; left out, it may yet be set elsewhere."""
+    return typer.Option(name, help=text, rich_help_panel="Server")
+
+
 def _option(panel: str, metavar: str, text: str, default: str) -> Any:
     """An option's help. One that is left out is None, for it may yet be set elsewhere: so its default is
     part of the text."""
@@ -71,6 +76,32 @@ def serve(
     step_timeout: Annotated[
         Given, _server("SECONDS", "Silence after which an engine is taken for hung and restarted.", "120")
     ] = None,
+    auth: Annotated[
+        Given,
+        _server(
+            "MODE",
+            "Whether callers need a key: required, off, or auto, which is off on loopback alone.",
+            "auto",
+        ),
+    ] = None,
+    tls_certificate: Annotated[
+        Given, _server("FILE", "Certificate, PEM; with it the server speaks HTTPS.")
+    ] = None,
+    tls_key: Annotated[
+        Given, _server("FILE", "Key of the certificate, PEM, where it is not in the same file.")
+    ] = None,
+    strict: Annotated[
+        bool | None, _switch("--strict", "Refuse what Bedrock's own Llama models refuse, in its words.")
+    ] = None,
+    fault_injection: Annotated[
+        bool | None, _switch("--fault-injection", "Let calls ask for errors, delays and broken streams.")
+    ] = None,
+    seed: Annotated[
+        Given, _server("N", "Seed of calls that give none: the same call, the same answer.")
+    ] = None,
+    prompts: Annotated[
+        Given, _server("FOLDER", "Stored prompts that calls may name by their ARN, one JSON file each.")
+    ] = None,
     log_level: Annotated[Given, _server("NAME", "debug, info, warning or error.", "info")] = None,
     config: Annotated[
         Path | None, _server("FILE", "Configuration file, TOML. Also OUTCROP_CONFIG=FILE.")
@@ -86,10 +117,13 @@ def serve(
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
-        step_timeout=step_timeout, log_level=log_level,
+        step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
+        strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts,
+        log_level=log_level,
     )  # fmt: skip
+    sections = {} if auth is None else {"auth": {"mode": auth}}
     try:
-        settings = load_settings(config=config, model=model_options, server=server_options)
+        settings = load_settings(config=config, model=model_options, server=server_options | sections)
     except SettingsError as error:
         fail(str(error))
     # The server's own imports take a while; a wrong setting is answered without them.
@@ -98,7 +132,7 @@ def serve(
     raise typer.Exit(run(settings))
 
 
-def _given(**options: str | None) -> dict[str, str]:
+def _given(**options: str | bool | None) -> dict[str, str | bool]:
     return {name: value for name, value in options.items() if value is not None}
 
 

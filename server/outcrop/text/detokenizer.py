@@ -22,8 +22,11 @@ class Detokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, visible: Collection[str] = ()) -> None:
-        special = tokenizer.special_tokens
-        self._shown = {special[name]: name.encode() for name in visible if name in special}
+        self._shown = {
+            tokenizer.special_tokens[name]: name.encode()
+            for name in visible
+            if name in tokenizer.special_tokens
+        }
         self._token_bytes = tokenizer.token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 

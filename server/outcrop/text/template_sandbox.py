@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
@@ -20,6 +21,8 @@ _MAX_BITS = 4096  # of an integer
 # What costs about as much as one loop iteration: copying so many characters, making so many numbers.
 _CHARS_PER_STEP = 1024
 _NUMBERS_PER_STEP = 32
+
+_TO_ESCAPE = re.compile("[^\x00-\x7f\ufdd0-\ufdef]")
 
 _steps_left: ContextVar[int] = ContextVar("steps left to the template that this thread renders")
 
@@ -135,10 +138,10 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own filter escapes HTML; models are trained on plain JSON."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    """Jinja's own filter escapes HTML; models are trained on plain JSON. Noncharacters are never escaped:
+    they mark text from outside."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+    return _TO_ESCAPE.sub(lambda found: json.dumps(found[0])[1:-1], text) if ensure_ascii else text
 
 
 def _strftime_now(form: str) -> str:
@@ -166,11 +169,15 @@ class SandboxedTemplate:
     Work is metered: loop iterations, calls and the size of what `+`, `*`, `**` and `~` build. So a
     template that loops without end fails instead of holding up its server. Raises jinja2.TemplateError
     if the source is not a template.
+
+    variables: every name that the template reads, whether it sets it itself or not.
     """
 
     def __init__(self, source: str) -> None:
         environment = _environment()
-        tree = _Metering().visit(environment.parse(source))
+        tree = environment.parse(source)
+        self.variables = frozenset(name.name for name in tree.find_all(nodes.Name) if name.ctx == "load")
+        tree = _Metering().visit(tree)
         code = environment.compile(tree)
         self._template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
 

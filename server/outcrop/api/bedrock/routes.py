@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
 from outcrop.api.smithy import Constraints
 from outcrop.catalog import identifiers
@@ -31,7 +32,10 @@ class Bedrock:
         return [
             Route("/foundation-models", self._list, methods=["GET"], name="ListFoundationModels"),
             Route(
-                "/foundation-models/{model_id:path}", self._get, methods=["GET"], name="GetFoundationModel"
+                f"/foundation-models/{{model_id:{LABEL}}}",
+                self._get,
+                methods=["GET"],
+                name="GetFoundationModel",
             ),
         ]
 

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from outcrop.api import errors, eventstream
-from outcrop.api.bedrock_runtime import llama
-from outcrop.api.bedrock_runtime.models import (
-    ContentBlock,
-    ConverseRequest,
-    InferenceConfiguration,
-    SystemContentBlock,
-    is_given,
-)
+from outcrop.api.bedrock_runtime import llama, llama_on_bedrock, service_tier
+from outcrop.api.bedrock_runtime.answer import AnswerEvents, Event, content_of
+from outcrop.api.bedrock_runtime.cache_points import cache_points, usage
+from outcrop.api.bedrock_runtime.models import ConverseRequest, InferenceConfiguration
+from outcrop.api.bedrock_runtime.prompt_source import PromptSource, Target
+from outcrop.api.bedrock_runtime.rules import check_stop_sequences
 from outcrop.api.bedrock_runtime.timing import Stopwatch
-from outcrop.api.bedrock_runtime.validate import validate
 from outcrop.api.decode import decode
-from outcrop.api.inference import MAX_SEED, GenerationCall
-from outcrop.api.json_schema import Number, ObjectSchema
-from outcrop.catalog.model import EndReason, ServedModel, TextDelta
-from outcrop.text.chat_template import ChatMessage
+from outcrop.api.inference import GenerationCall
+from outcrop.api.json_schema import ObjectSchema
+from outcrop.api.sampling import NO_EXTRAS, SamplingExtras, extra_members
+from outcrop.api.shapes import check
+from outcrop.api.smithy import Constraints
+from outcrop.catalog.model import TextDelta
 
 DEFAULT_TEMPERATURE = 0.5
 DEFAULT_TOP_P = 0.9
 
 _REQUEST = msgspec.json.Decoder(ConverseRequest)
-_DOCUMENT: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-_ADDITIONAL_FIELDS = ObjectSchema(
-    {"top_k": Number(0, MAX_SEED, integer=True), "seed": Number(0, MAX_SEED, integer=True)}
-)
 
-_STOP_REASONS = {
-    EndReason.END_TURN: "end_turn",
-    EndReason.STOP_SEQUENCE: "stop_sequence",
-    EndReason.MAX_TOKENS: "max_tokens",
-    EndReason.CONTEXT: "model_context_window_exceeded",
-}
+_MESSAGE_START: Event = ("messageStart", {"role": "assistant"})
+_FRAMES = {
+    name: eventstream.event(name)
+    for name in (
+        "messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop",
+        "metadata",
+    )
+}  # fmt: skip
 
-_MESSAGE_START = eventstream.event("messageStart").encode(b'{"role":"assistant"}')
-_BLOCK_DELTA = eventstream.event("contentBlockDelta")
-_BLOCK_STOP = eventstream.event("contentBlockStop").encode(b'{"contentBlockIndex":0}')
-_MESSAGE_STOP = eventstream.event("messageStop")
-_METADATA = eventstream.event("metadata")
+
+def parse(body: bytes) -> ConverseRequest:
+    """A body whose shape is right. Raises SerializationException or ValidationException."""
+    request = decode(body, _REQUEST)
+    constraints = Constraints()
+    check(request, constraints)
+    constraints.raise_if_violated()
+    return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +55,45 @@ class Conversation:
     """One Converse or ConverseStream request to one model."""
 
     request: ConverseRequest
+    source: PromptSource
     call: GenerationCall
 
     @classmethod
-    def parse(cls, body: bytes, model: ServedModel, *, streaming: bool) -> Conversation:
-        """Raises SerializationException or ValidationException."""
-        request = decode(body, _REQUEST)
-        validate(request, streaming=streaming)
+    def of(cls, request: ConverseRequest, target: Target, *, streaming: bool) -> Conversation:
+        """From a request whose shape has been checked. Raises ValidationException."""
+        if target.strict:
+            llama_on_bedrock.refuse_request(target.identifier, request)
+        _refuse_unsupported(request)
         config = request.inference_config or InferenceConfiguration()
-        additional = _additional_fields(request)
-        messages = _chat_messages(request)
+        check_stop_sequences(config)
+        source = PromptSource.of(request, target, streaming=streaming, json_schema=_json_schema(request))
+        tool_format = target.model.chat_template.tool_format
         call = GenerationCall(
-            model,
-            encode=functools.partial(model.chat_template.encode, messages),
-            prompt_bytes=sum(len(message.content.strip().encode()) for message in messages),
+            target.model,
+            prepare=source.prepare,
+            prompt_bytes=source.least_bytes(),
             temperature=DEFAULT_TEMPERATURE if config.temperature is None else config.temperature,
             top_p=DEFAULT_TOP_P if config.top_p is None else config.top_p,
             max_tokens=config.max_tokens,
-            top_k=additional.get("top_k", 0),
-            seed=additional.get("seed"),
+            extras=_extras(request.additional_model_request_fields, target),
             stop=tuple(config.stop_sequences or ()),
+            visible=tool_format.markers if source.tools else (),
+            priority=service_tier.priority_of(request.service_tier.type if request.service_tier else None),
+            max_context=llama_on_bedrock.context_of(target.identifier) if target.strict else None,
         )
-        return cls(request, call)
+        return cls(request, source, call)
 
     async def answer(self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> dict[str, object]:
-        """The whole answer as a ConverseResponse. An answer without text is one empty text block."""
-        text = []
+        """The whole answer as a ConverseResponse."""
+        growing = self._events()
+        events: list[Event] = []
         async with aclosing(deltas):
             async for delta in deltas:
-                text.append(delta.text)
+                events += growing.push(delta.text)
+        events += growing.finish()
         return {
-            "output": {"message": {"role": "assistant", "content": [{"text": "".join(text)}]}},
-            **self._stop(delta),
+            "output": {"message": {"role": "assistant", "content": content_of(events)}},
+            **self._stop(growing, delta),
             **self._metadata(delta, watch),
         }
 
@@ -94,39 +101,41 @@ class Conversation:
         self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch
     ) -> AsyncGenerator[bytes, None]:
         """The answer as ConverseStream events, as its tokens come."""
-        frames = _MESSAGE_START
-        spoke = False
+        growing = self._events()
+        before: Iterable[Event] = (_MESSAGE_START,)
         async with aclosing(deltas):
             async for delta in deltas:
-                if delta.text or (delta.end is not None and not spoke):
-                    body = {"contentBlockIndex": 0, "delta": {"text": delta.text}}
-                    frames += _BLOCK_DELTA.encode(msgspec.json.encode(body))
-                    spoke = True
+                events = chain(before, growing.push(delta.text))
                 if delta.end is not None:
-                    frames += _BLOCK_STOP
-                    frames += _MESSAGE_STOP.encode(msgspec.json.encode(self._stop(delta)))
-                    frames += _METADATA.encode(msgspec.json.encode(self._metadata(delta, watch)))
-                if frames:
+                    events = chain(events, growing.finish(), self._last_events(growing, delta, watch))
+                before = ()
+                if frames := b"".join(map(_frame, events)):
                     yield frames
-                    frames = b""
 
-    def _stop(self, last: TextDelta) -> dict[str, object]:
+    def _events(self) -> AnswerEvents:
+        source = self.source
+        tool_format = source.target.model.chat_template.tool_format
+        parser = tool_format.parser(source.tools) if source.tools else None
+        return AnswerEvents(parser, is_json=source.json_schema is not None)
+
+    def _last_events(self, growing: AnswerEvents, last: TextDelta, watch: Stopwatch) -> Iterator[Event]:
+        """Called when all blocks have ended: only then the reason is known."""
+        yield "messageStop", self._stop(growing, last)
+        yield "metadata", self._metadata(last, watch)
+
+    def _stop(self, growing: AnswerEvents, last: TextDelta) -> dict[str, Any]:
         assert last.end is not None
-        stop: dict[str, object] = {"stopReason": _STOP_REASONS[last.end]}
+        stop: dict[str, Any] = {"stopReason": growing.stop_reason(last.end)}
         if paths := self.request.additional_model_response_field_paths:
-            native = {
-                "/prompt_token_count": last.prompt,
-                "/generation_token_count": last.generated,
-                "/stop_reason": llama.STOP_REASONS[last.end],
-            }
+            native = llama.body_of(growing.text, last)
             stop["additionalModelResponseFields"] = {
-                pointer[1:]: native[pointer] for pointer in paths if pointer in native
+                pointer[1:]: native[pointer[1:]] for pointer in paths if pointer[1:] in native
             }
         return stop
 
-    def _metadata(self, last: TextDelta, watch: Stopwatch) -> dict[str, object]:
-        metadata: dict[str, object] = {
-            "usage": self._usage(last),
+    def _metadata(self, last: TextDelta, watch: Stopwatch) -> dict[str, Any]:
+        metadata: dict[str, Any] = {
+            "usage": usage(cache_points(self.request), last),
             "metrics": {"latencyMs": watch.elapsed_ms()},
         }
         performance, tier = self.request.performance_config, self.request.service_tier
@@ -136,45 +145,34 @@ class Conversation:
             metadata["serviceTier"] = {"type": tier.type}
         return metadata
 
-    def _usage(self, last: TextDelta) -> dict[str, int]:
-        """Tokens read from the prefix cache are told apart only for requests that mark cache points."""
-        usage = {
-            "inputTokens": last.prompt,
-            "outputTokens": last.generated,
-            "totalTokens": last.prompt + last.generated,
-        }
-        if _marks_cache_points(self.request):
-            usage["inputTokens"] -= last.cached
-            usage["cacheReadInputTokens"] = last.cached
-            usage["cacheWriteInputTokens"] = 0
-        return usage
+
+def _frame(event: Event) -> bytes:
+    kind, body = event
+    return _FRAMES[kind].encode(msgspec.json.encode(body))
 
 
-def _additional_fields(request: ConverseRequest) -> dict[str, int]:
-    raw = request.additional_model_request_fields
-    if not is_given(raw):
-        return {}
-    fields = decode(bytes(raw), _DOCUMENT)
-    if found := _ADDITIONAL_FIELDS.violations(fields):
+def _refuse_unsupported(request: ConverseRequest) -> None:
+    """Raises ValidationException for what would change the answer and is not done here."""
+    guardrail = request.guardrail_config
+    if guardrail is not None and (guardrail.guardrail_identifier or guardrail.guardrail_version):
+        raise errors.unsupported_field("guardrailConfig")
+    if request.prompt_variables:
+        raise errors.unsupported_field("promptVariables")
+    if request.output_config is not None and request.output_config.effort:
+        raise errors.unsupported_field("outputConfig.effort")
+
+
+def _json_schema(request: ConverseRequest) -> str | None:
+    text_format = request.output_config.text_format if request.output_config else None
+    structure = text_format.structure if text_format else None
+    return structure.json_schema.schema if structure and structure.json_schema else None
+
+
+def _extras(fields: Any, target: Target) -> SamplingExtras:
+    if fields is None:
+        return NO_EXTRAS
+    # Llama on Bedrock has no parameters beyond those of inferenceConfig.
+    members = {} if target.strict else extra_members(target.model.tokenizer.vocab_size)
+    if found := ObjectSchema(members).violations(fields):
         raise errors.malformed_input(found, source=errors.MODEL_RETURNED)
-    return dict(fields)
-
-
-def _chat_messages(request: ConverseRequest) -> list[ChatMessage]:
-    messages = [
-        ChatMessage(str(message.role), _text(message.content or [])) for message in request.messages or []
-    ]
-    system = _text(request.system or [])
-    return [ChatMessage("system", system), *messages] if system else messages
-
-
-def _text(blocks: list[ContentBlock] | list[SystemContentBlock]) -> str:
-    """The text blocks of one turn, a line break between them: the prompt format knows one text a turn."""
-    return "\n".join(block.text for block in blocks if block.text is not None)
-
-
-def _marks_cache_points(request: ConverseRequest) -> bool:
-    in_system = any(block.cache_point is not None for block in request.system or [])
-    return in_system or any(
-        block.cache_point is not None for turn in request.messages or [] for block in turn.content or []
-    )
+    return SamplingExtras.of(fields)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import msgspec
 from starlette.datastructures import Headers
 
 from outcrop.api import errors
+from outcrop.api.bedrock_runtime.models import (
+    GUARDRAIL_IDENTIFIER,
+    GUARDRAIL_VERSION,
+    LATENCIES,
+    SERVICE_TIERS,
+)
 from outcrop.api.bedrock_runtime.timing import Stopwatch
-from outcrop.api.bedrock_runtime.validate import LATENCIES, SERVICE_TIERS
 from outcrop.api.smithy import Constraints
 from outcrop.catalog.model import TextDelta
 
@@ -15,19 +23,37 @@ _TIER = "x-amzn-bedrock-service-tier"
 _MAX_METADATA = 8500
 
 
-def check(headers: Headers) -> dict[str, str]:
-    """The headers that the answer repeats. Raises ValidationException for values outside the service model
-    and for guardrails, which this server does not apply."""
-    constraints = Constraints()
-    constraints.one_of("trace", headers.get("x-amzn-bedrock-trace"), ("ENABLED", "DISABLED", "ENABLED_FULL"))
-    constraints.one_of("performanceConfigLatency", headers.get(_LATENCY), LATENCIES)
-    constraints.one_of("serviceTier", headers.get(_TIER), SERVICE_TIERS)
-    constraints.size("requestMetadata", headers.get("x-amzn-bedrock-request-metadata"), 0, _MAX_METADATA)
-    constraints.raise_if_violated()
-    for name in ("guardrailIdentifier", "guardrailVersion"):
-        if headers.get(f"x-amzn-bedrock-{name}"):
-            raise errors.unsupported_field(name)
-    return {name: headers[name] for name in (_LATENCY, _TIER) if name in headers}
+@dataclass(frozen=True, slots=True)
+class InvokeHeaders:
+    """What a request's headers ask for. echoed: the headers that the answer repeats."""
+
+    tier: str | None
+    echoed: dict[str, str]
+
+    @classmethod
+    def of(cls, headers: Headers) -> InvokeHeaders:
+        """Raises ValidationException for values outside the service model, and for guardrails, which this
+        server does not apply. Content types are not looked at: every body is JSON, and HTTP libraries fill
+        in types of their own."""
+        guardrail = headers.get("x-amzn-bedrock-guardrailidentifier")
+        version = headers.get("x-amzn-bedrock-guardrailversion")
+        metadata = headers.get("x-amzn-bedrock-request-metadata")
+        constraints = Constraints()
+        trace = headers.get("x-amzn-bedrock-trace")
+        constraints.one_of("trace", trace, ("ENABLED", "DISABLED", "ENABLED_FULL"))
+        GUARDRAIL_IDENTIFIER.check(constraints, ("guardrailIdentifier",), guardrail)
+        GUARDRAIL_VERSION.check(constraints, ("guardrailVersion",), version)
+        constraints.one_of("performanceConfigLatency", headers.get(_LATENCY), LATENCIES)
+        constraints.one_of("serviceTier", headers.get(_TIER), SERVICE_TIERS)
+        constraints.size("requestMetadata", metadata, 0, _MAX_METADATA)
+        constraints.raise_if_violated()
+        if metadata:
+            _check_metadata(metadata)
+        if guardrail:
+            raise errors.unsupported_field("guardrailIdentifier")
+        if version:
+            raise errors.unsupported_field("guardrailVersion")
+        return cls(headers.get(_TIER), {name: headers[name] for name in (_LATENCY, _TIER) if name in headers})
 
 
 def counts(last: TextDelta, watch: Stopwatch) -> dict[str, str]:
@@ -35,5 +61,15 @@ def counts(last: TextDelta, watch: Stopwatch) -> dict[str, str]:
     return {
         "x-amzn-bedrock-input-token-count": str(last.prompt),
         "x-amzn-bedrock-output-token-count": str(last.generated),
+        "x-amzn-bedrock-cache-read-input-token-count": str(last.cached),
+        "x-amzn-bedrock-cache-write-input-token-count": str(last.stored),
         "x-amzn-bedrock-invocation-latency": str(watch.elapsed_ms()),
     }
+
+
+def _check_metadata(metadata: str) -> None:
+    """It must be a JSON object of strings."""
+    try:
+        msgspec.json.decode(metadata, type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise errors.invalid_request_metadata() from None

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import base64
-import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from outcrop.api import errors, eventstream
+from outcrop.api.bedrock_runtime import llama_on_bedrock
+from outcrop.api.bedrock_runtime.prompt_source import Target
+from outcrop.api.bedrock_runtime.service_tier import priority_of
 from outcrop.api.bedrock_runtime.timing import Stopwatch
-from outcrop.api.inference import GenerationCall
-from outcrop.api.json_schema import Number, ObjectSchema, Text
-from outcrop.catalog.model import EndReason, ServedModel, TextDelta
+from outcrop.api.inference import GenerationCall, Prompt
+from outcrop.api.json_schema import Number, ObjectSchema, Rule, Text
+from outcrop.api.sampling import SamplingExtras, extra_members
+from outcrop.catalog.model import EndReason, TextDelta
 
 _DOCUMENT: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-_SCHEMA = ObjectSchema(
-    {
-        "prompt": Text(min_length=1),
-        "temperature": Number(0, 1),
-        "top_p": Number(0, 1),
-        "max_gen_len": Number(1, 2048, integer=True),
-    },
-    required=("prompt",),
-)
+_MEMBERS: Mapping[str, Rule] = {
+    "prompt": Text(min_length=1),
+    "temperature": Number(0, 1),
+    "top_p": Number(0, 1),
+    "max_gen_len": Number(1, 2048, integer=True),
+}
+_STRICT_SCHEMA = ObjectSchema(_MEMBERS, required=("prompt",))
 _DEFAULTS = {"temperature": 0.5, "top_p": 0.9}
 _DEFAULT_MAX_GEN_LEN = 512
 
@@ -40,24 +42,46 @@ STOP_REASONS = {
 _CHUNK = eventstream.event("chunk")
 
 
-def parse(body: bytes, model: ServedModel) -> GenerationCall:
-    """The call that a native body asks for. Raises ValidationException."""
+def parse(body: bytes, target: Target, tier: str | None = None) -> GenerationCall:
+    """The call that a native body asks for. Beyond Bedrock's own, the body may hold the members of
+    `SamplingExtras`. tier: the service tier. Raises ValidationException."""
     try:
         document = _DOCUMENT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.malformed_input() from None
-    if found := _SCHEMA.violations(document):
+    model = target.model
+    schema = _STRICT_SCHEMA if target.strict else _schema(model.tokenizer.vocab_size)
+    if found := schema.violations(document):
         raise errors.malformed_input(found)
     fields = _DEFAULTS | document
     return GenerationCall(
         model,
-        encode=functools.partial(model.tokenizer.encode_prompt, fields["prompt"]),
+        prepare=lambda: Prompt(model.tokenizer.encode_prompt(fields["prompt"])),
         prompt_bytes=len(fields["prompt"].encode()),
         temperature=float(fields["temperature"]),
         top_p=float(fields["top_p"]),
         max_tokens=fields.get("max_gen_len"),
         default_max_tokens=_DEFAULT_MAX_GEN_LEN,
+        extras=SamplingExtras.of(document),
+        priority=priority_of(tier),
+        max_context=llama_on_bedrock.context_of(target.identifier) if target.strict else None,
     )
+
+
+@cache
+def _schema(vocab_size: int) -> ObjectSchema:
+    return ObjectSchema({**_MEMBERS, **extra_members(vocab_size)}, required=("prompt",))
+
+
+def body_of(text: str, last: TextDelta) -> dict[str, object]:
+    """A whole answer as a native body."""
+    assert last.end is not None
+    return {
+        "generation": text,
+        "prompt_token_count": last.prompt,
+        "generation_token_count": last.generated,
+        "stop_reason": STOP_REASONS[last.end],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +98,7 @@ async def answer(deltas: AsyncGenerator[TextDelta, None]) -> Generation:
     async with aclosing(deltas):
         async for delta in deltas:
             text.append(delta.text)
-    assert delta.end is not None
-    body = {
-        "generation": "".join(text),
-        "prompt_token_count": delta.prompt,
-        "generation_token_count": delta.generated,
-        "stop_reason": STOP_REASONS[delta.end],
-    }
-    return Generation(body, delta)
+    return Generation(body_of("".join(text), delta), delta)
 
 
 async def frames(deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> AsyncGenerator[bytes, None]:

@@ -1,116 +1,157 @@
-"""The request shapes of Converse and ConverseStream.
-
-Members are optional here even where the service requires them: an absent one is a ValidationException that
-names it, which only `validate` can word. Members of unions that this server refuses are kept as raw JSON,
-enough to tell that they were given. Unknown members are ignored, as the service does.
-"""
+"""Shapes of the requests of Converse, ConverseStream and CountTokens."""
 
 from __future__ import annotations
 
-import msgspec
-from msgspec import Raw
+import re
+from typing import Annotated, Any
 
+from outcrop.api.bedrock_runtime.content import TOOL_NAME, CachePointBlock, Message, SystemContentBlock
+from outcrop.api.shapes import REQUIRED, Must, Shape, Union
 
-class Shape(msgspec.Struct, rename="camel", kw_only=True):
-    """A structure of the service model: camelCase on the wire."""
+LATENCIES = ("standard", "optimized")
+SERVICE_TIERS = ("priority", "default", "flex", "reserved")
+GUARDRAIL_IDENTIFIER = Must(
+    size=(0, 2048),
+    pattern=re.compile(
+        "(|([a-z0-9]+)|(arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:guardrail/[a-z0-9]+))"
+    ),
+)
+GUARDRAIL_VERSION = Must(pattern=re.compile("(|([1-9][0-9]{0,7})|(DRAFT))"))
 
-
-class CachePoint(Shape):
-    type: str | None = None
-    ttl: str | None = None
-
-
-class ContentBlock(Shape):
-    """Union."""
-
-    text: str | None = None
-    image: Raw = Raw()
-    document: Raw = Raw()
-    video: Raw = Raw()
-    audio: Raw = Raw()
-    tool_use: Raw = Raw()
-    tool_result: Raw = Raw()
-    guard_content: Raw = Raw()
-    cache_point: CachePoint | None = None
-    reasoning_content: Raw = Raw()
-    citations_content: Raw = Raw()
-    search_result: Raw = Raw()
-    tool_addition: Raw = Raw()
-    tool_removal: Raw = Raw()
-
-
-class SystemContentBlock(Shape):
-    """Union."""
-
-    text: str | None = None
-    guard_content: Raw = Raw()
-    cache_point: CachePoint | None = None
-
-
-class Message(Shape):
-    role: str | None = None
-    content: list[ContentBlock] | None = None
+_UNIT = Must(value=(0, 1))
+_TEXT = Must(size=(1, None))
+_METADATA_KEY = Must(size=(1, 256), pattern=re.compile(r"[a-zA-Z0-9\s:_@$#=/+,-.]{1,256}"))
+_METADATA_VALUE = Must(size=(0, 256), pattern=re.compile(r"[a-zA-Z0-9\s:_@$#=/+,-.]{0,256}"))
+_JSON_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+MAX_INVOKE_BODY = 25_000_000
 
 
 class InferenceConfiguration(Shape):
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop_sequences: list[str] | None = None
+    max_tokens: Annotated[int | None, Must(value=(1, None))] = None
+    temperature: Annotated[float | None, _UNIT] = None
+    top_p: Annotated[float | None, _UNIT] = None
+    stop_sequences: Annotated[list[Annotated[str, _TEXT]] | None, Must(size=(0, 2500))] = None
+
+
+class ToolInputSchema(Union):
+    json: Any = None
+
+
+class ToolSpecification(Shape):
+    name: Annotated[str | None, TOOL_NAME] = None
+    description: Annotated[str | None, _TEXT] = None
+    input_schema: Annotated[ToolInputSchema | None, REQUIRED] = None
+    strict: bool | None = None
+
+
+class SystemTool(Shape):
+    name: Annotated[str | None, TOOL_NAME] = None
+
+
+class Tool(Union):
+    tool_spec: ToolSpecification | None = None
+    system_tool: SystemTool | None = None
+    cache_point: CachePointBlock | None = None
+
+
+class AutoToolChoice(Shape):
+    """The model may call tools."""
+
+
+class AnyToolChoice(Shape):
+    """The model must call a tool."""
+
+
+class SpecificToolChoice(Shape):
+    name: Annotated[str | None, TOOL_NAME] = None
+
+
+class ToolChoice(Union):
+    auto: AutoToolChoice | None = None
+    any: AnyToolChoice | None = None
+    tool: SpecificToolChoice | None = None
+
+
+class ToolConfiguration(Shape):
+    tools: Annotated[list[Tool] | None, Must(required=True, size=(1, None))] = None
+    tool_choice: ToolChoice | None = None
+
+
+class GuardrailStreamConfiguration(Shape):
+    """Converse's GuardrailConfiguration, and the processing mode that only ConverseStream knows."""
+
+    guardrail_identifier: Annotated[str | None, GUARDRAIL_IDENTIFIER] = None
+    guardrail_version: Annotated[str | None, GUARDRAIL_VERSION] = None
+    trace: Annotated[str | None, Must(one_of=("enabled", "disabled", "enabled_full"))] = None
+    stream_processing_mode: Annotated[str | None, Must(one_of=("sync", "async"))] = None
+
+
+class PromptVariableValues(Union):
+    text: str | None = None
 
 
 class PerformanceConfiguration(Shape):
-    latency: str | None = None
+    latency: Annotated[str | None, Must(one_of=LATENCIES)] = None
 
 
 class ServiceTier(Shape):
-    type: str | None = None
+    type: Annotated[str | None, Must(required=True, one_of=SERVICE_TIERS)] = None
+
+
+class JsonSchemaDefinition(Shape):
+    schema: Annotated[str | None, REQUIRED] = None
+    name: str | None = None
+    description: str | None = None
+
+
+class OutputFormatStructure(Union):
+    json_schema: JsonSchemaDefinition | None = None
+
+
+class OutputFormat(Shape):
+    type: Annotated[str | None, Must(required=True, one_of=("json_schema",))] = None
+    structure: Annotated[OutputFormatStructure | None, REQUIRED] = None
 
 
 class OutputConfig(Shape):
-    text_format: Raw = Raw()
-    effort: str | None = None
+    text_format: OutputFormat | None = None
+    effort: Annotated[str | None, Must(size=(0, 16))] = None
 
 
-class ConverseRequest(Shape):
+class ConverseTokensRequest(Shape):
+    """What a prompt is made of."""
+
     messages: list[Message] | None = None
     system: list[SystemContentBlock] | None = None
+    tool_config: ToolConfiguration | None = None
+    additional_model_request_fields: Any = None
+
+
+class ConverseRequest(ConverseTokensRequest):
+    """ConverseRequest and ConverseStreamRequest, less the model id of the path."""
+
     inference_config: InferenceConfiguration | None = None
-    tool_config: Raw = Raw()
-    guardrail_config: Raw = Raw()
-    additional_model_request_fields: Raw = Raw()
-    prompt_variables: Raw = Raw()
-    additional_model_response_field_paths: list[str] | None = None
-    request_metadata: dict[str, str] | None = None
+    guardrail_config: GuardrailStreamConfiguration | None = None
+    prompt_variables: dict[str, PromptVariableValues] | None = None
+    additional_model_response_field_paths: Annotated[
+        list[Annotated[str, Must(size=(1, 256), pattern=_JSON_POINTER)]] | None, Must(size=(0, 10))
+    ] = None
+    request_metadata: Annotated[
+        dict[Annotated[str, _METADATA_KEY], Annotated[str, _METADATA_VALUE]] | None, Must(size=(1, 16))
+    ] = None
     performance_config: PerformanceConfiguration | None = None
     service_tier: ServiceTier | None = None
     output_config: OutputConfig | None = None
 
 
-_EMPTY_AT_MOST = 64
-"""Bytes: a longer structure is taken to have members without looking for them."""
+class InvokeModelTokensRequest(Shape):
+    body: Annotated[bytes | None, Must(required=True, size=(0, MAX_INVOKE_BODY))] = None
 
 
-def is_given(member: object) -> bool:
-    """Whether a member is there and not null."""
-    if isinstance(member, Raw):
-        return bytes(memoryview(member)[:5]) not in (b"", b"null")
-    return member is not None
+class CountTokensInput(Union):
+    invoke_model: InvokeModelTokensRequest | None = None
+    converse: ConverseTokensRequest | None = None
 
 
-def has_content(member: Raw) -> bool:
-    """Whether a structure is there and has members: clients send empty ones for nothing."""
-    if not is_given(member):
-        return False
-    return memoryview(member).nbytes > _EMPTY_AT_MOST or b"".join(bytes(member).split()) not in (b"{}", b"[]")
-
-
-def given_members(union: Shape) -> list[str]:
-    """The wire names of the members that are set; of a union there must be exactly one."""
-    fields = msgspec.structs.fields(type(union))
-    return [field.encode_name for field in fields if is_given(getattr(union, field.name))]
-
-
-def member_names(union: type[Shape]) -> list[str]:
-    """The wire names of all members."""
-    return [field.encode_name for field in msgspec.structs.fields(union)]
+class CountTokensRequest(Shape):
+    input: Annotated[CountTokensInput | None, REQUIRED] = None

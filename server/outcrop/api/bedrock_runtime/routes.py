@@ -7,76 +7,124 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.bedrock_runtime import invoke_headers, llama
+from outcrop.api.auth.access import model_arns
+from outcrop.api.auth.principal import principal_of
+from outcrop.api.bedrock_runtime import converse, count_tokens, invoke_headers, llama, llama_on_bedrock
 from outcrop.api.bedrock_runtime.converse import Conversation
+from outcrop.api.bedrock_runtime.invoke_headers import InvokeHeaders
+from outcrop.api.bedrock_runtime.not_offered import NotOffered
+from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.body import read_body
-from outcrop.api.connection import EventStreamResponse, request_id_of, unless_disconnected
-from outcrop.api.errors import ApiError
-from outcrop.api.inference import Inference
+from outcrop.api.caller import Caller
+from outcrop.api.connection import EventStreamResponse, unless_disconnected
+from outcrop.api.inference import GenerationCall, Inference
+from outcrop.api.path_label import LABEL
+from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
-from outcrop.catalog.model import ServedModel
+from outcrop.catalog import identifiers
 
 
 class BedrockRuntime:
-    """Converse and InvokeModel, whole and streaming, on one `Inference`."""
+    """The operations of the service, on one `Inference`."""
 
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
 
     def routes(self) -> list[Route]:
-        """A model id may hold slashes and colons, bare or percent-encoded: hence `:path`."""
+        """A model id may hold slashes and colons, bare or percent-encoded: hence `LABEL`."""
         operations = {
             "Converse": ("converse", self._converse),
             "ConverseStream": ("converse-stream", self._converse_stream),
             "InvokeModel": ("invoke", self._invoke),
             "InvokeModelWithResponseStream": ("invoke-with-response-stream", self._invoke_stream),
+            "CountTokens": ("count-tokens", self._count_tokens),
         }
-        return [
-            Route(f"/model/{{model_id:path}}/{verb}", endpoint, methods=["POST"], name=name)
+        offered = [
+            Route(f"/model/{{model_id:{LABEL}}}/{verb}", endpoint, methods=["POST"], name=name)
             for name, (verb, endpoint) in operations.items()
         ]
+        return [*offered, *NotOffered(self._inference.catalog).routes()]
 
     async def _converse(self, request: Request) -> Response:
         watch = Stopwatch()
         conversation = await self._conversation(request, streaming=False)
-        deltas = self._inference.answer(conversation.call, request_id_of(request.scope), watch.started)
+        deltas = self._inference.answer(conversation.call, Caller.of(request), watch.started)
         answer = await unless_disconnected(request.receive, conversation.answer(deltas, watch))
         return json_response(answer)
 
     async def _converse_stream(self, request: Request) -> Response:
         watch = Stopwatch()
         conversation = await self._conversation(request, streaming=True)
-        deltas = self._inference.answer(conversation.call, request_id_of(request.scope), watch.started)
+        deltas = self._inference.answer(conversation.call, Caller.of(request), watch.started)
         return EventStreamResponse(conversation.frames(deltas, watch))
 
     async def _conversation(self, request: Request, *, streaming: bool) -> Conversation:
-        limit = self._inference.limits.max_body_bytes
-        model, body = await self._receive(request, errors.entity_too_large(limit))
-        return Conversation.parse(body, model, streaming=streaming)
+        identifier = request.path_params["model_id"]
+        variant = self._stored_prompt(request, identifier, streaming=streaming)
+        target = self._target(request, variant.model_id or "" if variant else identifier)
+        parsed = converse.parse(await self._read(request))
+        if variant is not None:
+            parsed = fill_in(variant, parsed)
+        return Conversation.of(parsed, target, streaming=streaming)
+
+    def _stored_prompt(self, request: Request, identifier: str, *, streaming: bool) -> Variant | None:
+        """The prompt that a prompt ARN names. The caller must be allowed to use its model, too. Raises
+        ResourceNotFoundException or AccessDeniedException."""
+        if (named := identifiers.prompt_of(identifier)) is None:
+            return None
+        variant = self._inference.prompts.find(*named)
+        action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
+        resources = model_arns(variant.model_id or "", self._inference.catalog)
+        principal_of(request.scope).authorize(action, *resources)
+        return variant
 
     async def _invoke(self, request: Request) -> Response:
         watch = Stopwatch()
-        echoed = invoke_headers.check(request.headers)
-        model, body = await self._receive_native(request)
-        deltas = self._inference.answer(llama.parse(body, model), request_id_of(request.scope), watch.started)
+        headers = InvokeHeaders.of(request.headers)
+        call = await self._native_call(request, headers)
+        deltas = self._inference.answer(call, Caller.of(request), watch.started)
         generation = await unless_disconnected(request.receive, llama.answer(deltas))
-        headers = invoke_headers.counts(generation.last, watch) | echoed
-        return json_response(generation.body, headers=headers)
+        counts = invoke_headers.counts(generation.last, watch)
+        return json_response(generation.body, headers=counts | headers.echoed)
 
     async def _invoke_stream(self, request: Request) -> Response:
         watch = Stopwatch()
-        echoed = invoke_headers.check(request.headers)
-        model, body = await self._receive_native(request)
-        deltas = self._inference.answer(llama.parse(body, model), request_id_of(request.scope), watch.started)
-        headers = {"x-amzn-bedrock-content-type": "application/json"} | echoed
-        return EventStreamResponse(llama.frames(deltas, watch), headers)
+        headers = InvokeHeaders.of(request.headers)
+        call = await self._native_call(request, headers)
+        deltas = self._inference.answer(call, Caller.of(request), watch.started)
+        content_type = {"x-amzn-bedrock-content-type": "application/json"}
+        return EventStreamResponse(llama.frames(deltas, watch), content_type | headers.echoed)
 
-    async def _receive_native(self, request: Request) -> tuple[ServedModel, bytes]:
-        return await self._receive(request, errors.body_too_long(self._inference.limits.max_body_bytes))
+    async def _native_call(self, request: Request, headers: InvokeHeaders) -> GenerationCall:
+        target = self._target(request, request.path_params["model_id"])
+        return llama.parse(await self._read(request, native=True), target, headers.tier)
 
-    async def _receive(self, request: Request, too_large: ApiError) -> tuple[ServedModel, bytes]:
-        """The model and the body; what is refused without the body is refused before reading it."""
-        model = self._inference.catalog.resolve(request.path_params["model_id"])
+    async def _count_tokens(self, request: Request) -> Response:
+        identifier = request.path_params["model_id"]
+        count_tokens.check_identifier(identifier)
+        target = self._target(request, identifier)
+        if target.strict:
+            raise errors.no_token_counting()
+        prepare = count_tokens.parse(await self._read(request), target)
+        count = await unless_disconnected(request.receive, self._inference.count(prepare, Caller.of(request)))
+        return json_response({"inputTokens": count})
+
+    def _target(self, request: Request, identifier: str) -> Target:
+        """The model that the client names. Raises UnknownModel, or ApiError for what it is refused without
+        looking at its body."""
+        catalog, limits = self._inference.catalog, self._inference.limits
+        strict = llama_on_bedrock.is_strict(
+            request.headers.get(llama_on_bedrock.HEADER), default=limits.strict
+        )
+        model = catalog.resolve(identifier)
+        if strict:
+            llama_on_bedrock.refuse_model(identifier, catalog.region)
         self._inference.admission.check()
-        return model, await read_body(request, self._inference.limits, too_large)
+        return Target(model, identifier, strict)
+
+    async def _read(self, request: Request, *, native: bool = False) -> bytes:
+        """The body. The service's operations do not agree on how one that is too large is refused."""
+        limits = self._inference.limits
+        too_large = errors.body_too_long if native else errors.entity_too_large
+        return await read_body(request, limits, too_large(limits.max_body_bytes))

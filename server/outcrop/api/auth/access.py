@@ -1,0 +1,55 @@
+"""Which action of a policy each operation is, and on what."""
+
+from __future__ import annotations
+
+import contextlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from outcrop.api.auth.bearer import ACCOUNT
+from outcrop.api.auth.middleware import PUBLIC_PATHS
+from outcrop.api.auth.principal import principal_of
+from outcrop.catalog import identifiers
+from outcrop.catalog.catalog import Catalog, UnknownModel
+
+_ACTIONS = {
+    "Converse": "bedrock:InvokeModel",
+    "ConverseStream": "bedrock:InvokeModelWithResponseStream",
+    "metrics": "outcrop:ReadMetrics",
+    "openapi": "outcrop:DescribeApi",
+}
+"""Operations that are not called as their action is; the rest are `bedrock:` and their name."""
+
+
+def guarded(route: Route, catalog: Catalog) -> Route:
+    """The route, answering only whose policy allows it; a public one as it is."""
+    if route.path in PUBLIC_PATHS:
+        return route
+    action = _ACTIONS.get(route.name, f"bedrock:{route.name}")
+    endpoint = route.endpoint
+
+    async def answer(request: Request) -> Response:
+        identifier = request.path_params.get("model_id")
+        resources = () if identifier is None else model_arns(identifier, catalog)
+        principal_of(request.scope).authorize(action, *resources)
+        response: Response = await endpoint(request)
+        return response
+
+    return Route(route.path, answer, methods=list(route.methods or ()), name=route.name)
+
+
+def model_arns(identifier: str, catalog: Catalog) -> list[str]:
+    """Every ARN that `identifier` stands for: the model's own and, where they differ, those of the name it is
+    called by. So a policy may speak of either, and nobody gets around a deny by another name."""
+    name = identifiers.resource_name(identifier)
+    base = identifiers.without_geography(name)
+    names = [catalog.arn(base)]
+    if identifier != name:
+        names.append(identifier)
+    elif base != name:
+        names.append(f"arn:aws:bedrock:{catalog.region}:{ACCOUNT}:inference-profile/{name}")
+    with contextlib.suppress(UnknownModel):  # the route says so, to those who may ask
+        names.append(catalog.arn(catalog.resolve(identifier).id))
+    return list(dict.fromkeys(names))

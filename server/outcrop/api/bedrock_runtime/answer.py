@@ -1,0 +1,144 @@
+"""A growing answer as the events of ConverseStream, and those events folded into the answer of Converse."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from outcrop.catalog.model import EndReason
+from outcrop.text.tools import CallEnd, CallInput, CallStart, Piece, TextPiece, ToolParser
+
+Event = tuple[str, dict[str, Any]]
+"""An event's type and its body."""
+
+_STOP_REASONS = {
+    EndReason.END_TURN: "end_turn",
+    EndReason.STOP_SEQUENCE: "stop_sequence",
+    EndReason.MAX_TOKENS: "max_tokens",
+    EndReason.CONTEXT: "model_context_window_exceeded",
+}
+
+
+class AnswerEvents:
+    """The content blocks of one answer, numbered in their order: text, and calls of tools.
+
+    A text block of white space alone is left out where calls follow: clients send answers back as history,
+    and there the service refuses blank text. An answer without anything is one empty text block.
+    """
+
+    def __init__(self, parser: ToolParser | None, *, is_json: bool) -> None:
+        """parser: tells calls from text; None where there are no tools. is_json: the text is to be JSON."""
+        self._parser = parser
+        self._is_json = is_json
+        self._index = 0
+        self._open = ""  # what block has begun and not ended: "", "text" or "toolUse"
+        self._blank = ""  # white space that begins a text block, if one comes
+        self._calls = 0
+        self._text: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All that the model wrote so far, calls as it wrote them."""
+        return "".join(self._text)
+
+    def push(self, text: str) -> Iterator[Event]:
+        """The events of more text."""
+        self._text.append(text)
+        if self._parser is not None:
+            yield from self._pieces(self._parser.push(text))
+        elif text:
+            yield from self._piece(TextPiece(text))
+
+    def finish(self) -> Iterator[Event]:
+        """The events at the end of the answer, up to the end of its last block."""
+        if self._parser is not None:
+            yield from self._pieces(self._parser.finish())
+        if not self._open and not self._index:
+            yield self._delta({"text": self._blank})
+        if self._open or not self._index:
+            yield self._stop_block()
+
+    def stop_reason(self, end: EndReason) -> str:
+        """Why the answer ended. A limit that cut a call is told as the limit: there the client can act."""
+        if self._is_json and not _is_json(self.text):
+            return "malformed_model_output"
+        if self._parser is not None and end is EndReason.END_TURN:
+            if self._parser.malformed:
+                return "malformed_tool_use"
+            if self._calls:
+                return "tool_use"
+        return _STOP_REASONS[end]
+
+    def _pieces(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        for piece in pieces:
+            yield from self._piece(piece)
+
+    def _piece(self, piece: Piece) -> Iterator[Event]:
+        match piece:
+            case TextPiece(text):
+                text = self._blank + text
+                if self._parser is not None and self._open != "text" and not text.strip():
+                    self._blank = text
+                    return
+                self._blank, self._open = "", "text"
+                yield self._delta({"text": text})
+            case CallStart(name):
+                self._blank = ""
+                if self._open:
+                    yield self._stop_block()
+                self._open = "toolUse"
+                start = {"toolUse": {"toolUseId": _tool_use_id(), "name": name}}
+                yield "contentBlockStart", {"start": start, "contentBlockIndex": self._index}
+            case CallInput(fragment):
+                yield self._delta({"toolUse": {"input": fragment}})
+            case CallEnd():
+                self._calls += 1
+                yield self._stop_block()
+
+    def _delta(self, delta: dict[str, Any]) -> Event:
+        return "contentBlockDelta", {"contentBlockIndex": self._index, "delta": delta}
+
+    def _stop_block(self) -> Event:
+        index = self._index
+        self._index += 1
+        self._open = ""
+        return "contentBlockStop", {"contentBlockIndex": index}
+
+
+def content_of(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """The content blocks that the events spell. A call that was cut off has no input that could be given,
+    and is left out."""
+    content: list[dict[str, Any]] = []
+    parts: list[str] = []
+    call: dict[str, Any] = {}
+    for kind, body in events:
+        if kind == "contentBlockStart":
+            call = body["start"]["toolUse"]
+        elif kind == "contentBlockDelta":
+            delta = body["delta"]
+            parts.append(delta["toolUse"]["input"] if "toolUse" in delta else delta["text"])
+        else:
+            written = "".join(parts)
+            if not call:
+                content.append({"text": written})
+            elif _is_json(written):
+                content.append({"toolUse": {**call, "input": msgspec.json.decode(written)}})
+            call = {}
+            parts.clear()
+    return content or [{"text": ""}]
+
+
+def _tool_use_id() -> str:
+    """`tooluse_` and 22 characters, as the service's own."""
+    return f"tooluse_{secrets.token_urlsafe(16)}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

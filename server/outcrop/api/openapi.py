@@ -1,0 +1,187 @@
+"""An OpenAPI document of what this server serves, for tools that read one.
+
+It is made of what answers requests, so it cannot say anything else: the routes, the shapes that bodies are
+decoded into with the constraints that are checked then, and the table of errors. The rules of a
+conversation (who speaks when, what belongs to what) are no matter of shapes and are not in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import outcrop
+from outcrop.api import errors, eventstream
+from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.openapi_schemas import Schemas
+from outcrop.api.responses import json_response
+
+PATH = "/openapi.json"
+
+_JSON = "application/json"
+_TEXT = "text/plain"
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "message": {"type": "string"},
+        "originalStatusCode": {"type": "integer"},
+        "resourceName": {"type": "string"},
+    },
+    "required": ["message"],
+}
+_PATH_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a route's path and method do not tell. body: the shape its JSON body is decoded into, if it has
+    one; `dict` where that depends on the model. answer: the content type of success. statuses: of success,
+    or of an operator's answer."""
+
+    summary: str
+    body: Any = None
+    answer: str = _JSON
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = (200,)
+
+
+_INVOKE_HEADERS = tuple(
+    f"X-Amzn-Bedrock-{name}"
+    for name in (
+        "Trace",
+        "GuardrailIdentifier",
+        "GuardrailVersion",
+        "PerformanceConfig-Latency",
+        "Service-Tier",
+        "Request-Metadata",
+    )
+)
+
+_DESCRIBED = {
+    "Converse": Described("Answer a conversation", ConverseRequest),
+    "ConverseStream": Described(
+        "Answer a conversation, event by event", ConverseRequest, eventstream.CONTENT_TYPE
+    ),
+    "InvokeModel": Described("Continue a prompt in the model's own format", dict, headers=_INVOKE_HEADERS),
+    "InvokeModelWithResponseStream": Described(
+        "Continue a prompt in the model's own format, chunk by chunk",
+        dict,
+        eventstream.CONTENT_TYPE,
+        headers=_INVOKE_HEADERS,
+    ),
+    "CountTokens": Described("Count the tokens of a prompt", CountTokensRequest),
+    "InvokeModelWithBidirectionalStream": Described("Not offered", dict),
+    "ApplyGuardrail": Described("Not offered", dict),
+    "InvokeGuardrailChecks": Described("Not offered", dict),
+    "StartAsyncInvoke": Described("Not offered", dict),
+    "ListAsyncInvokes": Described(
+        "List asynchronous invocations, of which there are none",
+        query=(
+            "submitTimeAfter",
+            "submitTimeBefore",
+            "statusEquals",
+            "maxResults",
+            "nextToken",
+            "sortBy",
+            "sortOrder",
+        ),
+    ),
+    "GetAsyncInvoke": Described("Not offered"),
+    "ListFoundationModels": Described(
+        "List the models of this server",
+        query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),
+    ),
+    "GetFoundationModel": Described("Describe one model"),
+    "live": Described("Whether the process answers at all"),
+    "ready": Described("Whether every model answers", statuses=(200, 503)),
+    "metrics": Described("Metrics in Prometheus' text format", answer=_TEXT),
+    "openapi": Described("This document"),
+}
+
+
+class OpenApi:
+    """`/openapi.json`, which describes the given routes and itself."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        """Raises LookupError for a route that this module does not describe."""
+        own = Route(PATH, self._document_response, methods=["GET"], name="openapi")
+        self._routes = [*routes, own]
+        missing = [route.name for route in self._routes if route.name not in _DESCRIBED]
+        if missing:
+            raise LookupError(f"routes without a description: {', '.join(missing)}")
+
+    def routes(self) -> list[Route]:
+        return self._routes[-1:]
+
+    @functools.cached_property
+    def document(self) -> Mapping[str, Any]:
+        """The document as JSON values."""
+        schemas = Schemas()
+        paths: dict[str, dict[str, Any]] = {}
+        for route in self._routes:
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                path = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", route.path), {})
+                path[method.lower()] = _operation(route, _DESCRIBED[route.name], schemas)
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": "Outcrop", "version": outcrop.__version__},
+            "paths": paths,
+            "components": {"schemas": schemas.components, "responses": _error_responses()},
+        }
+
+    async def _document_response(self, request: Request) -> Response:
+        return json_response(self.document)
+
+
+def _operation(route: Route, described: Described, schemas: Schemas) -> dict[str, Any]:
+    names = [("path", name) for name in _PATH_PARAMETER.findall(route.path)]
+    names += [("query", name) for name in described.query] + [("header", name) for name in described.headers]
+    operation: dict[str, Any] = {"operationId": route.name, "summary": described.summary}
+    if names:
+        operation["parameters"] = [_parameter(location, name) for location, name in names]
+    if described.body is not None:
+        schema = {"type": "object"} if described.body is dict else schemas.of(described.body)
+        operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
+    successes = {str(status): _success(described) for status in described.statuses}
+    operation["responses"] = {
+        str(status): {"$ref": f"#/components/responses/{status}"} for status in _codes_by_status()
+    } | successes
+    return operation
+
+
+def _parameter(location: str, name: str) -> dict[str, Any]:
+    return {"name": name, "in": location, "required": location == "path", "schema": {"type": "string"}}
+
+
+def _success(described: Described) -> dict[str, Any]:
+    schema = {"type": "object"} if described.answer == _JSON else {"type": "string"}
+    return {"description": "The answer", "content": {described.answer: {"schema": schema}}}
+
+
+def _error_responses() -> dict[str, Any]:
+    """The table of errors, as responses by status."""
+    return {
+        str(status): {
+            "description": " or ".join(codes),
+            "headers": {
+                "x-amzn-ErrorType": {"required": True, "schema": {"type": "string", "enum": codes}},
+            },
+            "content": {_JSON: {"schema": _ERROR}},
+        }
+        for status, codes in _codes_by_status().items()
+    }
+
+
+def _codes_by_status() -> dict[int, list[str]]:
+    codes: dict[int, list[str]] = {}
+    for kind in errors.Kind:
+        codes.setdefault(kind.status, []).append(kind.code)
+    return codes

@@ -1,0 +1,120 @@
+"""Answers of real weights that are held to a schema: what a model would not do by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from demo import PATH
+from serving import ANY_MODEL, Served, serving
+
+from outcrop.text.tokenizer import load_tokenizer
+
+QUESTION = [{"role": "user", "content": [{"text": "What is the weather in Paris, in Celsius?"}]}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 8}, "unit": {"enum": ["C", "F"]}},
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    {"toolSpec": {"name": "weather", "description": "The weather", "inputSchema": {"json": SCHEMA}}},
+    {"toolSpec": {"name": "time", "inputSchema": {"json": {"type": "object", "properties": {}}}}},
+]
+CONFIG = {"maxTokens": 120, "temperature": 0}
+NAMED = {"tools": TOOLS, "toolChoice": {"tool": {"name": "weather"}}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("server"), "--max-model-len", "1024") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def runtime(server: Served) -> Iterator[Any]:
+    with closing(server.client()) as client:
+        yield client
+
+
+def assert_fits_schema(value: Any) -> None:
+    assert value.keys() == {"city", "unit"}
+    assert len(value["city"]) <= 8
+    assert value["unit"] in ("C", "F")
+
+
+def ask(runtime: Any, **options: Any) -> dict[str, Any]:
+    fields = {"modelId": ANY_MODEL, "messages": QUESTION, "inferenceConfig": CONFIG} | options
+    answer: dict[str, Any] = runtime.converse(**fields)
+    return answer
+
+
+def test_a_forced_call_and_its_stream(runtime: Any) -> None:
+    answer = ask(runtime, toolConfig=NAMED)
+    assert answer["stopReason"] == "tool_use"
+    (block,) = answer["output"]["message"]["content"]
+    assert block["toolUse"]["name"] == "weather"
+    assert_fits_schema(block["toolUse"]["input"])
+
+    stream = runtime.converse_stream(
+        modelId=ANY_MODEL, messages=QUESTION, inferenceConfig=CONFIG, toolConfig=NAMED
+    )["stream"]
+    events = list(stream)
+    assert events[1]["contentBlockStart"]["start"]["toolUse"]["name"] == "weather"
+    deltas = [event["contentBlockDelta"]["delta"] for event in events if "contentBlockDelta" in event]
+    assert len(deltas) > 3
+    assert json.loads("".join(delta["toolUse"]["input"] for delta in deltas)) == block["toolUse"]["input"]
+    assert events[-2] == {"messageStop": {"stopReason": "tool_use"}}
+
+
+def test_any_tool(runtime: Any) -> None:
+    choice = {"tools": TOOLS, "toolChoice": {"any": {}}}
+    answer = ask(runtime, toolConfig=choice, inferenceConfig={"maxTokens": 40, "temperature": 0})
+    calls = [block["toolUse"]["name"] for block in answer["output"]["message"]["content"]]
+    assert calls
+    assert set(calls) <= {"weather", "time"}
+
+
+def test_a_conversation_with_a_call_goes_on(runtime: Any) -> None:
+    called = ask(runtime, toolConfig=NAMED)["output"]["message"]
+    use_id = called["content"][0]["toolUse"]["toolUseId"]
+    result = {"toolResult": {"toolUseId": use_id, "content": [{"json": {"celsius": 21}}]}}
+    messages = [*QUESTION, called, {"role": "user", "content": [result]}]
+    answer = ask(runtime, messages=messages, toolConfig={"tools": TOOLS}, inferenceConfig={"maxTokens": 2})
+    counted = runtime.count_tokens(
+        modelId=ANY_MODEL, input={"converse": {"messages": messages, "toolConfig": {"tools": TOOLS}}}
+    )
+    assert counted["inputTokens"] == answer["usage"]["inputTokens"]
+
+
+def test_an_answer_in_json(runtime: Any) -> None:
+    output = {"type": "json_schema", "structure": {"jsonSchema": {"schema": json.dumps(SCHEMA)}}}
+    answer = ask(runtime, outputConfig={"textFormat": output})
+    assert answer["stopReason"] == "end_turn"
+    assert_fits_schema(json.loads(answer["output"]["message"]["content"][0]["text"]))
+
+
+def test_what_the_prefix_cache_did(runtime: Any) -> None:
+    text = {"text": "The sea is wide and the sky is high. " * 12}
+    messages = [{"role": "user", "content": [text, {"cachePoint": {"type": "default"}}]}]
+    options = {"messages": messages, "inferenceConfig": {"maxTokens": 1}}
+    first = ask(runtime, **options)["usage"]
+    again = ask(runtime, **options)["usage"]
+    assert first["cacheReadInputTokens"] < 64
+    assert first["cacheWriteInputTokens"] > 60
+    assert again["cacheReadInputTokens"] >= first["cacheWriteInputTokens"]
+    assert again["cacheWriteInputTokens"] == 0
+    assert first["totalTokens"] == again["totalTokens"]
+
+
+def test_logit_bias_changes_the_answer(runtime: Any) -> None:
+    (token,) = load_tokenizer(PATH).encode(" blue")
+    answer = ask(
+        runtime,
+        inferenceConfig={"maxTokens": 2, "temperature": 0},
+        additionalModelRequestFields={"logit_bias": {str(token): 100}},
+    )
+    assert answer["output"]["message"]["content"] == [{"text": " blue blue"}]

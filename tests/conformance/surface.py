@@ -1,0 +1,272 @@
+"""What the service's model does not say about requests: the rules of a conversation, and what a text model
+of this server refuses. Everything else about them is read from the model.
+
+Members are known by the shape that has them and their name there, wherever that shape is used; `[]` is a
+list's element, `{key}` and `{value}` are a map's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from botocore.model import OperationModel
+
+MODEL = "meta.llama3-8b-instruct-v1:0"
+Key = tuple[str, str]
+Fields = dict[str, Any]
+
+
+def blob(text: str) -> str:
+    """As a blob travels within JSON."""
+    return base64.b64encode(text.encode()).decode()
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def user(*blocks: Fields) -> Fields:
+    return {"role": "user", "content": list(blocks or ({"text": "Hi"},))}
+
+
+def assistant(*blocks: Fields) -> Fields:
+    return {"role": "assistant", "content": list(blocks or ({"text": "Hello"},))}
+
+
+def native(text: str = "Hi") -> str:
+    """A Llama model's own body."""
+    return json.dumps({"prompt": text, "max_gen_len": 4, "temperature": 0})
+
+
+TOOL = {"toolSpec": {"name": "search", "inputSchema": {"json": {"type": "object"}}}}
+TOOLS = {"tools": [TOOL]}
+_SHORT = {"maxTokens": 4, "temperature": 0}
+_INVOCATION = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/abcdefghijkl"
+
+MODEL_MEMBER = {
+    "Converse": "modelId",
+    "ConverseStream": "modelId",
+    "CountTokens": "modelId",
+    "InvokeModel": "modelId",
+    "InvokeModelWithResponseStream": "modelId",
+    "GetFoundationModel": "modelIdentifier",
+}
+"""The member that names the model, of the operations that need one."""
+
+
+def conversation(operation: OperationModel, fields: Fields) -> Fields:
+    """A request of this operation for a conversation with these fields of Converse."""
+    fields = {"messages": [user()]} | fields
+    if operation.name == "CountTokens":
+        return {"modelId": MODEL, "input": {"converse": fields}}
+    return {"modelId": MODEL, "inferenceConfig": _SHORT} | fields
+
+
+def request(operation: OperationModel, text: str = "Hi") -> Fields:
+    """A valid request, short to answer. text: what it says to the model, if to any."""
+    match operation.name:
+        case "Converse" | "ConverseStream" | "CountTokens":
+            return conversation(operation, {"messages": [user({"text": text})]})
+        case "InvokeModel" | "InvokeModelWithResponseStream":
+            return {"modelId": MODEL, "body": native(text)}
+        case "InvokeModelWithBidirectionalStream":
+            return {"modelId": MODEL, "body": b""}
+        case "GetFoundationModel":
+            return {"modelIdentifier": MODEL}
+        case "ApplyGuardrail":
+            content = [{"text": {"text": text}}]
+            return {
+                "guardrailIdentifier": "abc",
+                "guardrailVersion": "1",
+                "source": "INPUT",
+                "content": content,
+            }
+        case "InvokeGuardrailChecks":
+            checks = {"promptAttack": {"categories": [{"category": "JAILBREAK"}]}}
+            return {"messages": [user({"text": text})], "checks": checks}
+        case "StartAsyncInvoke":
+            output = {"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}}
+            return {"modelId": MODEL, "modelInput": {}, "outputDataConfig": output}
+        case "GetAsyncInvoke":
+            return {"invocationArn": _INVOCATION}
+        case _:
+            return {}
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+NOT_OFFERED: dict[str, tuple[str, str]] = {
+    "InvokeModelWithBidirectionalStream": (
+        "ValidationException",
+        "The model is unsupported for bidirectional streaming.",
+    ),
+    "ApplyGuardrail": ("ResourceNotFoundException", "guardrail"),
+    "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
+    "StartAsyncInvoke": ("ValidationException", "asynchronous"),
+    "GetAsyncInvoke": ("ValidationException", "async"),
+}
+"""Operations that answer every request with an error, and which. Their members are not looked at."""
+
+
+def _media(kind: str) -> str:
+    return f"doesn't support the {kind} content block"
+
+
+def _field(name: str) -> str:
+    return f"doesn't support the {name} field"
+
+
+REFUSED: dict[Key, str] = {
+    ("ContentBlock", "image"): _media("image"),
+    ("ContentBlock", "video"): _media("video"),
+    ("ContentBlock", "audio"): _media("audio"),
+    ("ContentBlock", "toolAddition"): _field("toolAddition"),
+    ("ContentBlock", "toolRemoval"): _field("toolRemoval"),
+    ("ToolResultContentBlock", "image"): _media("image"),
+    ("ToolResultContentBlock", "video"): _media("video"),
+    ("GuardrailConverseContentBlock", "image"): _media("image"),
+    ("DocumentSource", "s3Location"): _field(r"document\.source\.s3Location"),
+    ("Tool", "systemTool"): _field(r"toolConfig\.tools\.\d+\.systemTool"),
+    ("GuardrailConfiguration", "guardrailIdentifier"): _field("guardrailConfig"),
+    ("GuardrailConfiguration", "guardrailVersion"): _field("guardrailConfig"),
+    ("GuardrailStreamConfiguration", "guardrailIdentifier"): _field("guardrailConfig"),
+    ("GuardrailStreamConfiguration", "guardrailVersion"): _field("guardrailConfig"),
+    ("ConverseRequest", "promptVariables"): _field("promptVariables"),
+    ("ConverseStreamRequest", "promptVariables"): _field("promptVariables"),
+    ("OutputConfig", "effort"): _field(r"outputConfig\.effort"),
+    ("InvokeModelRequest", "guardrailIdentifier"): _field("guardrailIdentifier"),
+    ("InvokeModelRequest", "guardrailVersion"): _field("guardrailVersion"),
+    ("InvokeModelWithResponseStreamRequest", "guardrailIdentifier"): _field("guardrailIdentifier"),
+    ("InvokeModelWithResponseStreamRequest", "guardrailVersion"): _field("guardrailVersion"),
+}
+"""Members that a request may not have, with everything in them, and the words. Their shapes are checked all
+the same, and first."""
+
+_UNKNOWN_MODEL = "The provided model identifier is invalid"
+
+SAYS: dict[Key, str] = {
+    ("ConverseRequest", "modelId"): _UNKNOWN_MODEL,
+    ("ConverseStreamRequest", "modelId"): _UNKNOWN_MODEL,
+    ("InvokeModelRequest", "modelId"): _UNKNOWN_MODEL,
+    ("InvokeModelWithResponseStreamRequest", "modelId"): _UNKNOWN_MODEL,
+    ("GetFoundationModelRequest", "modelIdentifier"): _UNKNOWN_MODEL,
+}
+"""The words for members whose errors the service does not word by their path."""
+
+# -- what is taken ---------------------------------------------------------------------------------
+
+_CONVERSATIONS = [[user()], [user(), assistant(), user()]]
+_EXTRAS = [
+    {},
+    {"top_k": 5, "seed": 3, "min_p": 0.1},
+    {"repetition_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"65": 5}},
+]
+_SCHEMA = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
+_CONTENT_TYPES = ["application/json"]
+_ACCEPTS = ["application/json", "*/*"]
+_METADATA = ['{"team": "a"}']
+
+EXAMPLES: dict[Key, list[Any]] = {
+    ("ConverseRequest", "modelId"): [MODEL, f"us.{MODEL}"],
+    ("ConverseStreamRequest", "modelId"): [MODEL, f"us.{MODEL}"],
+    ("CountTokensRequest", "modelId"): [MODEL],
+    ("InvokeModelRequest", "modelId"): [MODEL],
+    ("InvokeModelWithResponseStreamRequest", "modelId"): [MODEL],
+    ("GetFoundationModelRequest", "modelIdentifier"): [MODEL],
+    ("ListFoundationModelsRequest", "byProvider"): ["Meta", "a" * 63],
+    ("ListAsyncInvokesRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListAsyncInvokesRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("InvokeModelRequest", "body"): [native()],
+    ("InvokeModelRequest", "contentType"): _CONTENT_TYPES,
+    ("InvokeModelRequest", "accept"): _ACCEPTS,
+    ("InvokeModelRequest", "requestMetadata"): _METADATA,
+    ("InvokeModelWithResponseStreamRequest", "body"): [native()],
+    ("InvokeModelWithResponseStreamRequest", "contentType"): _CONTENT_TYPES,
+    ("InvokeModelWithResponseStreamRequest", "accept"): _ACCEPTS,
+    ("InvokeModelWithResponseStreamRequest", "requestMetadata"): _METADATA,
+    ("InvokeModelTokensRequest", "body"): [blob(native())],
+    ("ConverseRequest", "messages"): _CONVERSATIONS,
+    ("ConverseStreamRequest", "messages"): _CONVERSATIONS,
+    ("ConverseTokensRequest", "messages"): _CONVERSATIONS,
+    ("Messages", "[]"): [user()],
+    ("Message", "content"): [[{"text": "Hi"}], [{"text": "Hi"}, {"text": "there"}]],
+    ("ConverseRequest", "additionalModelRequestFields"): _EXTRAS,
+    ("ConverseStreamRequest", "additionalModelRequestFields"): _EXTRAS,
+    ("ConverseTokensRequest", "additionalModelRequestFields"): _EXTRAS,
+    ("ConverseRequestAdditionalModelResponseFieldPathsList", "[]"): ["/stop_reason", "/" + "a" * 255],
+    ("ConverseStreamRequestAdditionalModelResponseFieldPathsList", "[]"): ["/stop_reason"],
+    ("ConverseRequest", "promptVariables"): [{"name": {"text": "value"}}],
+    ("ConverseStreamRequest", "promptVariables"): [{"name": {"text": "value"}}],
+    ("GuardrailConfiguration", "guardrailVersion"): ["1", "DRAFT"],
+    ("GuardrailStreamConfiguration", "guardrailVersion"): ["1", "DRAFT"],
+    ("InvokeModelRequest", "guardrailVersion"): ["1", "DRAFT"],
+    ("InvokeModelWithResponseStreamRequest", "guardrailVersion"): ["1", "DRAFT"],
+    ("InferenceConfiguration", "maxTokens"): [1, 100],
+    ("DocumentBlock", "format"): ["txt", "md", "csv", "html"],  # the others are no text: see tests/text
+    ("DocumentBlock", "name"): ["report", "Report (1) [a-b]", "a" * 200],
+    ("DocumentSource", "bytes"): [blob("Some words.")],
+    ("ToolConfiguration", "tools"): [[TOOL]],
+    ("ToolConfigurationToolsList", "[]"): [TOOL],
+    ("ToolInputSchema", "json"): [{"type": "object"}, _SCHEMA, {}],
+    ("ToolSpecification", "name"): ["search", "a" * 64],
+    ("SpecificToolChoice", "name"): ["search"],
+    ("ToolUseBlock", "input"): [{}, {"q": [1, None, "x"]}],
+    ("ToolResultContentBlock", "json"): [{}, {"a": [1, None]}],
+    ("JsonSchemaDefinition", "schema"): [json.dumps(_SCHEMA)],
+    ("OutputConfig", "effort"): ["low"],
+}
+"""Values that fit where the model alone does not tell: what means something, rather than anything."""
+
+PREFERRED = {"DocumentSource": "text"}
+"""Of a union, the member to use where any would do, if not the first."""
+
+BESIDE: dict[str, Fields] = {
+    "ConverseTokensRequest": {"messages": [user()]},
+    "DocumentBlock": {"format": "txt"},
+}
+"""Members that a structure needs although the model does not require them."""
+
+
+def _id_of(block: Any) -> Any:
+    """The id of a call or of its result, or one that fits where it has none."""
+    given = block.get("toolUseId") if isinstance(block, dict) else None
+    return given if isinstance(given, str) and 0 < len(given) <= 64 and given.strip(" ?") else "call"
+
+
+def _after_call(call: Any, result: Any) -> Fields:
+    """A conversation in which the assistant called a tool and was told the result."""
+    return {
+        "messages": [user(), assistant({"toolUse": call}), user({"toolResult": result})],
+        "toolConfig": TOOLS,
+    }
+
+
+def _with_call(block: Any) -> Fields:
+    return _after_call(block, {"toolUseId": _id_of(block), "content": [{"text": "found"}]})
+
+
+def _with_result(block: Any) -> Fields:
+    return _after_call({"toolUseId": _id_of(block), "name": "search", "input": {}}, block)
+
+
+def _said_by_user(name: str) -> Callable[[Any], Fields]:
+    return lambda block: {"messages": [user({"text": "Hi"}, {name: block})]}
+
+
+def _said_by_assistant(name: str) -> Callable[[Any], Fields]:
+    return lambda block: {"messages": [user(), assistant({"text": "Hello"}, {name: block}), user()]}
+
+
+PLACES: dict[Key, Callable[[Any], Fields]] = {
+    ("Message", "role"): lambda role: {"messages": [user(), {**user(), "role": role}, user()]},
+    ("ContentBlock", "cachePoint"): _said_by_user("cachePoint"),
+    ("ContentBlock", "document"): _said_by_user("document"),
+    ("ContentBlock", "toolUse"): _with_call,
+    ("ContentBlock", "toolResult"): _with_result,
+    ("ContentBlock", "reasoningContent"): _said_by_assistant("reasoningContent"),
+    ("ContentBlock", "citationsContent"): _said_by_assistant("citationsContent"),
+    ("Tool", "cachePoint"): lambda point: {"toolConfig": {"tools": [TOOL, {"cachePoint": point}]}},
+}
+"""Where a member makes sense in a conversation: fields of Converse around it."""
