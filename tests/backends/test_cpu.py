@@ -142,7 +142,8 @@ def test_bfloat16_runs_and_stays_close_to_float32() -> None:
     checkpoint = open_checkpoint(PATH)
     engine = CpuBackend(
         checkpoint.config, load_weights(checkpoint, dtype="bfloat16"),
-        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None, native=available(),
+        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None,
+        native=available(),
     )  # fmt: skip
     assert engine.dtype == torch.bfloat16
     exact = backend()
@@ -164,7 +165,8 @@ def test_a_row_of_nan_is_reported_and_its_memory_stays_clean() -> None:
     broken["embed"][77] = np.nan
     engine = CpuBackend(
         open_checkpoint(PATH).config, broken,
-        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None, native=available(),
+        kv_memory=64 << 20, max_model_len=256, max_rows=4, block_size=16, depth=2, threads=None,
+        native=available(),
     )  # fmt: skip
     core = EngineCore(engine, Interleave(), prefix_cache=False)
     good = prompts()[0]

@@ -98,7 +98,7 @@ class CpuBackend:
             max_positions=kv.max_model_len,
         )
         if native:
-            self.model.compute = Recorded(self.model.compute)  # type: ignore[method-assign]
+            self.model.compute = cast("Any", Recorded(self.model.compute))  # type: ignore[method-assign]
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
 
     def warmup(self, progress: Progress) -> None:

@@ -35,10 +35,16 @@ class Arena:
         start, end = self._free.pop(index)
         if end - start > size:
             self._free.insert(index, (start + size, end))
-        # The view through a memoryview is an array of its own, whose end of life can be watched.
-        part = np.frombuffer(memoryview(self._memory)[start : start + count * 4], dtype=np.float32)
+        part = self._at(start, count)
         weakref.finalize(part, self._give_back, start, start + size)
         return part
+
+    def borrow(self, address: int, count: int) -> npt.NDArray[np.float32]:
+        """Another look at memory that was handed out, which does not keep it from being handed out again."""
+        return self._at(address - self._bytes.ctypes.data, count)
+
+    def _at(self, start: int, count: int) -> npt.NDArray[np.float32]:
+        return np.frombuffer(memoryview(self._memory)[start : start + count * 4], dtype=np.float32)
 
     def _give_back(self, start: int, end: int) -> None:
         insort(self._free, (start, end))

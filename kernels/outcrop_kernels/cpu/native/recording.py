@@ -6,7 +6,6 @@ threads are paid for once a step and no longer once an operation.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import threading
 import weakref
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -74,8 +72,11 @@ class _Program:
             results = function(*self._arguments)
         self._handle = handle
         weakref.finalize(self, library().outcrop_free, handle)
-        # The same memory, but not its owners: the next program may use it, for results are read before.
-        self._results = tuple(_unowned(result) for result in results)
+        # The same memory without holding on to it: results are read before another program runs.
+        self._results = tuple(
+            torch.from_numpy(arena.borrow(result.data_ptr(), result.numel())).view(result.shape)
+            for result in results
+        )
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         for target, source in zip(self._arguments, arguments, strict=True):
@@ -106,8 +107,3 @@ class _NothingElse(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func._schema.is_mutable or result.untyped_storage().data_ptr() not in seen:
             raise RuntimeError(f"torch's {func} cannot be recorded; make it an operation of the registry")
         return result
-
-
-def _unowned(tensor: Tensor) -> Tensor:
-    floats = (ctypes.c_float * tensor.numel()).from_address(tensor.data_ptr())
-    return torch.from_numpy(np.ctypeslib.as_array(floats)).view(tensor.shape)

@@ -1,0 +1,183 @@
+"""What the native kernels do beside the operations' common contract, which test_operations checks of them."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor
+
+from outcrop_kernels import reference
+from outcrop_kernels.cpu.native import library, operations
+from outcrop_kernels.cpu.native.arena import Arena
+from outcrop_kernels.cpu.native.library import NativeUnavailable, available, start
+from outcrop_kernels.cpu.native.recording import Recorded
+
+
+@pytest.fixture(autouse=True, params=["portable", "avx2", "avx512"])
+def _instructions(request: pytest.FixtureRequest) -> None:
+    torch.manual_seed(11)
+    try:
+        start(threads=2, isa=request.param)
+    except NativeUnavailable as reason:
+        pytest.skip(str(reason))
+
+
+# -- matrix products -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 64, 131])
+@pytest.mark.parametrize(("features", "depth"), [(16, 2), (48, 30), (160, 576), (64, 1536)])
+def test_a_packed_weight_multiplies_as_the_plain_one(
+    rows: int, features: int, depth: int, dtype: torch.dtype
+) -> None:
+    x, weight = torch.randn(rows, depth), torch.randn(features, depth).to(dtype)
+    got = operations.linear(x, operations.pack(weight))
+    exact = x.double() @ weight.double().T
+    assert float((got - exact).abs().max()) < 1e-6 * depth + 1e-5
+
+
+@pytest.mark.parametrize("shape", [(17, 8), (5, 6), (32, 7)])
+def test_a_weight_that_does_not_divide_into_panels_works_too(shape: tuple[int, int]) -> None:
+    x, weight = torch.randn(3, shape[1]), torch.randn(shape).to(torch.bfloat16)
+    torch.testing.assert_close(operations.linear(x, operations.pack(weight)), x @ weight.float().T)
+
+
+def test_a_row_is_the_same_alone_and_in_company() -> None:
+    """Batching must not change an answer: each sum is made in the same order however many rows there are."""
+    x, weight = torch.randn(40, 576), operations.pack(torch.randn(96, 576).to(torch.bfloat16))
+    together = operations.linear(x, weight)
+    for row in range(40):
+        assert torch.equal(operations.linear(x[row : row + 1], weight)[0], together[row])
+
+
+def test_a_slice_is_read_where_it_lies() -> None:
+    wide = torch.randn(4, 3 * 8)
+    got = operations.rope(wide[:, 8:].view(4, 2, 8), torch.ones(4, 4), torch.zeros(4, 4))
+    assert torch.equal(got.view(4, 16), wide[:, 8:])
+
+
+def test_activations_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match="float32 activations"):
+        operations.swiglu(torch.zeros(1, 4, dtype=torch.bfloat16))
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("rows", "width", "heads", "kv_heads", "dim", "size"),
+    [
+        (3, 1, 9, 3, 64, 32),
+        (2, 7, 8, 2, 64, 16),
+        (1, 33, 4, 4, 16, 8),
+        (2, 5, 6, 1, 20, 8),
+        (1, 3, 8, 1, 128, 4),
+    ],
+)
+def test_attention_over_pages_is_the_references(
+    rows: int, width: int, heads: int, kv_heads: int, dim: int, size: int, dtype: torch.dtype
+) -> None:
+    blocks = 7
+    keys, values = (torch.randn(rows * blocks + 1, size, kv_heads, dim).to(dtype) for _ in range(2))
+    tables = torch.randperm(rows * blocks)[: rows * blocks].reshape(rows, blocks).to(torch.int32)
+    starts = torch.randint(0, blocks * size - width, (rows, 1))
+    positions = (starts + torch.arange(width)).to(torch.int32)
+    query = torch.randn(rows, width, heads, dim)
+    got = operations.paged_attention(query, keys, values, tables, positions)
+    wanted = reference.paged_attention(query, keys.float(), values.float(), tables, positions)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_extreme_scores_leave_no_nan() -> None:
+    keys, values = torch.full((2, 4, 1, 8), 300.0), torch.randn(2, 4, 1, 8)
+    keys[0, 1] = -300.0
+    query = torch.full((1, 1, 1, 8), 300.0)
+    table, position = torch.tensor([[0]], dtype=torch.int32), torch.tensor([[3]], dtype=torch.int32)
+    got = operations.paged_attention(query, keys, values, table, position)
+    torch.testing.assert_close(got[0, 0, 0], values[0, [0, 2, 3], 0].mean(dim=0))
+
+
+# -- the largest logit -----------------------------------------------------------------------------
+
+
+def test_the_first_of_equal_logits_is_chosen_wherever_it_lies() -> None:
+    logits = torch.randn(50, 1003)
+    for row in range(50):
+        logits[row, torch.randint(0, 1003, (3,))] = 9.0
+    assert torch.equal(operations.argmax(logits), logits.argmax(dim=-1).to(torch.int32))
+
+
+# -- recording -------------------------------------------------------------------------------------
+
+
+def test_a_replay_computes_what_the_function_does_for_every_shape_and_value() -> None:
+    weight, table, norm = operations.pack(torch.randn(64, 2)), torch.randn(9, 64), torch.ones(64)
+
+    def network(x: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
+        hidden = operations.add(operations.take(table, indices), operations.linear(x, weight))
+        normed = operations.rms_norm(hidden, norm, 1e-5)
+        return normed, operations.swiglu(normed)
+
+    recorded = Recorded(network)
+    for rows in (1, 5, 300, 5, 1):
+        for _ in range(2):
+            x, indices = torch.randn(rows, 2), torch.randint(0, 9, (rows,), dtype=torch.int32)
+            for got, wanted in zip(recorded(x, indices), network(x, indices), strict=True):
+                assert torch.equal(got, wanted)
+
+
+def test_what_a_replay_would_leave_out_cannot_be_recorded() -> None:
+    with pytest.raises(RuntimeError, match="cannot be recorded"):
+        Recorded(lambda x: (operations.swiglu(x) * 2,))(torch.randn(2, 8))
+    x = torch.randn(2, 8)
+    assert torch.equal(Recorded(lambda x: (operations.swiglu(x),))(x)[0], operations.swiglu(x))
+
+
+def test_a_failed_recording_leaves_operations_running() -> None:
+    def failing(x: Tensor) -> tuple[Tensor, ...]:
+        operations.swiglu(x)
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError):
+        Recorded(failing)(torch.randn(2, 8))
+    assert float(operations.swiglu(torch.ones(1, 2))) == pytest.approx(1 / (1 + 2.718281828**-1), rel=1e-5)
+
+
+# -- the arena -------------------------------------------------------------------------------------
+
+
+def test_parts_in_use_never_overlap_and_memory_given_back_is_used_again() -> None:
+    arena = Arena(64 * 16)
+    first, second, third = (arena.floats(16 * 4) for _ in range(3))
+    for index, part in enumerate((first, second, third)):
+        part[:] = index
+    assert [float(part.sum()) for part in (first, second, third)] == [0, 64, 128]
+    address = second.ctypes.data
+    del second, part
+    gc.collect()
+    assert arena.floats(16).ctypes.data == address
+    assert arena.floats(16 * 4).ctypes.data == address
+
+
+def test_neighbours_given_back_become_one_gap() -> None:
+    arena = Arena(64 * 4)
+    parts = [arena.floats(16) for _ in range(4)]
+    with pytest.raises(MemoryError, match="no room for 16 floats"):
+        arena.floats(16)
+    for index in (0, 2, 1):
+        parts[index] = None  # type: ignore[call-overload]
+    gc.collect()
+    assert len(arena.floats(48)) == 48
+
+
+def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "EXTENSION_SUFFIXES", [".none"])
+    library.library.cache_clear()
+    try:
+        with pytest.raises(NativeUnavailable, match=r"install a C\+\+ compiler"):
+            start(threads=1)
+        assert not available()
+    finally:
+        library.library.cache_clear()
