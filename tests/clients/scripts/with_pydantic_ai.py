@@ -168,8 +168,8 @@ def get_weather(city: str, unit: str) -> str:
 
 
 async def agent() -> Result:
-    """A whole agent with a tool that the model may call or not."""
-    answer = await Agent(bedrock(), tools=[Tool(get_weather)]).run(task["tool_question"])
+    """A whole agent with a tool that the model has no need of."""
+    answer = await Agent(bedrock(), tools=[Tool(get_weather)]).run(task["question"])
     return {"text": answer.output}
 
 

@@ -156,8 +156,8 @@ def get_weather(city: str, unit: str) -> str:
 
 
 def agent() -> Result:
-    """A whole agent with a tool that the model may call or not."""
-    answer = Agent(model=bedrock(), tools=[get_weather], callback_handler=None)(task["tool_question"])
+    """A whole agent with a tool that the model has no need of."""
+    answer = Agent(model=bedrock(), tools=[get_weather], callback_handler=None)(task["question"])
     return {"text": str(answer), "stop": answer.stop_reason}
 
 
