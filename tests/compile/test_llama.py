@@ -67,7 +67,7 @@ def step(model: PagedLlama, **changes: Any) -> tuple[list[int], list[int]]:
     tensors = {name: torch.tensor(value, dtype=torch.int32) for name, value in arguments.items()}
     rows = len(arguments["slots"])
     with torch.inference_mode():
-        tokens, finite = model(**tensors, sampling=torch.zeros(rows, 3), draws=torch.zeros(rows))
+        tokens, finite = model(**tensors, sampling=torch.zeros(rows, 4), draws=torch.zeros(rows))
     return tokens.tolist(), finite.tolist()
 
 
@@ -111,7 +111,7 @@ def test_every_input_and_output_is_int32_or_float32(folder: Path) -> None:
     tokens, finite = model(
         *(torch.zeros(1, 1, dtype=torch.int32) for _ in range(5)),
         *(torch.zeros(1, dtype=torch.int32) for _ in range(3)),
-        torch.zeros(1, 3),
+        torch.zeros(1, 4),
         torch.zeros(1),
     )
     assert (tokens.dtype, finite.dtype, model.last_token.dtype) == (torch.int32,) * 3
