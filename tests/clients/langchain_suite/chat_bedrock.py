@@ -37,8 +37,8 @@ class TestStandard(ChatModelIntegrationTests):
         super().test_stop_sequence(model)
 
     @pytest.mark.xfail(
-        reason="Of a native stream that ends with its maximum of tokens LangChain reads no usage; and the demo "
-        "model, which does not know Llama's prompt format, never ends by itself."
+        reason="Of a native stream that ends with its maximum of tokens LangChain reads no usage; and the "
+        "demo model, which does not know Llama's prompt format, never ends by itself."
     )
     def test_usage_metadata_streaming(self, model: BaseChatModel) -> None:
         super().test_usage_metadata_streaming(model)
