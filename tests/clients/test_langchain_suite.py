@@ -34,8 +34,10 @@ def outcome(case: ET.Element) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE + 100)
-@pytest.mark.parametrize("tests", ["chat_bedrock_converse", "chat_bedrock"])
-def test_standard_tests(tests: str, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+@pytest.mark.parametrize(("tests", "least"), [("chat_bedrock_converse", 35), ("chat_bedrock", 12)])
+def test_standard_tests(
+    tests: str, least: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     python = interpreter("python")
     report = tmp_path / "report.xml"
     with serving(tmp_path, *OPTIONS) as served:
@@ -61,4 +63,4 @@ def test_standard_tests(tests: str, tmp_path: Path, record_property: Callable[[s
     outcomes = [outcome(case) for case in ET.parse(report).iter("testcase")]
     counts = {each: outcomes.count(each) for each in ("passed", "xfailed", "skipped")}
     record_property("suite", (tests, counts))
-    assert counts["passed"] > counts["skipped"]
+    assert counts["passed"] >= least  # the others are what the model does not have, such as eyes
