@@ -37,4 +37,6 @@ class ToolFormat:
             allowed = [tool for tool in tools if tool.name == choice.name]
         if not allowed:
             raise ValueError(f"there is no tool to choose for {choice}")
-        return calls_grammar(allowed) if choice.mode == "any" else calls_grammar(allowed, most=1)
+        # As many calls as there are tools: with one, which is how libraries ask for structured answers, a
+        # small model would otherwise go on and call it again.
+        return calls_grammar(allowed, most=len(allowed))

@@ -32,7 +32,7 @@ _BEYOND_PROPERTIES = frozenset(
 )
 
 
-def calls_grammar(tools: Sequence[Tool], most: int = _MAX_CALLS) -> str:
+def calls_grammar(tools: Sequence[Tool], most: int) -> str:
     """One or more calls of any of the tools, at most `most`: `{"name": "f", "parameters": {...}}` with
     arguments that the tool's schema allows. Raises GrammarError for a schema that cannot be used."""
     return "\n".join((f"start: call{_more_calls(most - 1)}", *_call_rules(tools)))
