@@ -128,10 +128,14 @@ def test_a_replay_computes_what_the_function_does_for_every_shape_and_value() ->
                 assert torch.equal(got, wanted)
 
 
-def test_what_a_replay_would_leave_out_cannot_be_recorded() -> None:
-    with pytest.raises(RuntimeError, match="cannot be recorded"):
-        Recorded(lambda x: (operations.swiglu(x) * 2,))(torch.randn(2, 8))
+def test_what_a_replay_would_leave_out_is_noticed() -> None:
     x = torch.randn(2, 8)
+    with pytest.raises(RuntimeError, match="differs from the function"):
+        Recorded(lambda x: (operations.swiglu(operations.add(x, x.abs())),))(x)
+    with pytest.raises(ValueError, match="not of the arena"):
+        Recorded(lambda x: (operations.swiglu(x) * 2,))(x)
+    with pytest.raises(RuntimeError, match="would have to be copied"):
+        Recorded(lambda x: (operations.swiglu(x.t()),))(x)
     assert torch.equal(Recorded(lambda x: (operations.swiglu(x),))(x)[0], operations.swiglu(x))
 
 

@@ -40,8 +40,12 @@ class Arena:
         return part
 
     def borrow(self, address: int, count: int) -> npt.NDArray[np.float32]:
-        """Another look at memory that was handed out, which does not keep it from being handed out again."""
-        return self._at(address - self._bytes.ctypes.data, count)
+        """Another look at memory that was handed out, which does not keep it from being handed out again.
+        Raises ValueError for memory from elsewhere."""
+        start = address - self._bytes.ctypes.data
+        if not 0 <= start <= len(self._bytes) - count * 4:
+            raise ValueError("this memory is not of the arena")
+        return self._at(start, count)
 
     def _at(self, start: int, count: int) -> npt.NDArray[np.float32]:
         return np.frombuffer(memoryview(self._memory)[start : start + count * 4], dtype=np.float32)

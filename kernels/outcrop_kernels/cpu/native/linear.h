@@ -1,19 +1,19 @@
 // y = x W' for packed weights: a tile of kRows rows by kPanels panels stays in registers.
 
-// Two steps of the depth, or one in float32, of a vector of features.
+// How a vector of features is read at a step of the depth. bfloat16 lies in pairs of steps: each step takes its
+// half anew from the cache, for which there is time, rather than keep the other half in a register.
 struct Float32Panels {
     typedef float Element;
     static constexpr int kSteps = 1;
-    static inline void take(const Element* at, F32 (&steps)[kSteps]) { steps[0] = load(at); }
+    static inline F32 take(const Element* at, int) { return load(at); }
 };
 
 struct BFloat16Panels {
     typedef uint16_t Element;
     static constexpr int kSteps = 2;
-    static inline void take(const Element* at, F32 (&steps)[kSteps]) {
+    static inline F32 take(const Element* at, int step) {
         const U32 pairs = *reinterpret_cast<const U32*>(at);
-        steps[0] = reinterpret_cast<F32>(pairs << 16);
-        steps[1] = reinterpret_cast<F32>(pairs & 0xFFFF0000u);
+        return reinterpret_cast<F32>(step == 0 ? pairs << 16 : pairs & 0xFFFF0000u);
     }
 };
 
@@ -29,22 +29,22 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
         for (int vector = 0; vector < kPanels * kVectors; ++vector) sums[row][vector] = F32{};
     const long panel_size = depth * kPanel;
     for (long k = 0; k < depth; k += kSteps) {
-        F32 steps[kPanels * kVectors][kSteps];
-#pragma GCC unroll 16
-        for (int panel = 0; panel < kPanels; ++panel)
-#pragma GCC unroll 16
-            for (int vector = 0; vector < kVectors; ++vector)
-                Panels::take(weight + panel * panel_size + k * kPanel + vector * kLanes * kSteps,
-                             steps[panel * kVectors + vector]);
 #pragma GCC unroll 2
-        for (int step = 0; step < kSteps; ++step)
+        for (int step = 0; step < kSteps; ++step) {
+            F32 part[kPanels * kVectors];
+#pragma GCC unroll 16
+            for (int panel = 0; panel < kPanels; ++panel)
+#pragma GCC unroll 16
+                for (int vector = 0; vector < kVectors; ++vector)
+                    part[panel * kVectors + vector] = Panels::take(
+                        weight + panel * panel_size + k * kPanel + vector * kLanes * kSteps, step);
 #pragma GCC unroll 16
             for (int row = 0; row < kRows; ++row) {
                 const F32 factor = splat(x[row * depth + k + step]);
 #pragma GCC unroll 16
-                for (int vector = 0; vector < kPanels * kVectors; ++vector)
-                    sums[row][vector] += factor * steps[vector][step];
+                for (int vector = 0; vector < kPanels * kVectors; ++vector) sums[row][vector] += factor * part[vector];
             }
+        }
     }
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
@@ -70,7 +70,7 @@ constexpr long kMostRows = 6;
 
 // Rows that stay in the second-level cache while all panels pass by them.
 static inline long rows_in_cache(long depth) {
-    const long rows = 256 * 1024 / (depth * 4);
+    const long rows = 128 * 1024 / (depth * 4);
     return rows < kMostRows ? kMostRows : rows / kMostRows * kMostRows;
 }
 
@@ -105,10 +105,39 @@ static void linear_panels(const Linear& job, long first, long last) {
     }
 }
 
+// Many rows: a panel of bfloat16 is widened once for all rows of a block, instead of once for every tile.
+constexpr long kWorthWidening = 4 * kMostRows;
+
+static void linear_widened(const Linear& job, long first, long last) {
+    const long depth = job.weight.depth, features = job.weight.features, block = 2 * rows_in_cache(depth);
+    static thread_local std::vector<float> panel_memory;
+    panel_memory.resize(depth * kPanel);
+    float* wide = panel_memory.data();
+    for (long start = 0; start < job.rows; start += block) {
+        const long rows = job.rows - start < block ? job.rows - start : block;
+        const long tiles = (rows + kMostRows - 1) / kMostRows;
+        for (long panel = first; panel < last; ++panel) {
+            const uint16_t* narrow = static_cast<const uint16_t*>(job.weight.data) + panel * depth * kPanel;
+            for (long k = 0; k < depth; k += 2)
+                for (int step = 0; step < 2; ++step)
+                    for (int at = 0; at < kPanel; at += kLanes)
+                        store(wide + (k + step) * kPanel + at,
+                              BFloat16Panels::take(narrow + k * kPanel + at * 2, step));
+            for (long index = 0; index < tiles; ++index) {
+                const long begin = rows * index / tiles, end = rows * (index + 1) / tiles;
+                tile_of<Float32Panels, 1>(end - begin, job.x + (start + begin) * depth, wide,
+                                          job.y + (start + begin) * features + panel * kPanel, depth, features);
+            }
+        }
+    }
+}
+
 static void linear(const Linear& job, int part, int parts) {
     const Share panels(job.weight.features / kPanel, part, parts);
     if (job.weight.format == Format::float32)
         linear_panels<Float32Panels>(job, panels.first, panels.last);
-    else
+    else if (job.rows < kWorthWidening)
         linear_panels<BFloat16Panels>(job, panels.first, panels.last);
+    else
+        linear_widened(job, panels.first, panels.last);
 }

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from outcrop_kernels import reference
 from outcrop_kernels.cpu.native.library import library
-from outcrop_kernels.cpu.native.recording import empty
+from outcrop_kernels.cpu.native.recording import contiguous, empty
 
 PANEL = 16
 """Output features that a panel of packed weights holds, as kPanel in kernels.h."""
@@ -153,7 +153,7 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
 def _floats(x: Tensor) -> Tensor:
     if x.dtype is not torch.float32:
         raise TypeError(f"native operations take float32 activations, not {x.dtype}")
-    return x.contiguous()
+    return contiguous(x)
 
 
 def _row_stride(x: Tensor) -> int:

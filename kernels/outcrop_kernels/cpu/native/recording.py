@@ -11,11 +11,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from outcrop_kernels.cpu.native.arena import Arena
 from outcrop_kernels.cpu.native.library import library
@@ -33,6 +31,14 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
+def contiguous(x: Tensor) -> Tensor:
+    """The tensor with its values side by side. Raises RuntimeError where that takes a copy while recording,
+    which a replay would not make."""
+    if _thread.arena is not None and not x.is_contiguous():
+        raise RuntimeError(f"a tensor of shape {tuple(x.shape)} would have to be copied to be recorded")
+    return x.contiguous()
+
+
 def empty(*shape: int) -> Tensor:
     """An uninitialised float32 tensor; while recording, one whose address outlives it."""
     if _thread.arena is None:
@@ -44,8 +50,9 @@ class Recorded:
     """`function`, recorded once for each combination of argument shapes and replayed after that.
 
     function: tensors in, a tuple of float32 tensors out; made of native operations and views alone, with
-    no decision that depends on values. Whatever else it computes raises RuntimeError. A result is
-    overwritten by the next call.
+    no decision that depends on values. Anything else would be left out of a replay: the first one is
+    compared with the function itself, and raises RuntimeError where they differ. A result is overwritten
+    by the next call.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
@@ -57,8 +64,20 @@ class Recorded:
         key = tuple(argument.shape for argument in arguments)
         program = self._programs.get(key)
         if program is None:
-            program = self._programs[key] = _Program(self._function, arguments, self._arena)
+            program = _Program(self._function, arguments, self._arena)
+            if not self._programs:
+                self._compare(program, arguments)
+            self._programs[key] = program
         return program(*arguments)
+
+    def _compare(self, program: _Program, arguments: tuple[Tensor, ...]) -> None:
+        wanted = self._function(*arguments)
+        for got, exact in zip(program(*arguments), wanted, strict=True):
+            if not torch.equal(got, exact):
+                raise RuntimeError(
+                    "a replay differs from the function it records, which computes something that is not an "
+                    "operation of the registry"
+                )
 
 
 class _Program:
@@ -67,8 +86,9 @@ class _Program:
     def __init__(
         self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[Tensor, ...], arena: Arena
     ) -> None:
-        self._arguments = tuple(argument.clone() for argument in arguments)
-        with _recorded(arena) as handle, _NothingElse():  # type: ignore[no-untyped-call]
+        # Zeros, not the arguments themselves: what depends on values then differs when it is compared.
+        self._arguments = tuple(torch.zeros_like(argument) for argument in arguments)
+        with _recorded(arena) as handle:
             results = function(*self._arguments)
         self._handle = handle
         weakref.finalize(self, library().outcrop_free, handle)
@@ -94,16 +114,3 @@ def _recorded(arena: Arena) -> Iterator[int]:
     finally:
         _thread.arena = None
         library().outcrop_finish()
-
-
-class _NothingElse(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Raises for every torch operation that is not a view: a replay would leave it out, silently."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        seen = {each.untyped_storage().data_ptr() for each in args if isinstance(each, Tensor)}
-        if func._schema.is_mutable or result.untyped_storage().data_ptr() not in seen:
-            raise RuntimeError(f"torch's {func} cannot be recorded; make it an operation of the registry")
-        return result
