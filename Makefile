@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 CLIENTS := .venv-clients
 CLIENT_TESTS := tests/clients
 DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
+NATIVE := $(wildcard $(addprefix kernels/outcrop_kernels/cpu/native/*,.cpp .h .inc))
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
 .PHONY: serve setup test test-all clients client-table check format clean
@@ -47,7 +48,7 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.serve: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu]"
 	@touch $@
 
