@@ -199,6 +199,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "aliases": ("x", "valid tuple (given: 'x')"),
     "backend": ("gpu", "'cpu' or 'fake' (given: 'gpu')"),
     "dtype": ("float16", "'auto', 'float32' or 'bfloat16' (given: 'float16')"),
+    "kernels": ("cuda", "'auto', 'native' or 'torch' (given: 'cuda')"),
     "max_model_len": (15, "greater than or equal to 16 (given: 15)"),
     "max_rows": ("many", "valid integer, unable to parse string as an integer (given: 'many')"),
     "block_size": (0, "greater than or equal to 1 (given: 0)"),

@@ -296,9 +296,16 @@ def test_properties_that_the_schema_does_not_name(tokenizer) -> None:
 
 
 def test_calls_are_limited(tokenizer) -> None:
-    grammar = FORMAT.grammar([STRICT], ANY)
+    grammar = FORMAT.grammar([STRICT])
     assert allows(tokenizer, grammar, CALL * 32)
     assert not allows(tokenizer, grammar, CALL * 33)
+
+
+@pytest.mark.parametrize("tools", [[STRICT], [STRICT, Tool("g", "", {})]])
+def test_a_forced_choice_makes_no_more_calls_than_there_are_tools(tokenizer, tools: list[Tool]) -> None:
+    grammar = FORMAT.grammar(tools, ANY)
+    assert allows(tokenizer, grammar, CALL * len(tools))
+    assert not allows(tokenizer, grammar, CALL * (len(tools) + 1))
 
 
 @pytest.mark.parametrize("schema", [{}, {"type": ["object", "null"]}, {"properties": {}}, {"type": "string"}])

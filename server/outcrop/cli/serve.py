@@ -47,6 +47,7 @@ def serve(
     id: Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers to every id.")] = None,
     backend: Annotated[Given, _model("NAME", "cpu, or fake, which needs no weights.", "cpu")] = None,
     dtype: Annotated[Given, _model("NAME", "auto, float32 or bfloat16.", "auto")] = None,
+    kernels: Annotated[Given, _model("NAME", "auto, native (C++) or torch.", "auto")] = None,
     max_model_len: Annotated[
         Given,
         _model("TOKENS", "Context: prompt and answer together.", "what the model and the memory allow"),
@@ -112,8 +113,8 @@ def serve(
     For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """
     model_options = _given(
-        path=model, id=id, backend=backend, dtype=dtype, max_model_len=max_model_len, kv_memory=kv_memory,
-        max_rows=max_rows, policy=policy, threads=threads,
+        path=model, id=id, backend=backend, dtype=dtype, kernels=kernels,
+        max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,

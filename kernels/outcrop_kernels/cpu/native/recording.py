@@ -73,7 +73,7 @@ class Recorded:
     def _compare(self, program: _Program, arguments: tuple[Tensor, ...]) -> None:
         wanted = self._function(*arguments)
         for got, exact in zip(program(*arguments), wanted, strict=True):
-            if not torch.equal(got, exact):
+            if not torch.allclose(got, exact, rtol=0, atol=0, equal_nan=True):
                 raise RuntimeError(
                     "a replay differs from the function it records, which computes something that is not an "
                     "operation of the registry"
