@@ -1,8 +1,9 @@
 """Output tokens per second against Hugging Face `generate`, at several concurrencies.
 
-python benchmarks/peers/huggingface.py [--concurrency 1 8 32] [--rounds 5]
+python benchmarks/peers/huggingface.py [--concurrency 1 8 32] [--rounds 5] [--dtype float32]
 
-Both run the demo model in float32 with greedy sampling and the same prompts, in turn, round after round.
+Both run the demo model with greedy sampling and the same prompts, in turn, round after round; `generate` in
+float32, which is its faster precision on a CPU that does not multiply bfloat16 in hardware, Outcrop in `--dtype`.
 Outcrop is called over HTTP (ConverseStream, event-stream decoded in this process); `generate` runs in this
 process on one left-padded batch, without HTTP or a server, which flatters it. Both stop at the end of turn,
 and only tokens before that are counted.
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--dtype", default="float32", help="of Outcrop")
     options = parser.parse_args()
     tokenizer = load_tokenizer(DEMO)
     template = load_chat_template(DEMO, tokenizer)
@@ -73,7 +75,7 @@ def main() -> None:
     end = tokenizer.eos_ids[0]
     print(f"| at once | HF generate tok/s | Outcrop tok/s | ratio, median of {options.rounds} | min | max |")
     print("|---|---|---|---|---|---|")
-    with served("--dtype", "float32", "--kv-memory", "512M") as (url, _, _):
+    with served("--dtype", options.dtype, "--kv-memory", "512M") as (url, _, _):
         for concurrency in options.concurrency:
             theirs, ours = [], []
             for round_number in range(options.rounds + 1):  # the first warms both up
