@@ -3,7 +3,8 @@
 python benchmarks/peers/huggingface.py [--concurrency 1 8 32] [--rounds 5] [--dtype float32]
 
 Both run the demo model with greedy sampling and the same prompts, in turn, round after round; `generate` in
-float32, which is its faster precision on a CPU that does not multiply bfloat16 in hardware, Outcrop in `--dtype`.
+float32, which is its faster precision on a CPU that does not multiply bfloat16 in hardware, Outcrop in
+`--dtype`.
 Outcrop is called over HTTP (ConverseStream, event-stream decoded in this process); `generate` runs in this
 process on one left-padded batch, without HTTP or a server, which flatters it. Both stop at the end of turn,
 and only tokens before that are counted.

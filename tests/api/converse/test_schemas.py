@@ -23,9 +23,11 @@ FIELDS = {"repetition_penalty": 1.2}
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with serving(tmp_path_factory.mktemp("server"), "--max-model-len", "2048") as served:
-        with closing(served.client(read_timeout=280)) as client:
-            yield client
+    with (
+        serving(tmp_path_factory.mktemp("server"), "--max-model-len", "2048") as served,
+        closing(served.client(read_timeout=280)) as client,
+    ):
+        yield client
 
 
 def as_arguments(schema: Schema) -> Schema:
