@@ -110,7 +110,8 @@ CLIENTS = (
     ),
     _client(
         "LlamaIndex", "with_llama_index.py", "async",
-        lacks="stop structured agent native native_stream count models",
+        # It sends no model id that is not on its list, so none that asks for a fault.
+        lacks="stop structured agent native native_stream count models throttled",
         unknown_model="ValidationException", overlong="ValidationException",
         throttled="ThrottlingException", denied="ClientError",
     ),

@@ -43,7 +43,8 @@ def test_standard_tests(
     with serving(tmp_path, *OPTIONS) as served:
         done = subprocess.run(
             [
-                python, "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "--confcutdir", str(SUITE),
+                # -P: not what lies in the working directory, where this package's own pytest plug-in is found.
+                python, "-P", "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "--confcutdir", str(SUITE),
                 "-p", "no:cacheprovider", "-rfExX", "--tb=short", f"--junitxml={report}",
                 str(SUITE / f"{tests}.py"),
             ],
