@@ -43,7 +43,7 @@ def test_standard_tests(
     with serving(tmp_path, *OPTIONS) as served:
         done = subprocess.run(
             [
-                # -P: not what lies in the working directory, where this package's own pytest plug-in is found.
+                # -P: the working directory may hold this package, whose pytest plug-in would be loaded.
                 python, "-P", "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "--confcutdir", str(SUITE),
                 "-p", "no:cacheprovider", "-rfExX", "--tb=short", f"--junitxml={report}",
                 str(SUITE / f"{tests}.py"),
