@@ -226,3 +226,23 @@ def test_the_same_compiler_serves_several_threads(compiler: GrammarCompiler, tok
     for thread in threads:
         thread.join()
     assert sorted(map(str, answers)) == [f"value {seed}" for seed in range(8)]
+
+
+@pytest.mark.parametrize(("text", "bounded"), [("[1.", True), ("[-7", True), ('["', False), ('["\\"', False)])
+def test_a_number_has_no_more_digits_than_anybody_needs(
+    compiler: GrammarCompiler, tokenizer: Tokenizer, text: str, bounded: bool
+) -> None:
+    """JSON sets no bound to them, and a model that repeats itself would go on to its token limit."""
+    schema = {"type": "array", "items": {"type": ["number", "string"]}}
+    matcher = compiler.matcher(json_schema_grammar(schema))
+    mask = np.zeros(-(-compiler.vocab_size // 32), dtype=np.int32)
+    for token in tokenizer.encode(text + "9" * 31):
+        assert matcher.accept(token)
+    (nine,) = tokenizer.encode("9")
+    for _ in range(3):
+        matcher.fill(mask)
+        if nine not in allowed(mask):
+            break
+        matcher.accept(nine)
+    assert (nine not in allowed(mask)) is bounded
+    assert len(allowed(mask)) > 0

@@ -76,12 +76,35 @@ def _read_schema(schema: Mapping[str, object] | str) -> dict[str, Any]:
     return {**parsed, "x-guidance": dict(JSON_OPTIONS)}
 
 
+_MAX_DIGITS = 32
+"""In a row, of a number. JSON sets no bound, and a weak model that begins to repeat one would not stop."""
+
+
+class _Digits:
+    """How many digits in a row the JSON text ends with, outside of its strings."""
+
+    def __init__(self) -> None:
+        self.run = 0
+        self._in_string = self._escaped = False
+
+    def push(self, text: bytes) -> None:
+        for byte in text:
+            if self._in_string:
+                self._in_string = byte != ord('"') or self._escaped
+                self._escaped = byte == ord("\\") and not self._escaped
+            else:
+                self._in_string = byte == ord('"')
+                self.run = self.run + 1 if 0x30 <= byte <= 0x39 else 0
+
+
 class GrammarMatcher:
     """One answer's progress through its grammar. Not thread-safe."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: _Vocabulary) -> None:
         self._matcher = matcher
-        self._words = -(-vocab_size // 32)
+        self._vocabulary = vocabulary
+        self._words = vocabulary.words
+        self._digits = _Digits()
 
     def fill(self, mask: npt.NDArray[np.int32]) -> None:
         """Write which tokens may come next into a row of int32 words: bit i of word w is token 32 w + i.
@@ -92,10 +115,17 @@ class GrammarMatcher:
         if row.size < self._words or not row.flags.c_contiguous:
             raise ValueError(f"the mask needs {self._words} words of contiguous memory")
         self._matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
+        if self._digits.run >= _MAX_DIGITS:
+            without = row & ~self._vocabulary.digits
+            if without.any():  # else the grammar itself asks for more
+                row[:] = without
 
     def accept(self, token_id: int) -> bool:
         """Move past a token; False, for good, if the grammar does not allow it here."""
-        return self._matcher.consume_token(token_id)
+        accepted = self._matcher.consume_token(token_id)
+        if accepted:
+            self._digits.push(self._vocabulary.tokens[token_id])
+        return accepted
 
     @property
     def finished(self) -> bool:
@@ -119,8 +149,9 @@ class GrammarCompiler:
         if not tokenizer.eos_ids:
             raise GrammarError("The model's tokenizer has no end-of-turn token")
         self.vocab_size = tokenizer.vocab_size
+        self._vocabulary = _Vocabulary(tokenizer)
         self._tokenizer = LLTokenizer(
-            TokenizerWrapper(_Vocabulary(tokenizer)),
+            TokenizerWrapper(self._vocabulary),
             n_vocab=tokenizer.vocab_size,
             eos_token=list(tokenizer.eos_ids),
         )
@@ -128,7 +159,7 @@ class GrammarCompiler:
     def check(self, grammar: str) -> None:
         """Raises GrammarError if the grammar cannot be compiled within the limits, or admits no answer."""
         matcher = self.matcher(grammar)
-        matcher.fill(np.empty(-(-self.vocab_size // 32), dtype=np.int32))
+        matcher.fill(np.empty(self._vocabulary.words, dtype=np.int32))
         if matcher.error:
             raise GrammarError(matcher.error)
 
@@ -138,11 +169,14 @@ class GrammarCompiler:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise GrammarError(_first_line(matcher.get_error()))
-        return GrammarMatcher(matcher, self.vocab_size)
+        return GrammarMatcher(matcher, self._vocabulary)
 
 
 class _Vocabulary:
-    """A tokenizer as llguidance wants to see it. Control tokens go by their names, as in its grammars."""
+    """A tokenizer as llguidance wants to see it. Control tokens go by their names, as in its grammars.
+
+    words: of a mask. digits: the mask of the tokens that begin with a digit.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._encode = tokenizer.encode
@@ -152,6 +186,10 @@ class _Vocabulary:
         self.special_token_ids = list(tokenizer.special_tokens.values())
         for name, token_id in tokenizer.special_tokens.items():
             self.tokens[token_id] = name.encode()
+        self.words = -(-tokenizer.vocab_size // 32)
+        begins = np.zeros(self.words * 32, dtype=np.uint8)
+        begins[[index for index, token in enumerate(self.tokens) if token[:1].isdigit()]] = 1
+        self.digits = np.packbits(begins, bitorder="little").view(np.int32)
 
     def __call__(self, text: str | bytes) -> list[int]:
         return self._encode(text if isinstance(text, str) else text.decode("utf-8", "replace"))
