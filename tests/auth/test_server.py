@@ -29,9 +29,10 @@ from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.middleware import PUBLIC_PATHS
 from outcrop.api.auth.policy import models_policy
 from outcrop.api.auth.session import new_session
+from outcrop.engine.client import EngineUnavailable
 
 from ..api.doubles import Script, ScriptedEngine
-from ..api.server import Server, running
+from ..api.server import Server, eventually, running
 from .world import STATIC, short_term, signed
 
 MODEL = "meta.llama3-8b-instruct-v1:0"
@@ -355,3 +356,12 @@ def test_a_server_that_began_without_keys(tmp_path: Path) -> None:
         )
         store.path.unlink()
         assert http.get(f"{server.url}/metrics", headers=caller.token).status_code == 403
+
+
+def test_readiness_keeps_the_reason_of_a_failure_to_itself(shared_store: KeyStore) -> None:
+    engine = ScriptedEngine(start_error=EngineUnavailable("/models/llama: out of memory"))
+    with (
+        running(engine, authenticator=guarded(shared_store), wait_ready=False) as server,
+        httpx.Client(base_url=server.url) as http,
+    ):
+        eventually(lambda: http.get("/health/ready").json()["models"] == {MODEL: "failed"})

@@ -65,7 +65,7 @@ def create_app(
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
-    health = Health(catalog, inference.admission, metrics).routes()
+    health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
     routes = [*services, *(guarded(route, catalog) for route in health)]
     routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
     app = FastAPI(

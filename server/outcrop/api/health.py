@@ -13,9 +13,14 @@ from outcrop.telemetry.metrics import Metrics
 
 
 class Health:
-    """`/health/live`, `/health/ready` and `/metrics`."""
+    """`/health/live`, `/health/ready` and `/metrics`.
 
-    def __init__(self, catalog: Catalog, admission: Admission, metrics: Metrics) -> None:
+    explain: whether readiness says why a model failed. Everybody may ask for it, and a reason names paths, so
+    a server that asks for credentials leaves the reasons to its log.
+    """
+
+    def __init__(self, catalog: Catalog, admission: Admission, metrics: Metrics, *, explain: bool) -> None:
+        self._explain = explain
         self._catalog = catalog
         self._admission = admission
         self._metrics = metrics
@@ -32,12 +37,12 @@ class Health:
         return json_response({"status": "live"})
 
     async def _ready(self, request: Request) -> Response:
-        """200 while every model answers and the server is not draining; else 503, with the reason."""
+        """200 while every model answers and the server is not draining; else 503, with each model's state."""
         status = "ready" if self._catalog.ready else "not ready"
         if self._admission.draining:
             status = "draining"
         return json_response(
-            {"status": status, "models": self._catalog.states()},
+            {"status": status, "models": self._catalog.states(explain=self._explain)},
             status=200 if status == "ready" else 503,
         )
 

@@ -57,6 +57,26 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of strings: so many at most, each of at least one character, and so many characters in all."""
+
+    most: int
+    characters: int
+
+    def violations(self, value: object, path: str) -> list[str]:
+        if not isinstance(value, list):
+            return [f"{path}: {_type_mismatch('JSONArray', value)}"]
+        if len(value) > self.most:
+            return [f"{path}: expected maximum item count: {self.most}, found: {len(value)}"]
+        found = []
+        for index, text in enumerate(value):
+            found += Text(min_length=1).violations(text, f"{path}/{index}")
+        if not found and (characters := sum(map(len, value))) > self.characters:
+            found.append(f"{path}: expected at most {self.characters} characters in all, found: {characters}")
+        return found[:_REPORTED]
+
+
+@dataclass(frozen=True, slots=True)
 class NumberMap:
     """Numbers by index: an object whose keys are the decimal integers from 0 up to `keys`."""
 
@@ -78,7 +98,7 @@ class NumberMap:
         return found[:_REPORTED]
 
 
-Rule = Number | Text | NumberMap
+Rule = Number | Text | Texts | NumberMap
 """What one member of an object must be."""
 
 

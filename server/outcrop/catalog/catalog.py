@@ -107,12 +107,15 @@ class Catalog:
         """True while every model answers."""
         return all(model.engine.ready for model in self.models)
 
-    def states(self) -> dict[str, str]:
-        """Model id to "ready", "not ready" (starting or restarting) or "failed: reason"."""
-        return {model.id: self._state(model) for model in self.models}
+    def states(self, *, explain: bool = True) -> dict[str, str]:
+        """Model id to "ready", "not ready" (starting or restarting), or "failed", with the reason if it is
+        to be explained."""
+        return {model.id: self._state(model, explain) for model in self.models}
 
-    def _state(self, model: ServedModel) -> str:
+    def _state(self, model: ServedModel, explain: bool) -> str:
         if model.engine.ready:
             return "ready"
         failure = self.failure(model)
-        return "not ready" if failure is None else f"failed: {failure}"
+        if failure is None:
+            return "not ready"
+        return f"failed: {failure}" if explain else "failed"

@@ -36,6 +36,26 @@ def test_additional_fields(http: httpx.Client, server: Server) -> None:
         assert (sampling.frequency_penalty, sampling.logit_bias) == (2, {65: -100.0, 0: 1.5})
 
 
+def test_stop_sequences_of_a_native_body(http: httpx.Client, server: Server) -> None:
+    server.engine.script = Script(pieces=(b"one", b" two", b" three"))
+    body = http.post(f"/model/{MODEL}/invoke", json={"prompt": "x", "stop_sequences": [" two"]}).json()
+    assert (body["generation"], body["stop_reason"]) == ("one", "stop")
+
+
+@pytest.mark.parametrize(
+    ("stop", "problem"),
+    [
+        (" two", "#/stop_sequences: expected type: JSONArray, found: String"),
+        ([""], "#/stop_sequences/0: expected minLength: 1, actual: 0"),
+        (["a"] * 2501, "#/stop_sequences: expected maximum item count: 2500, found: 2501"),
+        (["a" * 25_001], "#/stop_sequences: expected at most 25000 characters in all, found: 25001"),
+    ],
+)
+def test_stop_sequences_that_are_wrong(http: httpx.Client, stop: Any, problem: str) -> None:
+    answer = http.post(f"/model/{MODEL}/invoke", json={"prompt": "x", "stop_sequences": stop})
+    assert problem in message_of(answer)
+
+
 WRONG = {
     "an unknown one": ({"top_n": 1}, "#: extraneous key [top_n] is not permitted"),
     "no object": ([1], "#: expected type: JSONObject, found: JSONArray"),

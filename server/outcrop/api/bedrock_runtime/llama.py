@@ -13,11 +13,13 @@ import msgspec
 
 from outcrop.api import errors, eventstream
 from outcrop.api.bedrock_runtime import llama_on_bedrock
+from outcrop.api.bedrock_runtime.models import MAX_STOP_SEQUENCES
 from outcrop.api.bedrock_runtime.prompt_source import Target
+from outcrop.api.bedrock_runtime.rules import MAX_STOP_CHARACTERS
 from outcrop.api.bedrock_runtime.service_tier import priority_of
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.inference import GenerationCall, Prompt
-from outcrop.api.json_schema import Number, ObjectSchema, Rule, Text
+from outcrop.api.json_schema import Number, ObjectSchema, Rule, Text, Texts
 from outcrop.api.sampling import SamplingExtras, extra_members
 from outcrop.catalog.model import EndReason, TextDelta
 
@@ -44,7 +46,8 @@ _CHUNK = eventstream.event("chunk")
 
 def parse(body: bytes, target: Target, tier: str | None = None) -> GenerationCall:
     """The call that a native body asks for. Beyond Bedrock's own, the body may hold the members of
-    `SamplingExtras`. tier: the service tier. Raises ValidationException."""
+    `SamplingExtras` and stop_sequences (which clients that know other families send), except in strict mode.
+    tier: the service tier. Raises ValidationException."""
     try:
         document = _DOCUMENT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -62,6 +65,7 @@ def parse(body: bytes, target: Target, tier: str | None = None) -> GenerationCal
         top_p=float(fields["top_p"]),
         max_tokens=fields.get("max_gen_len"),
         default_max_tokens=_DEFAULT_MAX_GEN_LEN,
+        stop=tuple(document.get("stop_sequences", ())),
         extras=SamplingExtras.of(document),
         priority=priority_of(tier),
         max_context=llama_on_bedrock.context_of(target.identifier) if target.strict else None,
@@ -70,7 +74,8 @@ def parse(body: bytes, target: Target, tier: str | None = None) -> GenerationCal
 
 @cache
 def _schema(vocab_size: int) -> ObjectSchema:
-    return ObjectSchema({**_MEMBERS, **extra_members(vocab_size)}, required=("prompt",))
+    stop = {"stop_sequences": Texts(MAX_STOP_SEQUENCES, MAX_STOP_CHARACTERS)}
+    return ObjectSchema({**_MEMBERS, **stop, **extra_members(vocab_size)}, required=("prompt",))
 
 
 def body_of(text: str, last: TextDelta) -> dict[str, object]:

@@ -24,13 +24,14 @@ _METADATA_KEY = Must(size=(1, 256), pattern=re.compile(r"[a-zA-Z0-9\s:_@$#=/+,-.
 _METADATA_VALUE = Must(size=(0, 256), pattern=re.compile(r"[a-zA-Z0-9\s:_@$#=/+,-.]{0,256}"))
 _JSON_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
 MAX_INVOKE_BODY = 25_000_000
+MAX_STOP_SEQUENCES = 2500
 
 
 class InferenceConfiguration(Shape):
     max_tokens: Annotated[int | None, Must(value=(1, None))] = None
     temperature: Annotated[float | None, _UNIT] = None
     top_p: Annotated[float | None, _UNIT] = None
-    stop_sequences: Annotated[list[Annotated[str, _TEXT]] | None, Must(size=(0, 2500))] = None
+    stop_sequences: Annotated[list[Annotated[str, _TEXT]] | None, Must(size=(0, MAX_STOP_SEQUENCES))] = None
 
 
 class ToolInputSchema(Union):
