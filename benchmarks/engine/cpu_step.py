@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.backends.base import Bucket, StepInput, StepKind
+from outcrop.backends.base import StepInput, StepKind
 from outcrop.backends.cpu import CpuBackend
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
