@@ -11,6 +11,7 @@ import boto3
 import httpx
 import pytest
 
+from outcrop.api.admission import ApiLimits
 from outcrop.cli.display import Display
 
 from ..api.doubles import ScriptedEngine
@@ -98,4 +99,11 @@ def test_the_url_is_one_to_connect_to(host: str, url: str) -> None:
     assert f"Outcrop is ready on {url}\n" in out.getvalue()
     for call in printed(host, 8080, None):
         assert f"{url}/" in call or f"{url} " in call or f'{url}"' in call
-        assert "meta.llama3-1-8b-instruct-v1:0" in call
+        assert "us.meta.llama3-1-8b-instruct-v1:0" in call
+
+
+def test_in_strict_mode() -> None:
+    with running(ScriptedEngine(), limits=ApiLimits(strict=True)) as server:
+        _, _, curl = printed("127.0.0.1", server.port, None)
+        answer = httpx.post(words(curl)[2], json={"messages": [{"role": "user", "content": [{"text": "Hi"}]}]})
+    assert answer.json()["output"]["message"]["content"] == [{"text": "Hello, world"}]

@@ -184,6 +184,22 @@ def test_no_end_of_a_run_leaves_the_server(
     eventually(lambda: server_is_gone(project), "the end of the server")
 
 
+def test_a_strict_server(project: pytest.Pytester) -> None:
+    configure(project, outcrop_options="--strict")
+    project.makepyfile(
+        HELLO
+        + """
+    def test_one(bedrock):
+        assert bedrock.runtime.converse(modelId=bedrock.model_id, messages=HELLO)["stopReason"]
+        with pytest.raises(bedrock.runtime.exceptions.ValidationException, match="stopSequences"):
+            bedrock.runtime.converse(
+                modelId=bedrock.model_id, messages=HELLO, inferenceConfig={"stopSequences": ["x"]}
+            )
+    """
+    )
+    run(project).assert_outcomes(passed=1)
+
+
 def test_a_server_that_does_not_start(project: pytest.Pytester) -> None:
     configure(project, outcrop_options="--max-model-len=1")
     project.makepyfile("def test_one(bedrock): pass\ndef test_two(bedrock): pass")
