@@ -170,7 +170,13 @@ def test_no_end_of_a_run_leaves_the_server(
     command = [sys.executable, "-m", "pytest", *arguments(project, *workers)]
     with (project.path / "output").open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=project.path, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=project.path,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            # A shell's background job ignores Ctrl-C, and so would the children of this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         eventually(
