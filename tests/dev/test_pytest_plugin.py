@@ -170,7 +170,13 @@ def test_no_end_of_a_run_leaves_the_server(
     command = [sys.executable, "-m", "pytest", *arguments(project, *workers)]
     with (project.path / "output").open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=project.path, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=project.path,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            # A shell's background job ignores Ctrl-C, and so would the children of this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         eventually(
@@ -182,6 +188,22 @@ def test_no_end_of_a_run_leaves_the_server(
         os.killpg(process.pid, number)  # as a terminal does: to the whole group, of which the server is not
         process.wait()
     eventually(lambda: server_is_gone(project), "the end of the server")
+
+
+def test_a_strict_server(project: pytest.Pytester) -> None:
+    configure(project, outcrop_options="--strict")
+    project.makepyfile(
+        HELLO
+        + """
+    def test_one(bedrock):
+        assert bedrock.runtime.converse(modelId=bedrock.model_id, messages=HELLO)["stopReason"]
+        with pytest.raises(bedrock.runtime.exceptions.ValidationException, match="stopSequences"):
+            bedrock.runtime.converse(
+                modelId=bedrock.model_id, messages=HELLO, inferenceConfig={"stopSequences": ["x"]}
+            )
+    """
+    )
+    run(project).assert_outcomes(passed=1)
 
 
 def test_a_server_that_does_not_start(project: pytest.Pytester) -> None:

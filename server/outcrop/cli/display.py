@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Literal, TextIO
 from urllib.parse import quote
 
-_ANY_MODEL = "meta.llama3-1-8b-instruct-v1:0"
+_ANY_MODEL = "us.meta.llama3-1-8b-instruct-v1:0"
+"""An inference profile: in strict mode, as on Bedrock, the bare id is good in one region only."""
 
 Access = Literal["open", "keys", "no keys"]
 

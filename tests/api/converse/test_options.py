@@ -91,7 +91,9 @@ SCHEMA = json.dumps({"type": "object", "properties": {"a": {"type": "integer"}},
     ("said", "finish", "reason"),
     [
         (b'{"a": 1}', FinishReason.EOS, "end_turn"),
-        (b'{"a": 1', FinishReason.LENGTH, "malformed_model_output"),
+        (b'{"a": 1e999}', FinishReason.EOS, "end_turn"),
+        (b'{"a": 1', FinishReason.EOS, "malformed_model_output"),
+        (b'{"a": 1', FinishReason.LENGTH, "max_tokens"),
         (b'{"a": 1}', FinishReason.LENGTH, "max_tokens"),
     ],
 )
@@ -150,12 +152,13 @@ def test_cache_points(fields: dict[str, Any]) -> None:
 
 
 def test_cache_counts_of_invoke_model() -> None:
+    """Who reads the three headers adds them up to the prompt."""
     engine = ScriptedEngine(script=Script(cached=4))
     with running(engine, cache_block=4) as server, httpx.Client(base_url=server.url) as http:
         headers = http.post(f"/model/{MODEL}/invoke", json={"prompt": "x" * 13}).headers
     assert headers["x-amzn-bedrock-input-token-count"] == "13"
-    assert headers["x-amzn-bedrock-cache-read-input-token-count"] == "4"
-    assert headers["x-amzn-bedrock-cache-write-input-token-count"] == "8"
+    assert headers["x-amzn-bedrock-cache-read-input-token-count"] == "0"
+    assert headers["x-amzn-bedrock-cache-write-input-token-count"] == "0"
 
 
 def test_service_tiers(http: httpx.Client, server: Server) -> None:

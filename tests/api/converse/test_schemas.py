@@ -77,5 +77,6 @@ def test_a_few_schemas(runtime: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_hundred_schemas(runtime: Any) -> None:
     check_all(runtime, range(8, 208))

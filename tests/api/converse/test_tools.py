@@ -55,6 +55,19 @@ def test_answers(http: httpx.Client, server: Server, said: bytes, content: Any, 
     assert body["stopReason"] == reason
 
 
+@pytest.mark.parametrize("value", ["1e999", r'"\ud800"'])
+def test_input_that_is_more_than_python_can_hold(http: httpx.Client, server: Server, value: str) -> None:
+    """A whole answer has what a stream spells: no call is lost."""
+    said = CALL.replace(b'"Paris"', value.encode())
+    server.engine.script = Script(pieces=pieces(said))
+    answer = converse(http, toolConfig=TOOLS)
+    events = converse_stream(http, toolConfig=TOOLS)
+    deltas = [body["delta"]["toolUse"]["input"] for kind, body in events if kind == "contentBlockDelta"]
+    assert "".join(deltas) == f'{{"city": {value}}}'
+    assert f'"input":{"".join(deltas)}' in answer.text
+    assert answer.json()["stopReason"] == events[-2][1]["stopReason"] == "tool_use"
+
+
 @pytest.mark.parametrize(("said", "content", "reason"), ANSWERS.values(), ids=ANSWERS)
 def test_streams_spell_the_same(
     http: httpx.Client, server: Server, said: bytes, content: Any, reason: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -62,11 +63,12 @@ class AnswerEvents:
             yield self._stop_block()
 
     def stop_reason(self, end: EndReason) -> str:
-        """Why the answer ended. A limit that cut a call is told as the limit: there the client can act."""
-        if self._is_json and not _is_json(self.text):
-            return "malformed_model_output"
-        if self._parser is not None and end is EndReason.END_TURN:
-            if self._parser.malformed:
+        """Why the answer ended. A limit that cut a call or JSON is told as the limit: there the client can
+        act."""
+        if end is EndReason.END_TURN:
+            if self._is_json and not _is_json(self.text):
+                return "malformed_model_output"
+            if self._parser is not None and self._parser.malformed:
                 return "malformed_tool_use"
             if self._calls:
                 return "tool_use"
@@ -110,7 +112,8 @@ class AnswerEvents:
 
 def content_of(events: Iterable[Event]) -> list[dict[str, Any]]:
     """The content blocks that the events spell. A call that was cut off has no input that could be given,
-    and is left out."""
+    and is left out. Any other has the very text that a stream would give: what is JSON but no value of
+    Python's, such as 1e999, reaches the client either way."""
     content: list[dict[str, Any]] = []
     parts: list[str] = []
     call: dict[str, Any] = {}
@@ -125,7 +128,7 @@ def content_of(events: Iterable[Event]) -> list[dict[str, Any]]:
             if not call:
                 content.append({"text": written})
             elif _is_json(written):
-                content.append({"toolUse": {**call, "input": msgspec.json.decode(written)}})
+                content.append({"toolUse": {**call, "input": msgspec.Raw(written.encode())}})
             call = {}
             parts.clear()
     return content or [{"text": ""}]
@@ -138,7 +141,7 @@ def _tool_use_id() -> str:
 
 def _is_json(text: str) -> bool:
     try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        json.loads(text)  # not msgspec, which refuses numbers that are too large for a float
+    except (ValueError, RecursionError):
         return False
     return True
