@@ -3,7 +3,8 @@
     python benchmarks/engine/cpu_step.py [--rows 1 8 32] [--context 256] [--prefill 512] [--dtype bfloat16]
 
 In process, without scheduler or HTTP. Each figure is the median of `--repeats` steps; the shapes take turns,
-so that a machine whose speed drifts does so for all of them.
+so that a machine whose speed drifts does so for all of them. --profile adds what the native kernels of each
+step take.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import statistics
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from outcrop.backends.base import StepInput, StepKind
 from outcrop.backends.cpu import CpuBackend
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
+from outcrop_kernels.cpu.native.recording import Recorded
 
 DEMO = Path(__file__).parents[2] / ".demo" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -74,6 +77,19 @@ def step_of(engine: CpuBackend, kind: StepKind, rows: int, width: int, context: 
     )
 
 
+def profile(engine: CpuBackend, step: StepInput, repeats: int) -> str:
+    """Milliseconds and share of each kernel, the largest first."""
+    compute = engine.model.compute
+    assert isinstance(compute, Recorded)
+    arguments = (step.token_ids, step.positions, step.slot_mapping, step.block_tables)
+    wanted = np.arange(step.bucket.rows, dtype=np.int32) * step.bucket.width + step.logits_idx
+    with torch.inference_mode():
+        seconds = compute.profile(*map(torch.from_numpy, (*arguments, wanted)), repeats=repeats)
+    total = sum(seconds.values())
+    largest_first = sorted(seconds.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {1e3 * each:.2f} ({each / total:.0%})" for name, each in largest_first)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,6 +102,7 @@ def main() -> None:
     parser.add_argument("--kernels", choices=("native", "torch"), default="native")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--profile", action="store_true", help="of the native kernels")
     options = parser.parse_args()
     engine = backend(options)
     steps = [step_of(engine, StepKind.DECODE, rows, 1, options.context) for rows in options.rows]
@@ -105,6 +122,10 @@ def main() -> None:
             f"| {bucket.kind} {bucket.rows} x {bucket.width} | {tokens} | {middle:.2f} | {min(measured):.2f} "
             f"| {max(measured):.2f} | {1000 * tokens / middle:.0f} |"
         )
+    if options.profile:
+        for step in steps:
+            bucket = step.bucket
+            print(f"\n{bucket.kind} {bucket.rows} x {bucket.width}: {profile(engine, step, options.repeats)}")
     engine.close()
 
 
