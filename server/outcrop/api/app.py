@@ -26,6 +26,7 @@ from outcrop.api.inference import Inference
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
+from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
 
 _DEFAULT_LIMITS = ApiLimits()
@@ -50,12 +51,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.create_task(catalog.start())
+        tasks = [
+            asyncio.create_task(catalog.start()),
+            asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
+        ]
         try:
             yield
         finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await catalog.close()
             inference.close()
 

@@ -88,10 +88,10 @@ class StreamResponse(Response):
         async with aclosing(self._frames) as frames:
             first = await anext(frames)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await _send_frame(send, first)
+            await send({"type": "http.response.body", "body": first, "more_body": True})
             try:
                 async for frame in frames:
-                    await _send_frame(send, frame)
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
             except asyncio.CancelledError:
                 # The server is stopping, or the client is gone and this frame goes nowhere.
                 await send(_last(self._failure(errors.service_unavailable())))
@@ -101,10 +101,6 @@ class StreamResponse(Response):
                 await send(_last(self._failure(failures.from_exception(exc))))
             else:
                 await send(_last(b""))
-
-
-async def _send_frame(send: Send, frame: bytes) -> None:
-    await send({"type": "http.response.body", "body": frame, "more_body": True})
 
 
 def _last(body: bytes) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Answers = Sequence[AsyncGenerator[TextDelta, None]]
 
 DONE = b"data: [DONE]\n\n"
 
-_encode = msgspec.json.encode
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,19 @@ class Completion:
     async def frames(self, answers: Answers) -> AsyncGenerator[bytes, None]:
         """The answer as it grows: for each prompt a chunk per step of the engine, also where the step
         completed no character, so that a client sees when tokens came."""
-        usage = {"usage": None} if self.request.includes_usage else {}
+        usage = self.request.includes_usage
+        # Chunks differ in their choice alone.
+        before = b"data: " + _encode(self._head())[:-1] + b',"choices":['
+        after = b'],"usage":null}\n\n' if usage else b"]}\n\n"
         last: dict[int, TextDelta] = {}
         async with aclosing(merge(answers)) as deltas:
             async for index, delta in deltas:
                 last[index] = delta
                 choice = self._choice(index, delta.text, delta.tokens, delta)
-                yield _event({**self._head(), "choices": [choice], **usage})
+                yield before + _encode(choice) + after
         if usage:
-            yield _event({**self._head(), "choices": [], "usage": _usage(last.values())})
+            body = {**self._head(), "choices": [], "usage": _usage(last.values())}
+            yield b"data: " + _encode(body) + b"\n\n"
         yield DONE
 
     def _head(self) -> dict[str, object]:
@@ -69,17 +73,15 @@ class Completion:
         }
 
     def _choice(self, index: int, text: str, tokens: Sequence[int], delta: TextDelta) -> dict[str, object]:
-        choice = {
+        choice: dict[str, object] = {
             "index": index,
             "text": text,
             "logprobs": None,
             "finish_reason": FINISH_REASONS[delta.end] if delta.end else None,
         }
-        return choice | {"token_ids": tokens} if self.request.return_token_ids else choice
-
-
-def _event(body: dict[str, object]) -> bytes:
-    return b"data: " + _encode(body) + b"\n\n"
+        if self.request.return_token_ids:
+            choice["token_ids"] = tokens
+        return choice
 
 
 def _usage(last: Collection[TextDelta]) -> dict[str, object]:
