@@ -5,7 +5,8 @@ python benchmarks/api/token_path.py [--streams 1 16 64 256] [--seconds 4] [--rou
 A real `outcrop serve` with the fake backend, which computes no model but steps at a fixed pace, in its own
 process; a client in another process reads the streams and looks at nothing. While all streams are open, the
 CPU time that the API process uses (user and system, all threads: so the kernel's part of sending over
-loopback is in it) is divided by the tokens that the engine made. Requests begin and end outside of the window.
+loopback is in it) is divided by the tokens that the engine made. Requests begin and end outside of the time
+measured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import re
 import selectors
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,11 +43,16 @@ wakes once a step for all streams, as it does beside a real model."""
 
 @dataclass(frozen=True)
 class Sample:
-    """One window. microseconds: of CPU a token. load: share of one core. rate: tokens a second."""
+    """user, system: microseconds of CPU a token. load: share of one core. rate: tokens a second."""
 
-    microseconds: float
+    user: float
+    system: float
     load: float
     rate: float
+
+    @property
+    def total(self) -> float:
+        return self.user + self.system
 
 
 def request(protocol: str, number: int) -> tuple[str, bytes]:
@@ -116,17 +121,13 @@ def tokens(url: str) -> float:
     return float(found)
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    used = process.cpu_times()
-    return used.user + used.system
-
-
 def measure(url: str, process: psutil.Process, seconds: float) -> Sample:
-    made, used, began = tokens(url), cpu_seconds(process), time.perf_counter()
+    made, before, began = tokens(url), process.cpu_times(), time.perf_counter()
     time.sleep(seconds)
-    used, elapsed = cpu_seconds(process) - used, time.perf_counter() - began
+    after, elapsed = process.cpu_times(), time.perf_counter() - began
     made = tokens(url) - made
-    return Sample(used / made * 1e6, used / elapsed, made / elapsed)
+    user, system = after.user - before.user, after.system - before.system
+    return Sample(user / made * 1e6, system / made * 1e6, (user + system) / elapsed, made / elapsed)
 
 
 def profile(process: psutil.Process, seconds: float, name: str, directory: Path) -> None:
@@ -148,8 +149,8 @@ def main() -> None:
     if options.read:
         url, protocol, count = options.read
         read_streams(url, protocol, int(count))
-    print("| protocol | streams | step ms | tok/s | CPU of the API process | µs a token | min | max |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| protocol | streams | step ms | tok/s | of a core | µs a token | min | max | in the kernel |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for count in options.streams:
         step_ms = max(LEAST_STEP_MS, STEP_MS_PER_STREAM * count)
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
@@ -165,11 +166,12 @@ def main() -> None:
                     if options.profile:
                         with streaming(url, protocol, count):
                             profile(process, options.seconds, f"{protocol}-{count}", options.profile)
-                    costs = [each.microseconds for each in samples]
-                    last = sorted(samples, key=lambda each: each.microseconds)[len(samples) // 2]
+                    samples.sort(key=lambda each: each.total)
+                    median = samples[len(samples) // 2]
                     print(
-                        f"| {protocol} | {count} | {step_ms:g} | {last.rate:.0f} | {last.load:.0%} "
-                        f"| {statistics.median(costs):.1f} | {min(costs):.1f} | {max(costs):.1f} |",
+                        f"| {protocol} | {count} | {step_ms:g} | {median.rate:.0f} | {median.load:.0%} "
+                        f"| {median.total:.1f} | {samples[0].total:.1f} | {samples[-1].total:.1f} "
+                        f"| {median.system:.1f} |",
                         flush=True,
                     )
 

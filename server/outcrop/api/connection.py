@@ -20,6 +20,12 @@ REQUEST_ID = "outcrop.request_id"
 """Where the ASGI scope carries the id of its request."""
 
 
+BODY_SEND = "outcrop.body_send"
+"""Where the ASGI scope carries what takes the chunks of a stream, of which there is one a token. The layers
+around a route care for the head of its answer; so chunks go past them, unless one puts its own function
+here."""
+
+
 def request_id_of(scope: Scope) -> str:
     """The request's id, as in its answer's `x-amzn-RequestId`."""
     return str(scope[REQUEST_ID])
@@ -82,12 +88,13 @@ class StreamResponse(Response):
         self._failure = form.failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_disconnected(receive, self._stream(send, request_id_of(scope)))
+        await unless_disconnected(receive, self._stream(send, scope[BODY_SEND], request_id_of(scope)))
 
-    async def _stream(self, send: Send, request_id: str) -> None:
+    async def _stream(self, start: Send, send: Send, request_id: str) -> None:
+        """start: takes the head; send: what follows it."""
         async with aclosing(self._frames) as frames:
             first = await anext(frames)
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await start({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": first, "more_body": True})
             try:
                 async for frame in frames:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from outcrop.api import errors, failures
 from outcrop.api.admission import ApiLimits
 from outcrop.api.body import discard_body
-from outcrop.api.connection import REQUEST_ID, ClientDisconnected
+from outcrop.api.connection import BODY_SEND, REQUEST_ID, ClientDisconnected
 from outcrop.api.openai import errors as openai_errors
 from outcrop.telemetry.metrics import Metrics
 
@@ -42,6 +42,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = str(uuid.uuid4())
+        scope[BODY_SEND] = send
         exchange = _Exchange(scope[REQUEST_ID], receive, send)
         self._metrics.request_started()
         try:

@@ -102,16 +102,16 @@ class Conversation:
     ) -> AsyncGenerator[bytes, None]:
         """The answer as ConverseStream events, as its tokens come."""
         growing = self._events()
-        before: tuple[Event, ...] = (_MESSAGE_START,)
+        frames = [_frame(_MESSAGE_START)]
         async with aclosing(deltas):
             async for delta in deltas:
-                events = [*before, *growing.push(delta.text)]
-                before = ()
+                frames += map(_frame, growing.push(delta.text))
                 if delta.end is not None:
-                    events += growing.finish()
-                    events += self._last_events(growing, delta, watch)
-                if events:
-                    yield b"".join([_FRAMES[kind].encode(_encode(body)) for kind, body in events])
+                    frames += map(_frame, growing.finish())
+                    frames += map(_frame, self._last_events(growing, delta, watch))
+                if frames:
+                    yield b"".join(frames)
+                    frames.clear()
 
     def _events(self) -> AnswerEvents:
         source = self.source
@@ -145,6 +145,11 @@ class Conversation:
         if tier is not None:
             metadata["serviceTier"] = {"type": tier.type}
         return metadata
+
+
+def _frame(event: Event) -> bytes:
+    kind, body = event
+    return _FRAMES[kind].encode(_encode(body))
 
 
 def _refuse_unsupported(request: ConverseRequest) -> None:
