@@ -1,4 +1,4 @@
-"""A real `outcrop serve` on the demo model, as a subprocess of a benchmark."""
+"""A real `outcrop serve`, as a subprocess of a benchmark."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ DEMO = Path(__file__).parents[2] / ".demo" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @contextmanager
 def served(*options: str) -> Iterator[tuple[str, psutil.Process, float]]:
-    """Its URL, its process, and the seconds from launch to ready."""
+    """Its URL, its process, and the seconds from launch to ready. It serves the demo model unless the options
+    name a configuration."""
+    model = () if "--config" in options else ("--model", DEMO)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     begun = time.perf_counter()
     process = subprocess.Popen(
-        [Path(sys.executable).parent / "outcrop", "serve", "--model", DEMO, "--port", str(port), *options],
+        [Path(sys.executable).parent / "outcrop", "serve", *model, "--port", str(port), *options],
         stderr=subprocess.DEVNULL,
     )
     try:

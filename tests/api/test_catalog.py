@@ -84,9 +84,9 @@ def generate(script: Script, stop: tuple[str, ...] = (), context: int = 512) -> 
 
 def test_deltas_carry_text_and_counts() -> None:
     assert generate(Script(pieces=(b"a", b"bc"), cached=2)) == [
-        TextDelta("a", 3, 2, 1),
-        TextDelta("bc", 3, 2, 3),
-        TextDelta("", 3, 2, 4, EndReason.END_TURN),
+        TextDelta("a", 3, 2, 1, tokens=[97]),
+        TextDelta("bc", 3, 2, 3, tokens=[98, 99]),
+        TextDelta("", 3, 2, 4, EndReason.END_TURN, tokens=[]),
     ]
 
 

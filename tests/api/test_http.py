@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
+import time
 import uuid
 from typing import Any
 
@@ -312,8 +314,19 @@ def test_health_and_metrics(http: httpx.Client, server: Server) -> None:
         f'vllm:request_success_total{{finished_reason="stop",model_name="{MODEL}"}}',
         'outcrop_http_requests_total{operation="Converse",status="400"}',
         "outcrop_http_requests_in_progress 1.0",
+        "outcrop_event_loop_lag_seconds_bucket",
     ):
         assert name in text
+
+
+def test_a_loop_that_is_held_up_is_seen_in_the_metrics(http: httpx.Client, server: Server) -> None:
+    def lag() -> float:
+        (total,) = re.findall(r"^outcrop_event_loop_lag_seconds_sum (\S+)$", http.get("/metrics").text, re.M)
+        return float(total)
+
+    before = lag()
+    server.call_soon(lambda: time.sleep(0.5))
+    eventually(lambda: lag() >= before + 0.3)
 
 
 def test_before_the_engine_is_ready() -> None:

@@ -23,8 +23,10 @@ from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
+from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
 
 _DEFAULT_LIMITS = ApiLimits()
@@ -49,18 +51,25 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.create_task(catalog.start())
+        tasks = [
+            asyncio.create_task(catalog.start()),
+            asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
+        ]
         try:
             yield
         finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await catalog.close()
             inference.close()
 
-    services = [
-        guarded(route, catalog) for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
-    ]
+    operations = (
+        *BedrockRuntime(inference).routes(),
+        *Bedrock(catalog).routes(),
+        *OpenAi(inference).routes(),
+    )
+    services = [guarded(route, catalog) for route in operations]
     if limits.fault_injection:
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from outcrop.api import errors, eventstream, failures
+from outcrop.api.errors import ApiError
 
 T = TypeVar("T")
 
 REQUEST_ID = "outcrop.request_id"
 """Where the ASGI scope carries the id of its request."""
+
+
+BODY_SEND = "outcrop.body_send"
+"""Where the ASGI scope carries what takes the chunks of a stream, of which there is one a token. The layers
+around a route care for the head of its answer; so chunks go past them, unless one puts its own function
+here."""
 
 
 def request_id_of(scope: Scope) -> str:
@@ -50,42 +58,56 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class EventStreamResponse(Response):
-    """An event stream whose status is decided by its first frames.
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How a protocol streams: the content type, and its form of an error in a stream that has begun."""
+
+    content_type: str
+    failure: Callable[[ApiError], bytes]
+
+
+EVENT_STREAM = StreamForm(eventstream.CONTENT_TYPE, ApiError.event)
+
+
+class StreamResponse(Response):
+    """A stream whose status is decided by its first frames.
 
     The head is sent once `frames` has yielded: what it raises before that becomes an ordinary HTTP error,
     what it raises later the stream's last frame. `frames` is closed when the client goes away.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(headers=headers, media_type=eventstream.CONTENT_TYPE)
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        form: StreamForm = EVENT_STREAM,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(headers={"content-type": form.content_type, **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
+        self._failure = form.failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_disconnected(receive, self._stream(send, request_id_of(scope)))
+        await unless_disconnected(receive, self._stream(send, scope[BODY_SEND], request_id_of(scope)))
 
-    async def _stream(self, send: Send, request_id: str) -> None:
+    async def _stream(self, start: Send, send: Send, request_id: str) -> None:
+        """start: takes the head; send: what follows it."""
         async with aclosing(self._frames) as frames:
             first = await anext(frames)
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await _send_frame(send, first)
+            await start({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": first, "more_body": True})
             try:
                 async for frame in frames:
-                    await _send_frame(send, frame)
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
             except asyncio.CancelledError:
                 # The server is stopping, or the client is gone and this frame goes nowhere.
-                await send(_last(errors.service_unavailable().event()))
+                await send(_last(self._failure(errors.service_unavailable())))
                 raise
             except Exception as exc:
                 failures.log_unexpected(exc, request_id)
-                await send(_last(failures.from_exception(exc).event()))
+                await send(_last(self._failure(failures.from_exception(exc))))
             else:
                 await send(_last(b""))
-
-
-async def _send_frame(send: Send, frame: bytes) -> None:
-    await send({"type": "http.response.body", "body": frame, "more_body": True})
 
 
 def _last(body: bytes) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from outcrop.api import errors, failures
 from outcrop.api.admission import ApiLimits
 from outcrop.api.body import discard_body
-from outcrop.api.connection import REQUEST_ID, ClientDisconnected
+from outcrop.api.connection import BODY_SEND, REQUEST_ID, ClientDisconnected
+from outcrop.api.openai import errors as openai_errors
 from outcrop.telemetry.metrics import Metrics
 
 _CLIENT_GONE = 499
@@ -41,6 +42,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = str(uuid.uuid4())
+        scope[BODY_SEND] = send
         exchange = _Exchange(scope[REQUEST_ID], receive, send)
         self._metrics.request_started()
         try:
@@ -68,9 +70,15 @@ class Envelope:
         try:
             if not exchange.body_touched:
                 await discard_body(exchange.receive, self._limits)
-            await error.response()(scope, exchange.receive, exchange.send)
+            answer = openai_errors.response(error) if _is_openai(scope) else error.response()
+            await answer(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
             exchange.status = _CLIENT_GONE
+
+
+def _is_openai(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith("/openai/")
 
 
 class _Exchange:

@@ -7,8 +7,8 @@ One message, all integers big-endian:
     payload
     u32 crc32 of everything before
 
-The headers of an event depend on its type alone, so they are encoded once per type; a message then costs
-one concatenation and two checksums.
+The headers of an event depend on its type alone, so they are encoded once per type, and all that is before
+the payload depends on the payload's length alone; a message then costs one concatenation and one checksum.
 """
 
 from __future__ import annotations
@@ -42,10 +42,17 @@ class MessageType:
         """One message. Raises ValueError for a payload over 24 MiB, which no decoder accepts."""
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"event payload is {len(payload)} bytes; the format allows {MAX_PAYLOAD_BYTES}")
-        headers = self._headers
-        lengths = _PRELUDE.pack(_OVERHEAD + len(headers) + len(payload), len(headers))
-        head = lengths + _CRC.pack(crc32(lengths)) + headers
-        return head + payload + _CRC.pack(crc32(payload, crc32(head)))
+        head, checksum = _head(self._headers, len(payload))
+        return head + payload + _CRC.pack(crc32(payload, checksum))
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(headers: bytes, payload: int) -> tuple[bytes, int]:
+    """What is before a payload of so many bytes, and its checksum. Most events of a stream are as long as one
+    before them."""
+    lengths = _PRELUDE.pack(_OVERHEAD + len(headers) + payload, len(headers))
+    head = lengths + _CRC.pack(crc32(lengths)) + headers
+    return head, crc32(head)
 
 
 def _string_header(name: str, value: str) -> bytes:

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from outcrop.api import errors, eventstream
 from outcrop.api.admission import ApiLimits
 from outcrop.api.auth.principal import principal_of
-from outcrop.api.connection import request_id_of, unless_disconnected
+from outcrop.api.connection import BODY_SEND, request_id_of, unless_disconnected
 from outcrop.api.errors import ApiError, Kind
 
 logger = logging.getLogger(__name__)
@@ -274,7 +274,7 @@ class _FaultyRoute:
             return  # half way through an answer, at which the server closes the connection
         answer = _FaultyAnswer(fault, self._declared, send)
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app({**scope, BODY_SEND: answer.send}, receive, answer.send)
         except ApiError:
             if not answer.broken:
                 raise

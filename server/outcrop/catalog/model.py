@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import msgspec
+
 from outcrop.catalog.bedrock_models import FoundationModel
 from outcrop.catalog.grammars import Grammars
 from outcrop.engine.client import (
@@ -39,13 +41,13 @@ _END_REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """A piece of an answer. `text` may be empty while characters or stop sequences are incomplete.
 
-    prompt: tokens of the prompt; cached: how many of them came from the prefix cache; stored: how many it
-    keeps that it did not have before; generated: output tokens so far, the end-of-turn token included. `end`
-    is set on the last delta alone.
+    prompt: tokens of the prompt; cached: how many of them came from the prefix cache; generated: output
+    tokens so far, the end-of-turn token included. tokens: ids that the engine added, of which the text may
+    not show all yet. On the last delta alone: `end`; stored, tokens of the prompt that the prefix cache keeps
+    and did not have before.
     """
 
     text: str
@@ -54,6 +56,7 @@ class TextDelta:
     generated: int
     end: EndReason | None = None
     stored: int = 0
+    tokens: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +127,8 @@ class ServedModel:
                     end = EndReason.STOP_SEQUENCE
                 elif end is EndReason.MAX_TOKENS and len(prompt) + delta.generated >= self.max_model_len:
                     end = EndReason.CONTEXT
-                stored = self._stored(len(prompt), delta.cached)
-                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end, stored)
+                stored = 0 if end is None else self._stored(len(prompt), delta.cached)
+                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end, stored, delta.tokens)
                 if end is not None:
                     return
         raise EngineUnavailable(f"the engine of {self.id} ended request {request_id} without a reason")

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from outcrop.engine.client import EngineClient, EngineStats
+from outcrop.telemetry.histogram import Distribution, Histogram
 
 _TTFT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 _ITL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _E2E_BUCKETS = (0.1, 0.3, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 200.0, 400.0)
+_LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def _kv_usage(stats: EngineStats) -> float:
@@ -48,7 +50,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 
 class Metrics:
-    """The registry of one server. `engines`: model name to the engine that runs it."""
+    """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
+    loop; see `watch_lag`."""
 
     def __init__(self, engines: Mapping[str, EngineClient]) -> None:
         self._registry = CollectorRegistry()
@@ -78,9 +81,20 @@ class Metrics:
         self._end_to_end = self._histogram(
             "vllm:e2e_request_latency_seconds", "From the request to its last token.", _E2E_BUCKETS
         )
+        lag = self._histogram(
+            "outcrop_event_loop_lag_seconds",
+            "By how much the API process is late for what it has to do.",
+            _LAG_BUCKETS,
+            label="",
+        )
+        self.loop_lag = lag.of()
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, text, ("model_name",), registry=self._registry, buckets=buckets)
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], label: str = "model_name"
+    ) -> Histogram:
+        histogram = Histogram(name, text, buckets, label)
+        self._registry.register(histogram)
+        return histogram
 
     def request_started(self) -> None:
         self._in_progress.inc()
@@ -94,9 +108,9 @@ class Metrics:
         """Times one answer of a model; `arrived` is `perf_counter()` when its request came in."""
         return GenerationTimer(
             arrived,
-            self._first_token.labels(model_name),
-            self._between_tokens.labels(model_name),
-            self._end_to_end.labels(model_name),
+            self._first_token.of(model_name),
+            self._between_tokens.of(model_name),
+            self._end_to_end.of(model_name),
             lambda reason: self._ends.labels(model_name, reason),
         )
 
@@ -112,9 +126,9 @@ class GenerationTimer:
     def __init__(
         self,
         arrived: float,
-        first_token: Histogram,
-        between_tokens: Histogram,
-        end_to_end: Histogram,
+        first_token: Distribution,
+        between_tokens: Distribution,
+        end_to_end: Distribution,
         ends: Callable[[str], Counter],
     ) -> None:
         self._arrived = arrived
@@ -134,8 +148,7 @@ class GenerationTimer:
         if self._last is None:
             self._first_token.observe(now - self._arrived)
         else:
-            for _ in range(new):
-                self._between_tokens.observe((now - self._last) / new)
+            self._between_tokens.observe((now - self._last) / new, new)
         self._last, self._seen = now, generated
 
     def ended(self, reason: str) -> None:

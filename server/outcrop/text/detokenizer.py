@@ -29,11 +29,24 @@ class Detokenizer:
         }
         self._token_bytes = tokenizer.token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._waiting = False  # the decoder holds the beginning of a character
 
     def push(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens complete; "" while a character is incomplete."""
         shown, token_bytes = self._shown, self._token_bytes
-        return self._decoder.decode(b"".join(shown.get(i) or token_bytes(i) for i in token_ids))
+        if shown:
+            data = b"".join([shown.get(i) or token_bytes(i) for i in token_ids])
+        else:
+            data = b"".join(map(token_bytes, token_ids))
+        if not self._waiting:
+            # Whole characters are by far the most frequent, and need no decoder that remembers.
+            try:
+                return data.decode()
+            except UnicodeDecodeError:
+                pass
+        text = self._decoder.decode(data)
+        self._waiting = bool(self._decoder.getstate()[0])
+        return text
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that never became complete, else ""."""

@@ -30,11 +30,14 @@ class StopMatcher:
         for sequence in sequences:
             self._insert(sequence)
         self._fallback = self._fallbacks()
+        self._beginnings = frozenset(self._next[0])
 
     def push(self, text: str) -> str:
         """Take more text; returns what is now safe to emit. After a match, always ""."""
         if self.matched is not None:
             return ""
+        if not self._held and self._beginnings.isdisjoint(text):
+            return text  # nearly always: nothing is begun, and nothing begins
         text, start = self._held + text, len(self._held)
         node = self._node
         for at in range(start, len(text)):

@@ -45,13 +45,15 @@ class AnswerEvents:
         """All that the model wrote so far, calls as it wrote them."""
         return "".join(self._text)
 
-    def push(self, text: str) -> Iterator[Event]:
+    def push(self, text: str) -> Iterable[Event]:
         """The events of more text."""
         self._text.append(text)
         if self._parser is not None:
-            yield from self._pieces(self._parser.push(text))
-        elif text:
-            yield from self._piece(TextPiece(text))
+            return self._pieces(self._parser.push(text))
+        if not text:
+            return ()
+        self._open = "text"
+        return (self._delta({"text": text}),)
 
     def finish(self) -> Iterator[Event]:
         """The events at the end of the answer, up to the end of its last block."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -30,6 +29,7 @@ DEFAULT_TEMPERATURE = 0.5
 DEFAULT_TOP_P = 0.9
 
 _REQUEST = msgspec.json.Decoder(ConverseRequest)
+_encode = msgspec.json.Encoder().encode
 
 _MESSAGE_START: Event = ("messageStart", {"role": "assistant"})
 _FRAMES = {
@@ -102,15 +102,16 @@ class Conversation:
     ) -> AsyncGenerator[bytes, None]:
         """The answer as ConverseStream events, as its tokens come."""
         growing = self._events()
-        before: Iterable[Event] = (_MESSAGE_START,)
+        frames = [_frame(_MESSAGE_START)]
         async with aclosing(deltas):
             async for delta in deltas:
-                events = chain(before, growing.push(delta.text))
+                frames += map(_frame, growing.push(delta.text))
                 if delta.end is not None:
-                    events = chain(events, growing.finish(), self._last_events(growing, delta, watch))
-                before = ()
-                if frames := b"".join(map(_frame, events)):
-                    yield frames
+                    frames += map(_frame, growing.finish())
+                    frames += map(_frame, self._last_events(growing, delta, watch))
+                if frames:
+                    yield b"".join(frames)
+                    frames.clear()
 
     def _events(self) -> AnswerEvents:
         source = self.source
@@ -148,7 +149,7 @@ class Conversation:
 
 def _frame(event: Event) -> bytes:
     kind, body = event
-    return _FRAMES[kind].encode(msgspec.json.encode(body))
+    return _FRAMES[kind].encode(_encode(body))
 
 
 def _refuse_unsupported(request: ConverseRequest) -> None:
