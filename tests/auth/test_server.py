@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import httpx
+import openai
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -39,6 +40,7 @@ MODEL = "meta.llama3-8b-instruct-v1:0"
 CONVERSE = f"/model/{MODEL}/converse"
 HELLO = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
 BODY = json.dumps(HELLO).encode()
+COMPLETION = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
 DENY_ALL = {"Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 
 
@@ -115,8 +117,14 @@ def sign(
 
 def error(answer: httpx.Response) -> tuple[int, str]:
     assert answer.headers["x-amzn-requestid"]
-    assert isinstance(answer.json()["message"], str)
+    assert isinstance(message(answer), str)
     return answer.status_code, answer.headers["x-amzn-errortype"]
+
+
+def message(answer: httpx.Response) -> Any:
+    """An error's words: AWS and OpenAI put them in different places."""
+    body = answer.json()
+    return body["error"]["message"] if answer.url.path.startswith("/openai/") else body["message"]
 
 
 # -- nobody is let in by default -------------------------------------------------------------------
@@ -129,7 +137,8 @@ def every_call(server: Server) -> list[tuple[str, str]]:
         assert isinstance(route, Route)
         path = re.sub(r"\{[^}]+\}", MODEL, route.path)
         calls += [(method, path) for method in sorted(route.methods or ()) if method != "HEAD"]
-    assert {("GET", "/metrics"), ("GET", "/foundation-models"), ("POST", CONVERSE)} < set(calls)
+    expected = {("GET", "/metrics"), ("GET", "/foundation-models"), ("POST", CONVERSE)}
+    assert expected | {("POST", "/openai/v1/completions"), ("GET", "/openai/v1/models")} < set(calls)
     return calls
 
 
@@ -169,9 +178,11 @@ def test_a_key_that_may_nothing_gets_nowhere(
     for method, path in every_call(server):
         if path in PUBLIC_PATHS:
             continue
-        answer = http.request(method, path, headers=sign(server, nobody.credentials, method, path))
+        body = COMPLETION if path == "/openai/v1/completions" else b""  # its model is known by its body alone
+        headers = sign(server, nobody.credentials, method, path, body)
+        answer = http.request(method, path, content=body, headers=headers)
         assert error(answer) == (403, "AccessDeniedException"), (method, path)
-        assert "with an explicit deny in an identity-based policy" in answer.json()["message"]
+        assert "with an explicit deny in an identity-based policy" in message(answer)
     assert error(http.get("/metrics", headers=nobody.token)) == (403, "AccessDeniedException")
 
 
@@ -256,6 +267,20 @@ def test_api_keys_over_https(
         monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", short[:-8])
         with pytest.raises(ClientError, match="Please make sure your API Key is valid"):
             client(server, Credentials("x", "y")).converse(modelId=MODEL, **HELLO)
+
+
+def test_openai_s_client_uses_api_keys(server: Server, caller: Caller, shared_store: KeyStore) -> None:
+    """What its policy says of the model that a body names holds, streaming or not."""
+    hello = {"model": MODEL, "prompt": "Hi"}
+    with openai.OpenAI(base_url=f"{server.url}/openai/v1", api_key=caller.bearer) as client:
+        assert client.completions.create(**hello).choices[0].text == "Hello, world"
+    other = Caller(shared_store, policy=models_policy(["mistral.*"]))
+    with openai.OpenAI(base_url=f"{server.url}/openai/v1", api_key=other.bearer) as client:
+        assert [model.id for model in client.models.list()] == [MODEL]
+        for stream in (False, True):
+            with pytest.raises(openai.PermissionDeniedError, match="not authorized to perform") as refused:
+                client.completions.create(**hello, stream=stream)
+            assert refused.value.code == "AccessDeniedException"
 
 
 def test_refusals_reach_boto3_as_exceptions(server: Server, caller: Caller) -> None:

@@ -67,8 +67,8 @@ def test_it_has_the_constraints_of_the_service() -> None:
 
 def test_it_lists_every_error_of_the_table() -> None:
     listed = {
-        (int(status), code)
-        for status, response in DOCUMENT["components"]["responses"].items()
+        (int(name.removeprefix("openai-")), code)
+        for name, response in DOCUMENT["components"]["responses"].items()
         for code in response["headers"]["x-amzn-ErrorType"]["schema"]["enum"]
     }
     assert listed == {(kind.status, kind.code) for kind in errors.Kind}

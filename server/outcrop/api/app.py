@@ -23,6 +23,7 @@ from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
 from outcrop.telemetry.metrics import Metrics
@@ -58,9 +59,12 @@ def create_app(
             await catalog.close()
             inference.close()
 
-    services = [
-        guarded(route, catalog) for route in (*BedrockRuntime(inference).routes(), *Bedrock(catalog).routes())
-    ]
+    operations = (
+        *BedrockRuntime(inference).routes(),
+        *Bedrock(catalog).routes(),
+        *OpenAi(inference).routes(),
+    )
+    services = [guarded(route, catalog) for route in operations]
     if limits.fault_injection:
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)

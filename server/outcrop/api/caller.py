@@ -20,3 +20,10 @@ class Caller:
     @classmethod
     def of(cls, request: Request) -> Caller:
         return cls(request_id_of(request.scope), principal_of(request.scope))
+
+    def parts(self, count: int) -> list[Caller]:
+        """The caller of each of `count` generations that one request asks for; the engine wants them told
+        apart."""
+        if count == 1:
+            return [self]
+        return [Caller(f"{self.request_id}-{index}", self.principal) for index in range(count)]

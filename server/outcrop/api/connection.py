@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from outcrop.api import errors, eventstream, failures
+from outcrop.api.errors import ApiError
 
 T = TypeVar("T")
 
@@ -50,17 +52,34 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class EventStreamResponse(Response):
-    """An event stream whose status is decided by its first frames.
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How a protocol streams: the content type, and its form of an error in a stream that has begun."""
+
+    content_type: str
+    failure: Callable[[ApiError], bytes]
+
+
+EVENT_STREAM = StreamForm(eventstream.CONTENT_TYPE, ApiError.event)
+
+
+class StreamResponse(Response):
+    """A stream whose status is decided by its first frames.
 
     The head is sent once `frames` has yielded: what it raises before that becomes an ordinary HTTP error,
     what it raises later the stream's last frame. `frames` is closed when the client goes away.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(headers=headers, media_type=eventstream.CONTENT_TYPE)
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        form: StreamForm = EVENT_STREAM,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(headers={"content-type": form.content_type, **(headers or {})})
         del self.headers["content-length"]
         self._frames = frames
+        self._failure = form.failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await unless_disconnected(receive, self._stream(send, request_id_of(scope)))
@@ -75,11 +94,11 @@ class EventStreamResponse(Response):
                     await _send_frame(send, frame)
             except asyncio.CancelledError:
                 # The server is stopping, or the client is gone and this frame goes nowhere.
-                await send(_last(errors.service_unavailable().event()))
+                await send(_last(self._failure(errors.service_unavailable())))
                 raise
             except Exception as exc:
                 failures.log_unexpected(exc, request_id)
-                await send(_last(failures.from_exception(exc).event()))
+                await send(_last(self._failure(failures.from_exception(exc))))
             else:
                 await send(_last(b""))
 

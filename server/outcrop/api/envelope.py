@@ -16,6 +16,7 @@ from outcrop.api import errors, failures
 from outcrop.api.admission import ApiLimits
 from outcrop.api.body import discard_body
 from outcrop.api.connection import REQUEST_ID, ClientDisconnected
+from outcrop.api.openai import errors as openai_errors
 from outcrop.telemetry.metrics import Metrics
 
 _CLIENT_GONE = 499
@@ -68,9 +69,15 @@ class Envelope:
         try:
             if not exchange.body_touched:
                 await discard_body(exchange.receive, self._limits)
-            await error.response()(scope, exchange.receive, exchange.send)
+            answer = openai_errors.response(error) if _is_openai(scope) else error.response()
+            await answer(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
             exchange.status = _CLIENT_GONE
+
+
+def _is_openai(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith("/openai/")
 
 
 class _Exchange:

@@ -2,7 +2,7 @@
 
 The words are the service's own where they are known, because client libraries match on them; where a
 message is not known, it names the field and what to do about it. Nothing else in `outcrop.api` writes an
-error body.
+error body, save `openai/errors.py`: the OpenAI routes have a form of their own.
 """
 
 from __future__ import annotations

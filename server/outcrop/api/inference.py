@@ -21,12 +21,13 @@ from outcrop.engine.client import ModelFailure, SamplingParams
 from outcrop.telemetry.metrics import Metrics
 from outcrop.text.chat_template import ChatTemplateError
 
-_FINISHED_REASONS = {
+FINISH_REASONS = {
     EndReason.END_TURN: "stop",
     EndReason.STOP_SEQUENCE: "stop",
     EndReason.MAX_TOKENS: "length",
     EndReason.CONTEXT: "length",
 }
+"""Why an answer ended, in the words of the metrics, of Llama's native body and of OpenAI's API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class GenerationCall:
     it exceeds the context; None for `default_max_tokens`, which is not, and where that is None too for what
     the context leaves. max_context: tokens, where the model is to have less context than it has. visible:
     special tokens that appear in the answer's text. priority: as in `GenerationRequest`.
+    ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
     """
 
     model: ServedModel
@@ -60,6 +62,7 @@ class GenerationCall:
     visible: tuple[str, ...] = ()
     priority: int = 0
     max_context: int | None = None
+    ignore_eos: bool = False
 
     @property
     def context(self) -> int:
@@ -113,7 +116,7 @@ class Inference:
                         generated = delta.generated
                         timer.tokens(generated)
                         if delta.end is not None:
-                            reason = _FINISHED_REASONS[delta.end]
+                            reason = FINISH_REASONS[delta.end]
                         yield delta
             except ModelFailure as exc:
                 reason = "error"
@@ -180,7 +183,7 @@ def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) ->
         top_p=call.top_p,
         top_k=extras.top_k,
         seed=random.randint(0, MAX_SEED) if seed is None else seed,
-        eos_ids=call.model.tokenizer.eos_ids,
+        eos_ids=() if call.ignore_eos else call.model.tokenizer.eos_ids,
         min_p=extras.min_p,
         repetition_penalty=extras.repetition_penalty,
         presence_penalty=extras.presence_penalty,

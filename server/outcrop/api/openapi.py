@@ -20,6 +20,8 @@ from starlette.routing import Route
 import outcrop
 from outcrop.api import errors, eventstream
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.openai.completion_request import CompletionRequest
+from outcrop.api.openai.routes import PREFIX, SERVER_SENT_EVENTS
 from outcrop.api.openapi_schemas import Schemas
 from outcrop.api.responses import json_response
 
@@ -27,6 +29,8 @@ PATH = "/openapi.json"
 
 _JSON = "application/json"
 _TEXT = "text/plain"
+_OPENAI = "openai-"
+"""Before the names of responses whose errors have OpenAI's form."""
 _ERROR = {
     "type": "object",
     "properties": {
@@ -36,18 +40,34 @@ _ERROR = {
     },
     "required": ["message"],
 }
+_OPENAI_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
     """What a route's path and method do not tell. body: the shape its JSON body is decoded into, if it has
-    one; `dict` where that depends on the model. answer: the content type of success. statuses: of success,
+    one; `dict` where that depends on the model. answers: the content types of success. statuses: of success,
     or of an operator's answer."""
 
     summary: str
     body: Any = None
-    answer: str = _JSON
+    answers: tuple[str, ...] = (_JSON,)
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     statuses: tuple[int, ...] = (200,)
@@ -68,13 +88,13 @@ _INVOKE_HEADERS = tuple(
 _DESCRIBED = {
     "Converse": Described("Answer a conversation", ConverseRequest),
     "ConverseStream": Described(
-        "Answer a conversation, event by event", ConverseRequest, eventstream.CONTENT_TYPE
+        "Answer a conversation, event by event", ConverseRequest, (eventstream.CONTENT_TYPE,)
     ),
     "InvokeModel": Described("Continue a prompt in the model's own format", dict, headers=_INVOKE_HEADERS),
     "InvokeModelWithResponseStream": Described(
         "Continue a prompt in the model's own format, chunk by chunk",
         dict,
-        eventstream.CONTENT_TYPE,
+        (eventstream.CONTENT_TYPE,),
         headers=_INVOKE_HEADERS,
     ),
     "CountTokens": Described("Count the tokens of a prompt", CountTokensRequest),
@@ -100,9 +120,13 @@ _DESCRIBED = {
         query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),
     ),
     "GetFoundationModel": Described("Describe one model"),
+    "createCompletion": Described(
+        "Continue one prompt or several", CompletionRequest, (_JSON, SERVER_SENT_EVENTS.content_type)
+    ),
+    "listModels": Described("List the models of this server in OpenAI's form"),
     "live": Described("Whether the process answers at all"),
     "ready": Described("Whether every model answers", statuses=(200, 503)),
-    "metrics": Described("Metrics in Prometheus' text format", answer=_TEXT),
+    "metrics": Described("Metrics in Prometheus' text format", answers=(_TEXT,)),
     "openapi": Described("This document"),
 }
 
@@ -134,7 +158,10 @@ class OpenApi:
             "openapi": "3.1.0",
             "info": {"title": "Outcrop", "version": outcrop.__version__},
             "paths": paths,
-            "components": {"schemas": schemas.components, "responses": _error_responses()},
+            "components": {
+                "schemas": schemas.components,
+                "responses": _error_responses("", _ERROR) | _error_responses(_OPENAI, _OPENAI_ERROR),
+            },
         }
 
     async def _document_response(self, request: Request) -> Response:
@@ -150,9 +177,10 @@ def _operation(route: Route, described: Described, schemas: Schemas) -> dict[str
     if described.body is not None:
         schema = {"type": "object"} if described.body is dict else schemas.of(described.body)
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
+    prefix = _OPENAI if route.path.startswith(PREFIX) else ""
     successes = {str(status): _success(described) for status in described.statuses}
     operation["responses"] = {
-        str(status): {"$ref": f"#/components/responses/{status}"} for status in _codes_by_status()
+        str(status): {"$ref": f"#/components/responses/{prefix}{status}"} for status in _codes_by_status()
     } | successes
     return operation
 
@@ -162,19 +190,22 @@ def _parameter(location: str, name: str) -> dict[str, Any]:
 
 
 def _success(described: Described) -> dict[str, Any]:
-    schema = {"type": "object"} if described.answer == _JSON else {"type": "string"}
-    return {"description": "The answer", "content": {described.answer: {"schema": schema}}}
+    schemas = {
+        content_type: {"schema": {"type": "object" if content_type == _JSON else "string"}}
+        for content_type in described.answers
+    }
+    return {"description": "The answer", "content": schemas}
 
 
-def _error_responses() -> dict[str, Any]:
-    """The table of errors, as responses by status."""
+def _error_responses(prefix: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The table of errors, as responses by status. schema: of their bodies."""
     return {
-        str(status): {
+        f"{prefix}{status}": {
             "description": " or ".join(codes),
             "headers": {
                 "x-amzn-ErrorType": {"required": True, "schema": {"type": "string", "enum": codes}},
             },
-            "content": {_JSON: {"schema": _ERROR}},
+            "content": {_JSON: {"schema": schema}},
         }
         for status, codes in _codes_by_status().items()
     }

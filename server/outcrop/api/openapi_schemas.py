@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from outcrop.api.shapes import Must, Union
+from outcrop.api.shapes import Must, Shape, Union
 
 _SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -39,8 +39,14 @@ class Schemas:
             demands = [each for each in annotations if isinstance(each, Must)]
             return self.of(hint) | _constraints(_not_none(hint), demands)
         hint = _not_none(hint)
-        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        if isinstance(hint, type) and issubclass(hint, Shape):
             return self._structure(hint)
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            (schema,), components = msgspec.json.schema_components(
+                [hint], ref_template="#/components/schemas/{name}"
+            )
+            self.components |= components
+            return schema
         arguments = get_args(hint)
         if get_origin(hint) is list:
             return {"type": "array", "items": self.of(arguments[0])}
@@ -52,7 +58,7 @@ class Schemas:
             }
         return dict(_SCALARS[hint])
 
-    def _structure(self, shape: type[msgspec.Struct]) -> dict[str, Any]:
+    def _structure(self, shape: type[Shape]) -> dict[str, Any]:
         name = shape.__name__
         if name not in self.components:
             self.components[name] = {}  # there while its members are described: one may refer to it

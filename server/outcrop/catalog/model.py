@@ -45,7 +45,7 @@ class TextDelta:
 
     prompt: tokens of the prompt; cached: how many of them came from the prefix cache; stored: how many it
     keeps that it did not have before; generated: output tokens so far, the end-of-turn token included. `end`
-    is set on the last delta alone.
+    is set on the last delta alone. tokens: ids that the engine added, of which the text may not show all yet.
     """
 
     text: str
@@ -54,6 +54,7 @@ class TextDelta:
     generated: int
     end: EndReason | None = None
     stored: int = 0
+    tokens: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class ServedModel:
                 elif end is EndReason.MAX_TOKENS and len(prompt) + delta.generated >= self.max_model_len:
                     end = EndReason.CONTEXT
                 stored = self._stored(len(prompt), delta.cached)
-                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end, stored)
+                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end, stored, delta.tokens)
                 if end is not None:
                     return
         raise EngineUnavailable(f"the engine of {self.id} ended request {request_id} without a reason")

@@ -19,13 +19,17 @@ _ACTIONS = {
     "ConverseStream": "bedrock:InvokeModelWithResponseStream",
     "metrics": "outcrop:ReadMetrics",
     "openapi": "outcrop:DescribeApi",
+    "listModels": "bedrock:ListFoundationModels",
 }
 """Operations that are not called as their action is; the rest are `bedrock:` and their name."""
 
+_MODEL_IN_BODY = frozenset(("createCompletion",))
+"""Operations that read their body to learn which model they are about, and then authorize their caller."""
+
 
 def guarded(route: Route, catalog: Catalog) -> Route:
-    """The route, answering only whose policy allows it; a public one as it is."""
-    if route.path in PUBLIC_PATHS:
+    """The route, answering only whose policy allows it; a public one, and one that asks itself, as it is."""
+    if route.path in PUBLIC_PATHS or route.name in _MODEL_IN_BODY:
         return route
     action = _ACTIONS.get(route.name, f"bedrock:{route.name}")
     endpoint = route.endpoint

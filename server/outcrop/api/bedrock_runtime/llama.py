@@ -18,10 +18,10 @@ from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.bedrock_runtime.rules import MAX_STOP_CHARACTERS
 from outcrop.api.bedrock_runtime.service_tier import priority_of
 from outcrop.api.bedrock_runtime.timing import Stopwatch
-from outcrop.api.inference import GenerationCall, Prompt
+from outcrop.api.inference import FINISH_REASONS, GenerationCall, Prompt
 from outcrop.api.json_schema import Number, ObjectSchema, Rule, Text, Texts
 from outcrop.api.sampling import SamplingExtras, extra_members
-from outcrop.catalog.model import EndReason, TextDelta
+from outcrop.catalog.model import TextDelta
 
 _DOCUMENT: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _MEMBERS: Mapping[str, Rule] = {
@@ -33,13 +33,6 @@ _MEMBERS: Mapping[str, Rule] = {
 _STRICT_SCHEMA = ObjectSchema(_MEMBERS, required=("prompt",))
 _DEFAULTS = {"temperature": 0.5, "top_p": 0.9}
 _DEFAULT_MAX_GEN_LEN = 512
-
-STOP_REASONS = {
-    EndReason.END_TURN: "stop",
-    EndReason.STOP_SEQUENCE: "stop",
-    EndReason.MAX_TOKENS: "length",
-    EndReason.CONTEXT: "length",
-}
 
 _CHUNK = eventstream.event("chunk")
 
@@ -85,7 +78,7 @@ def body_of(text: str, last: TextDelta) -> dict[str, object]:
         "generation": text,
         "prompt_token_count": last.prompt,
         "generation_token_count": last.generated,
-        "stop_reason": STOP_REASONS[last.end],
+        "stop_reason": FINISH_REASONS[last.end],
     }
 
 
@@ -121,7 +114,7 @@ async def frames(deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> A
                 "generation": delta.text,
                 "prompt_token_count": delta.prompt if is_first else None,
                 "generation_token_count": delta.generated,
-                "stop_reason": STOP_REASONS[delta.end] if delta.end else None,
+                "stop_reason": FINISH_REASONS[delta.end] if delta.end else None,
             }
             if delta.end is not None:
                 chunk["amazon-bedrock-invocationMetrics"] = {

@@ -17,7 +17,7 @@ from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
-from outcrop.api.connection import EventStreamResponse, unless_disconnected
+from outcrop.api.connection import StreamResponse, unless_disconnected
 from outcrop.api.inference import GenerationCall, Inference
 from outcrop.api.path_label import LABEL
 from outcrop.api.prompts import Variant, fill_in
@@ -57,7 +57,7 @@ class BedrockRuntime:
         watch = Stopwatch()
         conversation = await self._conversation(request, streaming=True)
         deltas = self._inference.answer(conversation.call, Caller.of(request), watch.started)
-        return EventStreamResponse(conversation.frames(deltas, watch))
+        return StreamResponse(conversation.frames(deltas, watch))
 
     async def _conversation(self, request: Request, *, streaming: bool) -> Conversation:
         identifier = request.path_params["model_id"]
@@ -94,7 +94,7 @@ class BedrockRuntime:
         call = await self._native_call(request, headers)
         deltas = self._inference.answer(call, Caller.of(request), watch.started)
         content_type = {"x-amzn-bedrock-content-type": "application/json"}
-        return EventStreamResponse(llama.frames(deltas, watch), content_type | headers.echoed)
+        return StreamResponse(llama.frames(deltas, watch), headers=content_type | headers.echoed)
 
     async def _native_call(self, request: Request, headers: InvokeHeaders) -> GenerationCall:
         target = self._target(request, request.path_params["model_id"])

@@ -1,0 +1,149 @@
+"""What a client may ask of `/openai/v1/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from outcrop.api.inference import GenerationCall, Prompt
+from outcrop.api.openai import errors
+from outcrop.api.openai.decode import decode
+from outcrop.api.sampling import MAX_BIASES, MAX_SEED, SamplingExtras
+from outcrop.catalog.model import ServedModel
+
+MAX_PROMPTS = 128
+MAX_STOPS = 64
+_DEFAULT_MAX_TOKENS = 16
+
+TokenIds = list[int]
+Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    include_usage: bool | None = None
+
+
+class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """OpenAI's parameters, then those that vLLM adds under its names; null is the same as absence.
+
+    The bounds are OpenAI's where it has any. A parameter that would change the answer and is not done here
+    is refused rather than ignored.
+    """
+
+    model: str
+    prompt: str | list[str | int | TokenIds]
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    n: int | None = None
+    best_of: int | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    logprobs: int | None = None
+    seed: int | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=MAX_STOPS)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[int, Bias], Meta(max_length=MAX_BIASES)] | None = None
+    user: str | None = None
+
+    top_k: Annotated[int, Meta(ge=-1, le=MAX_SEED)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    ignore_eos: bool | None = None
+    return_token_ids: bool | None = None
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream is to end with the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def calls(self, model: ServedModel) -> list[GenerationCall]:
+        """One call for each prompt, in their order. Raises ValidationException."""
+        vocab_size = model.tokenizer.vocab_size
+        for token in self.logit_bias or ():
+            if not 0 <= token < vocab_size:
+                raise errors.invalid(f"logit_bias: {_no_token(token, vocab_size)}", "logit_bias")
+        return [self._call(model, prompt) for prompt in self._prompts(vocab_size)]
+
+    def _call(self, model: ServedModel, prompt: str | TokenIds) -> GenerationCall:
+        encode = model.tokenizer.encode_prompt
+        return GenerationCall(
+            model,
+            prepare=lambda: Prompt(encode(prompt) if isinstance(prompt, str) else prompt),
+            prompt_bytes=len(prompt.encode()) if isinstance(prompt, str) else 0,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            max_tokens=self.max_tokens,
+            default_max_tokens=_DEFAULT_MAX_TOKENS,
+            extras=self._extras(),
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            ignore_eos=bool(self.ignore_eos),
+        )
+
+    def _extras(self) -> SamplingExtras:
+        """vLLM's top_k is -1 where it does not apply. Of a seed, OpenAI takes 64 bits; the engine has 31."""
+        given = {
+            "top_k": None if self.top_k is None else max(self.top_k, 0),
+            "seed": None if self.seed is None else self.seed & MAX_SEED,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "logit_bias": self.logit_bias,
+        }
+        return SamplingExtras.of({name: value for name, value in given.items() if value is not None})
+
+    def _prompts(self, vocab_size: int) -> Sequence[str | TokenIds]:
+        """A list of integers is one prompt, any other list has a prompt in each element."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        ids = [each for each in self.prompt if isinstance(each, int)]
+        prompts: list[str | TokenIds] = [each for each in self.prompt if not isinstance(each, int)]
+        if ids:
+            if prompts:
+                raise errors.invalid("prompt: token ids beside prompts; give each its own list", "prompt")
+            prompts = [ids]
+        if not 1 <= len(prompts) <= MAX_PROMPTS:
+            raise errors.invalid(f"prompt: 1 to {MAX_PROMPTS} prompts, not {len(prompts)}", "prompt")
+        for prompt in prompts:
+            for token in () if isinstance(prompt, str) else {min(prompt, default=0), max(prompt, default=0)}:
+                if not 0 <= token < vocab_size:
+                    raise errors.invalid(f"prompt: {_no_token(token, vocab_size)}", "prompt")
+        return prompts
+
+
+_DECODER = msgspec.json.Decoder(CompletionRequest)
+
+
+def parse(body: bytes) -> CompletionRequest:
+    """The request in a body. Raises ValidationException, naming the parameter."""
+    request = decode(body, _DECODER)
+    _refuse_unsupported(request)
+    return request
+
+
+def _refuse_unsupported(request: CompletionRequest) -> None:
+    """Raises ValidationException."""
+    refused = {
+        "n": (request.n not in (None, 1), "give the prompt as often in `prompt`"),
+        "best_of": (request.best_of not in (None, 1), "there is one choice for each prompt"),
+        "echo": (request.echo, "put the prompt before the answer"),
+        "suffix": (request.suffix, "the model continues a prompt, and fills no gaps"),
+        "logprobs": (request.logprobs is not None, "log probabilities are not kept"),
+        "stream_options": (request.stream_options and not request.stream, "they are for stream: true"),
+    }
+    for param, (is_given, advice) in refused.items():
+        if is_given:
+            raise errors.invalid(f"{param}: this value is not supported here; {advice}.", param)
+
+
+def _no_token(token: int, vocab_size: int) -> str:
+    return f"{token} is not a token id of this model, which are 0 to {vocab_size - 1}"
