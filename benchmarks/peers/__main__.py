@@ -26,7 +26,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-
 from benchmarks.load.completions import CompletionError, run_load
 from benchmarks.load.figures import figures
 from benchmarks.peers import report, weights
@@ -35,7 +34,7 @@ from benchmarks.peers.models import MODELS, ROOT
 from benchmarks.peers.peer import Peer, PeerError
 from benchmarks.peers.record import Measurement, Record, Round, Subject
 from benchmarks.peers.subjects import PEERS
-from benchmarks.peers.workloads import WORKLOADS, Workload
+from benchmarks.peers.workloads import SMOKE, WORKLOADS, Workload
 
 _QUICK = ("single", "eight")
 _WATCH_SECONDS = 0.5
@@ -49,7 +48,7 @@ def main() -> None:
         command=shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
         precision=options.precision,
     )
-    chosen = [workload for workload in WORKLOADS if workload.name in options.workloads]
+    chosen = [workload for workload in (*WORKLOADS, SMOKE) if workload.name in options.workloads]
     for model in dict.fromkeys(workload.model for workload in chosen):
         weights.prepare(MODELS[model])
         peers = _started([PEERS[name] for name in options.peers], model, record)
@@ -68,7 +67,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     names = [workload.name for workload in WORKLOADS]
-    parser.add_argument("--workloads", nargs="+", choices=names)
+    parser.add_argument("--workloads", nargs="+", choices=[*names, SMOKE.name], help="all but the last")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--precision", choices=("bf16", "int8"), default="bf16")
     parser.add_argument("--quick", action="store_true", help=f"one round of {' and '.join(_QUICK)}")

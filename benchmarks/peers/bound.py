@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.peers.limits import Limits
 from benchmarks.peers.peer import Precision
 from benchmarks.peers.workloads import Workload
+
 from outcrop_compile.checkpoint.names import canonical_shapes, kind_of
 from outcrop_compile.config import LlamaConfig
 

@@ -43,6 +43,8 @@ class Peer(ABC):
     name: ClassVar[str]
     requirements: ClassVar[Sequence[str]] = ()
     """What pip installs into the peer's environment; none: it runs in this one."""
+    install_variables: ClassVar[Mapping[str, str]] = {}
+    """What to set for pip."""
     package: ClassVar[str]
     """The distribution whose version stands for the peer's."""
     precisions: ClassVar[Mapping[Precision, str]]
@@ -64,10 +66,10 @@ class Peer(ABC):
         """Variables to set for it."""
         return {}
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 most peers need nothing of their own
         """Make the files it needs beside the common ones, if they are not there yet."""
 
-    def after_install(self) -> None:
+    def after_install(self) -> None:  # noqa: B027 nor is there anything to mend
         """Mend what pip leaves broken."""
 
     @property
@@ -102,8 +104,8 @@ class Peer(ABC):
         mark.write_text(wanted)
 
     def pip(self, *arguments: str) -> None:
-        command = [self.python, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
-        subprocess.run(command, check=True)
+        command = [str(self.python), "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+        subprocess.run(command, check=True, env=os.environ | self.install_variables)
 
     def version(self) -> str:
         """The package's, as installed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-
 from benchmarks.load.figures import Figures
 from benchmarks.peers.limits import Limits
 from benchmarks.peers.peer import Precision

@@ -16,7 +16,8 @@ from benchmarks.peers.bound import Bound, bound
 from benchmarks.peers.limits import Limits
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.record import Measurement, Record
-from benchmarks.peers.workloads import WORKLOADS, Workload
+from benchmarks.peers.workloads import SMOKE, WORKLOADS, Workload
+
 from outcrop_compile.checkpoint.huggingface import CONFIG, read_config
 from outcrop_compile.config import LlamaConfig
 
@@ -41,6 +42,16 @@ COLUMNS = (
     Column("TPOT p99 ms", "tpot_p99", 1),
 )
 
+_RATIOS = (
+    "Outcrop's figure over the peer's, round by round: median (least to greatest). Above 1 is better in "
+    "tokens a second, below 1 in milliseconds."
+)
+_SHARES = (
+    "The least time that the bytes and multiply-adds of the workload take at the limits measured at the "
+    "beginning of each round (each weight read once for all prompts and once a step; keys and values once a "
+    "step), over the time that was taken. Median over the rounds."
+)
+
 
 class Results:
     """A record's measurements, by workload and peer."""
@@ -53,7 +64,7 @@ class Results:
 
     @property
     def workloads(self) -> list[Workload]:
-        return [each for each in WORKLOADS if any(name == each.name for name, _ in self._found)]
+        return [each for each in (*WORKLOADS, SMOKE) if any(name == each.name for name, _ in self._found)]
 
     def peers(self, workload: Workload) -> list[str]:
         """Those that ran it, in the order of the run."""
@@ -86,12 +97,9 @@ def write(record: Record, output: Path) -> None:
         f"# {record.date}: Outcrop and its peers, {record.precision}",
         _machine(record),
         f"![Output tokens a second and time to first token of each peer]({plot.name})",
-        "## Ratios\n\nOutcrop's figure over the peer's, round by round: median (least to greatest). Above 1 is "
-        "better in tokens a second, below 1 in milliseconds.",
+        f"## Ratios\n\n{_RATIOS}",
         *(_ratio_table(results, workload) for workload in results.workloads),
-        "## Share of what the machine allows\n\nThe least time that the bytes and multiply-adds of the workload "
-        "take at the limits measured at the beginning of each round (each weight read once for all prompts and "
-        "once a step; keys and values once a step), over the time that was taken. Median over the rounds.",
+        f"## Share of what the machine allows\n\n{_SHARES}",
         *_shares(results),
         "## Figures\n\nMedian (least to greatest) over the rounds.",
         *(_figure_table(results, workload) for workload in results.workloads),

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 import safetensors
+from benchmarks.peers.models import DEMO, LLAMA_1B, MODELS, Model
 from gguf import quants
 from gguf.constants import GGMLQuantizationType, GGUFValueType, LlamaFileType
 
-from benchmarks.peers.models import DEMO, LLAMA_1B, MODELS, Model
 from outcrop_compile.checkpoint import Checkpoint, gguf_file, huggingface, open_checkpoint
 from outcrop_compile.checkpoint.arrays import to_bfloat16
 from outcrop_compile.checkpoint.names import ROTARY, canonical_shapes, kind_of, stored_name

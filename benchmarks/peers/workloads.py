@@ -46,6 +46,9 @@ WORKLOADS: Sequence[Workload] = (
     Workload("eight", "smollm2-135m", "8 calls, 128 / 128", (128,) * 8, 128),
     Workload("many", "smollm2-135m", "32 calls, 32 to 256 / 64", _spread(32, 256, 32), 64),
     Workload("prefix", "smollm2-135m", "16 calls, shared 1,500 + 50 / 64", (1550,) * 16, 64, shared=1500),
-    Workload("1b-single", "llama-1b-shape", "1 call, 128 / 32", (128,), 32),
-    Workload("1b-eight", "llama-1b-shape", "8 calls, 128 / 128", (128,) * 8, 128),
+    Workload("1b-single", "llama-1b-shape", "1 call of 1B, 128 / 32", (128,), 32),
+    Workload("1b-eight", "llama-1b-shape", "8 calls of 1B, 128 / 128", (128,) * 8, 128),
 )
+
+SMOKE = Workload("smoke", "smollm2-135m", "2 calls, 16 / 8", (16, 16), 8)
+"""Measures nothing: shows within a minute whether every peer runs."""

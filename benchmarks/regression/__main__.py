@@ -13,8 +13,8 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.regression.measures import measures
 
@@ -39,7 +39,7 @@ def main() -> int:
     return _compare(ratios, known, committed["tolerance"])
 
 
-def _median(measure: Any, repeats: int) -> float:
+def _median(measure: Callable[[], float], repeats: int) -> float:
     measure()  # the first time records and warms up
     return statistics.median(measure() for _ in range(repeats))
 

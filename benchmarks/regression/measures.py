@@ -8,13 +8,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
-
 from benchmarks.peers.bound import bound
 from benchmarks.peers.limits import Limits, Probe
 from benchmarks.peers.models import DEMO
 from benchmarks.peers.workloads import Workload
+
 from outcrop.backends.base import (
     Backend,
     Bucket,
@@ -116,9 +117,9 @@ class Measures:
 
     def all(self) -> dict[str, Callable[[], float]]:
         return {
-            **{f"decode step, {n} rows": lambda n=n: self._decode(n) for n in (1, 8, 32)},  # type: ignore[misc]
+            **{f"decode step, {rows} rows": partial(self._decode, rows) for rows in (1, 8, 32)},
             f"prefill of {_PROMPT}": self._prefill,
-            **{f"host path, {n} rows": lambda n=n: _host(n) for n in (64, 256)},  # type: ignore[misc]
+            **{f"host path, {rows} rows": partial(_host, rows) for rows in (64, 256)},
         }
 
     def _decode(self, rows: int) -> float:
@@ -155,6 +156,6 @@ def measures() -> Iterator[tuple[str, Measures]]:
     model = open_checkpoint(DEMO).config
     try:
         backend.warmup(lambda stage, share: None)
-        yield str(getattr(backend, "kernels")), Measures(model, Engine(backend, model.vocab_size))
+        yield str(backend.kernels), Measures(model, Engine(backend, model.vocab_size))
     finally:
         backend.close()

@@ -5,7 +5,6 @@ import socket
 import time
 
 import pytest
-
 from benchmarks.load.completions import Call, CompletionError, Request, run_load
 from benchmarks.load.figures import figures
 from benchmarks.peers.completions_server import Generator, listen

@@ -3,7 +3,6 @@ a bound and ratios that are computed as they are described."""
 
 import numpy as np
 import pytest
-
 from benchmarks.load.figures import Figures
 from benchmarks.peers import report
 from benchmarks.peers.bound import bound
@@ -11,6 +10,7 @@ from benchmarks.peers.limits import Limits
 from benchmarks.peers.record import Measurement, Record, Round, Subject
 from benchmarks.peers.weights import random_weights, write_directory, write_gguf
 from benchmarks.peers.workloads import WORKLOADS, Workload
+
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.peers.completions_server import Generator, Prompt, serve
 from benchmarks.peers.peer import Peer
@@ -21,7 +21,7 @@ class OpenVino(Peer):
     name = "openvino"
     package = "openvino-genai"
     requirements = ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", "torch==2.13.0")
-    precisions = {"bf16": "float16 weights", "int8": "int8 weights"}
+    precisions: ClassVar = {"bf16": "float16 weights", "int8": "int8 weights"}
 
     def command(self, port: int) -> list[str]:
         module, folder = "benchmarks.peers.subjects.openvino", self.model.openvino(_FORMATS[self.precision])
@@ -34,8 +34,9 @@ class OpenVino(Peer):
             return
         unfinished = folder.with_suffix(".unfinished")
         command = [
-            *(self.python.parent / "optimum-cli", "export", "openvino", "--model", self.model.directory),
-            *("--task", "text-generation-with-past", "--weight-format", kind, unfinished),
+            *(str(self.folder / "bin" / "optimum-cli"), "export", "openvino"),
+            *("--model", str(self.model.directory), "--task", "text-generation-with-past"),
+            *("--weight-format", kind, str(unfinished)),
         ]
         subprocess.run(command, check=True)
         unfinished.rename(folder)

