@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -41,7 +42,10 @@ _WATCH_SECONDS = 0.5
 
 
 def main() -> None:
+    # Told to end, it must not leave servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options = _options()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     record = Record(
         date=datetime.date.today().isoformat(),
         machine=_machine(),

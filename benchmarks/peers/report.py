@@ -86,7 +86,6 @@ class Results:
 
 def write(record: Record, output: Path) -> None:
     """OUTPUT.json, OUTPUT.md and OUTPUT.svg; without measurements, the first alone."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     record.save(output.with_suffix(".json"))
     results = Results(record)
     if not record.measurements:
@@ -98,7 +97,7 @@ def write(record: Record, output: Path) -> None:
         _machine(record),
         f"![Output tokens a second and time to first token of each peer]({plot.name})",
         f"## Ratios\n\n{_RATIOS}",
-        *(_ratio_table(results, workload) for workload in results.workloads),
+        *(_ratio_table(results, workload) for workload in results.workloads if _compared(results, workload)),
         f"## Share of what the machine allows\n\n{_SHARES}",
         *_shares(results),
         "## Figures\n\nMedian (least to greatest) over the rounds.",
@@ -110,25 +109,34 @@ def write(record: Record, output: Path) -> None:
 
 
 def _machine(record: Record) -> str:
-    def limit(name: str, unit: str) -> str:
-        values = [getattr(each.limits, name) / 1e9 for each in record.rounds]
-        return f"{_spread(values, 1)} {unit}"
+    def limit(name: str) -> str:
+        return _spread([getattr(each.limits, name) / 1e9 for each in record.rounds], 1)
 
     others = max(each.others for each in record.rounds)
+    bfloat16 = ""
+    if any(each.limits.gemm_bfloat16 for each in record.rounds):
+        bfloat16 = f", and {limit('gemm_bfloat16')} in bfloat16"
     return (
-        f"Machine: {record.machine}. At the beginning of each round it read memory at "
-        f"{limit('bandwidth', 'GB/s')}; 10⁹ multiply-adds a second were {limit('fma', '')}in float32 "
-        f"registers, {limit('gemm_float32', '')}in torch's float32 products and "
-        f"{limit('gemm_bfloat16', '')}in its bfloat16 ones. Other processes used {others:.2f} cores at most."
-        f"\n\nCommand: `{record.command}`"
+        f"Machine: {record.machine}.\n\nAt the beginning of each round it read {limit('bandwidth')} GB/s of "
+        f"memory and did {limit('fma')} × 10⁹ multiply-adds a second in float32 registers; torch's products did "
+        f"{limit('gemm_float32')} in float32{bfloat16}. Other processes used {others:.2f} cores at most.\n\n"
+        f"Command: `{record.command}`"
     )
+
+
+def _compared(results: Results, workload: Workload) -> list[str]:
+    """The peers that have a round in common with Outcrop."""
+    return [
+        name
+        for name in results.peers(workload)
+        if name != OURS and results.ratios(workload, name, "throughput")
+    ]
 
 
 def _ratio_table(results: Results, workload: Workload) -> str:
     rows = [
         [name, *(_spread(results.ratios(workload, name, column.field), 2) for column in COLUMNS)]
-        for name in results.peers(workload)
-        if name != OURS and results.ratios(workload, name, "throughput")
+        for name in _compared(results, workload)
     ]
     return f"### {workload.title}\n\n" + _table(["Outcrop over", *(c.title for c in COLUMNS)], rows)
 
