@@ -34,8 +34,8 @@ from outcrop.engine.process import build_backend
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 
-_DECODED = 32
-_CONTEXT = 128
+_DECODED = 16
+_CONTEXT = 64
 _PROMPT = 512
 _LOOPS = 20_000
 
@@ -90,7 +90,7 @@ class Engine:
     def decode(self, rows: int, context: int, steps: int) -> float:
         """Seconds of a step with every row in it: the median."""
         for _ in range(rows):
-            self._add(context, steps + rows * 2)  # those that came first decode while the others come
+            self._add(context, steps + rows)  # those that came first decode while the others come
         seconds = []
         while not self._core.idle:
             begun = time.perf_counter()
