@@ -118,7 +118,7 @@ def _machine(record: Record) -> str:
         bfloat16 = f", and {limit('gemm_bfloat16')} in bfloat16"
     bandwidth, fma, gemm = limit("bandwidth"), limit("fma"), limit("gemm_float32")
     return (
-        f"Machine: {record.machine}.\n\nAt the beginning of each round it read {bandwidth} GB/s of memory and "
+        f"Machine: {record.machine}.\n\nAt the start of each round it read {bandwidth} GB/s of memory and "
         f"did {fma} × 10⁹ multiply-adds a second in float32 registers; torch's products did {gemm} in "
         f"float32{bfloat16}. Other processes used {others:.2f} cores at most.\n\n"
         f"Command: `{record.command}`"
