@@ -15,8 +15,8 @@ _FORMATS = {"bf16": "fp16", "int8": "int8"}
 
 
 class OpenVino(Peer):
-    """OpenVINO keeps weights in float16, not bfloat16; every value of the demo model fits. It computes in what it
-    finds best for the processor."""
+    """OpenVINO keeps weights in float16, not bfloat16; every value of the demo model fits. It computes in
+    what it finds best for the processor."""
 
     name = "openvino"
     package = "openvino-genai"
