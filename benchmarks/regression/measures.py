@@ -26,6 +26,7 @@ from outcrop.backends.base import (
     StepKind,
     StepOutput,
 )
+from outcrop.backends.cpu import CpuBackend
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
@@ -156,6 +157,7 @@ def measures() -> Iterator[tuple[str, Measures]]:
     model = open_checkpoint(DEMO).config
     try:
         backend.warmup(lambda stage, share: None)
-        yield str(backend.kernels), Measures(model, Engine(backend, model.vocab_size))
+        assert isinstance(backend, CpuBackend)
+        yield backend.kernels, Measures(model, Engine(backend, model.vocab_size))
     finally:
         backend.close()
