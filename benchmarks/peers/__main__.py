@@ -34,7 +34,7 @@ from benchmarks.peers.limits import Limits
 from benchmarks.peers.models import MODELS, ROOT
 from benchmarks.peers.peer import Peer, PeerError
 from benchmarks.peers.record import Measurement, Record, Round, Subject
-from benchmarks.peers.subjects import PEERS
+from benchmarks.peers.registry import PEERS
 from benchmarks.peers.workloads import SMOKE, WORKLOADS, Workload
 
 _QUICK = ("single", "eight")

@@ -1,6 +1,6 @@
 """One inference server among those that are compared: how it is installed, started and stopped.
 
-To add a peer, write a subclass in a file of its own in `subjects/` and list it in `subjects/__init__.py`.
+To add a peer, write a subclass in a file of its own in `subjects/` and list it in `registry.py`.
 This module imports nothing outside the standard library, so that a peer's own environment can import it.
 """
 

@@ -1,4 +1,4 @@
-"""The peers, each in a file of its own."""
+"""The peers, each in a file of its own in `subjects/`."""
 
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.subjects.llamacpp import LlamaCpp
