@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+_PATIENCE = 600  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -38,8 +40,9 @@ class CompletionError(RuntimeError):
 
 
 async def run_load(url: str, model: str, requests: Sequence[Request]) -> list[Call]:
-    """All requests at once. Raises CompletionError."""
-    return list(await asyncio.gather(*(complete(url, model, request) for request in requests)))
+    """All requests at once. Raises CompletionError, and TimeoutError if they take unreasonably long."""
+    async with asyncio.timeout(_PATIENCE):
+        return list(await asyncio.gather(*(complete(url, model, request) for request in requests)))
 
 
 async def complete(url: str, model: str, request: Request) -> Call:

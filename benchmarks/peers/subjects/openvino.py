@@ -80,7 +80,7 @@ class _Pipeline(Generator):
         return self._pipeline.add_request(number, ids, config)
 
     def _finished(self, handle: Any) -> bool:
-        return bool(handle.get_status() == self._genai.GenerationStatus.FINISHED and not handle.can_read())
+        return bool(handle.get_status() != self._genai.GenerationStatus.RUNNING and not handle.can_read())
 
 
 def main() -> None:
