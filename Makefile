@@ -11,7 +11,7 @@ DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
 NATIVE := $(wildcard $(addprefix kernels/outcrop_kernels/cpu/native/*,.cpp .h .inc))
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: serve setup test test-all clients client-table check format clean
+.PHONY: serve setup test test-all clients client-table bench-peers bench-guard check format clean
 
 serve: $(VENV)/.serve $(DEMO)
 	@exec $(BIN)/outcrop serve --model $(DEMO) --port $(PORT)
@@ -32,6 +32,15 @@ clients: $(CLIENTS)/python/.installed $(CLIENTS)/async/.installed $(if $(shell c
 client-table: $(VENV)/.dev $(DEMO) clients
 	$(BIN)/python -m pytest $(CLIENT_TESTS) -m "slow or not slow" --client-table
 
+# Outcrop and other servers in turn, each installed into an environment of its own. BENCH: further options,
+# such as BENCH=--quick (`python -m benchmarks.peers --help` lists them).
+bench-peers: $(VENV)/.bench $(DEMO)
+	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+# Fails if a change has made steps or the host path slower. For a quiet machine, so not part of `make test`.
+bench-guard: $(VENV)/.dev $(DEMO)
+	$(BIN)/python -m benchmarks.regression $(BENCH)
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,7 +52,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(CLIENT_TESTS)/js/node_modules .demo
+	rm -rf $(VENV) .venv-peers $(CLIENTS) $(CLIENT_TESTS)/js/node_modules .demo
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +64,10 @@ $(VENV)/.serve: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.serve
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev,bench]"
 	@touch $@
 
 $(CLIENTS)/%/.installed: $(CLIENT_TESTS)/requirements-%.txt

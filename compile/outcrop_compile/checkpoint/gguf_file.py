@@ -20,7 +20,7 @@ from outcrop_compile.checkpoint.names import ROTARY, kind_of, match
 from outcrop_compile.checkpoint.tensors import Piece, StoredTensor
 from outcrop_compile.config import LlamaConfig
 
-_NAMES = {
+NAMES = {
     "embed": "token_embd.weight",
     "attn_norm": "blk.{i}.attn_norm.weight",
     "q": "blk.{i}.attn_q.weight",
@@ -62,7 +62,7 @@ def open_gguf(path: Path, file: Path) -> Checkpoint:
     stored = {name: _piece(entry, data, file) for name, entry in header.tensors.items()}
     config = _read_config(header, stored.get(_ROPE_DIVISORS))
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
-    names = match(config, _NAMES, shapes, str(file), {_ROPE_DIVISORS})
+    names = match(config, NAMES, shapes, str(file), {_ROPE_DIVISORS})
     tensors = {
         name: StoredTensor(
             shapes[source], (stored[source],), config.head_dim if kind_of(name) in ROTARY else 0
@@ -116,7 +116,7 @@ def _read_config(header: GGUFHeader, divisors: Piece | None) -> LlamaConfig:
             scaling = rope.from_divisors(table, theta, head_dim)
         except ValueError as error:
             raise CheckpointError(f"{header.path}: tensor {_ROPE_DIVISORS!r} is {error}") from None
-    embed = header.tensors.get(_NAMES["embed"])
+    embed = header.tensors.get(NAMES["embed"])
     return fields.config(
         vocab_size=fields.integer("llama.vocab_size", embed.shape[0] if embed else None),
         hidden_size=hidden,
@@ -129,7 +129,7 @@ def _read_config(header: GGUFHeader, divisors: Piece | None) -> LlamaConfig:
         rms_norm_eps=_shortest(fields.number("llama.attention.layer_norm_rms_epsilon")),
         rope_theta=theta,
         rope_scaling=scaling,
-        tie_embeddings=_NAMES["lm_head"] not in header.tensors,
+        tie_embeddings=NAMES["lm_head"] not in header.tensors,
     )
 
 

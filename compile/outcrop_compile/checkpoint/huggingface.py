@@ -16,7 +16,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_NAMES = {
+NAMES = {
     "embed": "model.embed_tokens.weight",
     "attn_norm": "model.layers.{i}.input_layernorm.weight",
     "q": "model.layers.{i}.self_attn.q_proj.weight",
@@ -39,11 +39,11 @@ def open_huggingface(path: Path) -> Checkpoint:
     # A table that can be computed, which old conversions saved; and the head that a tied model saved twice.
     ignored = {name for name in stored if name.endswith("rotary_emb.inv_freq")}
     if config.tie_embeddings:
-        ignored.add(_NAMES["lm_head"])
+        ignored.add(NAMES["lm_head"])
     shapes = {name: tensor.shape for name, tensor in stored.items()}
     tensors = {
         name: StoredTensor(shapes[source], (stored[source].piece(source, str(path)),))
-        for name, source in match(config, _NAMES, shapes, str(path), ignored).items()
+        for name, source in match(config, NAMES, shapes, str(path), ignored).items()
     }
     return Checkpoint(path, "huggingface", config, tensors)
 
