@@ -2,107 +2,138 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from outcrop.backends.base import Capabilities, StepInput, StepKind
+import numpy as np
+import numpy.typing as npt
+
+from outcrop.backends.base import F32, I32, Bucket, Capabilities, StepInput, StepKind
 from outcrop.engine.draws import draws
-from outcrop.engine.edits import gather
-from outcrop.engine.request import Request
-from outcrop.engine.scheduler import Row, ScheduledStep
+from outcrop.engine.edits import LogitEdits, gather
+from outcrop.engine.scheduler import ScheduledStep
+from outcrop.engine.slots import Index, Slots
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The part of a StepInput that is the same in the next decode step if the same requests run in it.
+    changes: of the slots, when it was gathered. rows: the step's slots. held: [n] blocks of each row's
+    table that are written."""
+
+    bucket: Bucket
+    changes: int
+    rows: Index
+    held: Index
+    slots: I32
+    token_ids: I32
+    use_last: I32
+    block_tables: I32
+    logits_idx: I32
+    sampled: I32
+    sampling: F32
+    streams: npt.NDArray[np.uint64]
+    edited: list[tuple[int, LogitEdits]]
 
 
 class StepPlanner:
-    """Builds StepInputs. Keeps, per slot, what changes rarely (block table, sampling, seed), so that a
-    decode step costs a few numpy gathers whatever the number of rows. The last slot is the sink."""
+    """Builds StepInputs from the slots' columns, whatever the number of rows with the same few numpy calls;
+    from one decode step to the next with the same requests, only what moves is computed again.
 
-    def __init__(self, capabilities: Capabilities, max_blocks: int) -> None:
-        slots = capabilities.max_rows + 1
+    Successive steps then share arrays. Of those, only `block_tables` is ever written to, and there only
+    entries beyond what the steps that are out may read."""
+
+    def __init__(self, capabilities: Capabilities, slots: Slots) -> None:
         self.vocab_size = capabilities.vocab_size
         self.block_size = capabilities.block_size
-        self.sink_slot = capabilities.max_rows
-        self.sink_block = capabilities.num_blocks
-        self._tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
-        self._lengths = [0] * slots  # blocks of each slot's table that are written
-        self._owners: list[tuple[Request, int] | None] = [None] * slots
-        self._sampling = np.zeros((slots, 4), dtype=np.float32)
-        self._seeds = np.zeros(slots, dtype=np.uint64)
-        self._next_id = 0
+        self.slots = slots
+        self._frame: _Frame | None = None
+        self._rows = np.arange(capabilities.max_rows, dtype=np.intp)
 
     def build(self, step: ScheduledStep) -> StepInput:
-        bucket, rows = step.bucket, step.rows
-        for row in rows:
-            self._refresh(row.request)
-        slots = np.full(bucket.rows, self.sink_slot, dtype=np.int32)
-        slots[: len(rows)] = [row.request.slot for row in rows]
-        starts = np.zeros(bucket.rows, dtype=np.int32)
-        starts[: len(rows)] = [row.start for row in rows]
-        counts = np.zeros(bucket.rows, dtype=np.int32)
-        counts[: len(rows)] = [row.count for row in rows]
-        sampled = np.zeros(bucket.rows, dtype=np.int32)
-        sampled[: len(rows)] = [row.samples for row in rows]
-
-        lane = np.arange(bucket.width, dtype=np.int32)[None, :]
-        live = lane < counts[:, None]
-        positions = np.where(live, starts[:, None] + lane, 0).astype(np.int32)
-        tables = self._tables[slots, : bucket.blocks]
-        block = np.take_along_axis(tables, positions // self.block_size, axis=1)
-        slot_mapping = np.where(
-            live, block * self.block_size + positions % self.block_size, self.sink_block * self.block_size
-        ).astype(np.int32)
-
-        shape = (bucket.rows, bucket.width)
-        token_ids = np.zeros(shape, dtype=np.int32)
-        use_last = np.zeros(shape, dtype=np.int32)
-        if bucket.kind is StepKind.DECODE:
-            use_last[: len(rows), 0] = 1
+        bucket, rows, size = step.bucket, step.slots, self.block_size
+        frame, count = self._frame_of(step), len(step.slots)
+        sink = self.slots.sink_block * size
+        positions = np.zeros((bucket.rows, bucket.width), dtype=np.int32)
+        mapping = np.full((bucket.rows, bucket.width), sink, dtype=np.int32)
+        ends = np.zeros(bucket.rows, dtype=np.int32)
+        ends[:count] = step.starts + step.counts
+        if bucket.kind is StepKind.DECODE and bucket.width == 1:
+            starts = step.starts
+            positions[:count, 0] = starts
+            block = frame.block_tables[self._rows[:count], starts // size]
+            mapping[:count, 0] = block * size + starts % size
         else:
-            _copy_tokens(token_ids, rows)
-        ends = (starts + counts).astype(np.int32)
-        edited = [
-            (index, row.request.edits)
-            for index, row in enumerate(rows)
-            if row.samples and row.request.edits is not None
-        ]
-        allowed, bias, repetition = gather(edited, bucket.rows, self.vocab_size)
-        self._next_id += 1
+            lane = np.arange(bucket.width)
+            live = lane < step.counts[:, None]
+            at = np.where(live, step.starts[:, None] + lane, 0)
+            positions[:count] = at
+            block = np.take_along_axis(frame.block_tables[:count], at // size, axis=1)
+            mapping[:count] = np.where(live, block * size + at % size, sink)
+            if bucket.kind is StepKind.PREFILL:
+                frame.token_ids[:count] = np.where(live, self.slots.tokens[rows[:, None], at], 0)
+        allowed, bias, repetition = gather(frame.edited, bucket.rows, self.vocab_size)
         return StepInput(
-            step_id=self._next_id,
+            step_id=step.number,
             bucket=bucket,
-            token_ids=token_ids,
-            use_last=use_last,
+            token_ids=frame.token_ids,
+            use_last=frame.use_last,
             positions=positions,
-            slot_mapping=slot_mapping,
-            block_tables=tables,
+            slot_mapping=mapping,
+            block_tables=frame.block_tables,
             context_lens=ends,
-            logits_idx=np.maximum(counts - 1, 0).astype(np.int32),
-            sampled=sampled,
-            slots=slots,
-            sampling=self._sampling[slots],
-            draws=draws(self._seeds[slots], ends),
+            logits_idx=frame.logits_idx,
+            sampled=frame.sampled,
+            slots=frame.slots,
+            sampling=frame.sampling,
+            draws=draws(frame.streams, ends),
             allowed=allowed,
             bias=bias,
             repetition=repetition,
         )
 
-    def _refresh(self, request: Request) -> None:
-        """Bring a slot's row up to date with the request that owns it now."""
-        slot, count = request.slot, len(request.blocks)
-        owner = (request, request.admissions)
-        if self._owners[slot] != owner:
-            self._owners[slot] = owner
-            self._tables[slot] = self.sink_block
-            self._lengths[slot] = 0
-            sampling = request.sampling
-            self._sampling[slot] = (
-                sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p,
-            )  # fmt: skip
-            self._seeds[slot] = sampling.seed & 0xFFFFFFFFFFFFFFFF
-        written = self._lengths[slot]
-        if count > written:
-            self._tables[slot, written:count] = request.blocks[written:]
-            self._lengths[slot] = count
+    def _frame_of(self, step: ScheduledStep) -> _Frame:
+        frame, slots = self._frame, self.slots
+        if step.bucket.kind is not StepKind.DECODE:
+            return self._gather(step)
+        if (
+            frame is None
+            or frame.bucket is not step.bucket
+            or frame.changes != slots.changes
+            or not np.array_equal(frame.rows, step.slots)
+        ):
+            self._frame = self._gather(step)
+            return self._frame
+        held = slots.num_blocks[step.slots]
+        grown = (held != frame.held).nonzero()[0]
+        if len(grown):
+            frame.held[grown] = held[grown]
+            frame.block_tables[grown] = slots.tables[step.slots[grown], : frame.bucket.blocks]
+        return frame
 
-
-def _copy_tokens(token_ids: np.ndarray[tuple[int, int], np.dtype[np.int32]], rows: list[Row]) -> None:
-    for index, row in enumerate(rows):
-        token_ids[index, : row.count] = row.request.tokens[row.start : row.start + row.count]
+    def _gather(self, step: ScheduledStep) -> _Frame:
+        bucket, rows, slots, count = step.bucket, step.slots, self.slots, len(step.slots)
+        padded = np.full(bucket.rows, slots.sink, dtype=np.intp)
+        padded[:count] = rows
+        use_last = np.zeros((bucket.rows, bucket.width), dtype=np.int32)
+        if bucket.kind is StepKind.DECODE:
+            use_last[:count] = 1
+        logits_idx = np.zeros(bucket.rows, dtype=np.int32)
+        logits_idx[:count] = step.counts - 1
+        sampled = np.zeros(bucket.rows, dtype=np.int32)
+        sampled[:count] = step.samples
+        edited = (slots.edited[rows] & step.samples).nonzero()[0].tolist()
+        return _Frame(
+            bucket=bucket,
+            changes=slots.changes,
+            rows=rows,
+            held=slots.num_blocks[rows],
+            slots=padded.astype(np.int32),
+            token_ids=np.zeros((bucket.rows, bucket.width), dtype=np.int32),
+            use_last=use_last,
+            block_tables=slots.tables[:, : bucket.blocks][padded],
+            logits_idx=logits_idx,
+            sampled=sampled,
+            sampling=slots.sampling[padded],
+            streams=slots.streams[padded],
+            edited=[(index, slots.owners[rows[index]].edits) for index in edited],
+        )
