@@ -208,6 +208,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert {r.slot for r in holders} == {s for s, owner in enumerate(slots.owners) if owner is not None}
         flags = slots.decoding | slots.live | slots.edited | slots.follows
         assert set(flags.nonzero()[0].tolist()) <= {request.slot for request in holders}
+        assert slots.followers == slots.follows.sum()
         assert scheduler.prefilling == [r for r in scheduler.running if not slots.decoding[r.slot]]
         for request in holders:
             running = request.status is Status.RUNNING

@@ -53,7 +53,7 @@ def next_token(
 
 def _powers(count: int) -> U64:
     """[count] what the token at each position is multiplied with."""
-    return np.cumprod(np.full(count, _BASE, dtype=np.uint64))
+    return np.multiply.accumulate(np.full(count, _BASE, dtype=np.uint64), dtype=np.uint64)
 
 
 def _mix(sums: U64, temperatures: F32, draws: F32) -> U64:

@@ -17,14 +17,14 @@ class StepNews:
     """Columns for the requests that have one more token and go on, which are nearly all of nearly every
     step, and a delta for each of the others.
 
-    Row i: `requests[i]`, whose slot was `slots[i]` in the step, goes on after `tokens[i]`, its output
-    having `generated[i]` tokens now.
+    Row i: `requests[i]`, whose slot was `slots[i]` in the step, goes on after `tokens[i]`, prompt and output
+    being `known[i]` tokens now.
     """
 
     requests: npt.NDArray[np.object_]  # [n] Request
     slots: npt.NDArray[np.intp]  # [n]
     tokens: npt.NDArray[np.intp]  # [n]
-    generated: npt.NDArray[np.intp]  # [n]
+    known: npt.NDArray[np.intp]  # [n]
     finals: list[GenerationDelta]
 
     def __len__(self) -> int:
@@ -32,10 +32,10 @@ class StepNews:
 
     def __iter__(self) -> Iterator[GenerationDelta]:
         """Each request's news by itself."""
-        columns = zip(self.requests.tolist(), self.tokens.tolist(), self.generated.tolist(), strict=True)
-        for request, token, generated in columns:
+        columns = zip(self.requests.tolist(), self.tokens.tolist(), self.known.tolist(), strict=True)
+        for request, token, known in columns:
             assert isinstance(request, Request)
-            yield GenerationDelta(request.id, [token], generated, request.cached)
+            yield GenerationDelta(request.id, [token], known - request.prompt_len, request.cached)
         yield from self.finals
 
 

@@ -99,7 +99,8 @@ class StepPlanner:
             frame is None
             or frame.bucket is not step.bucket
             or frame.changes != slots.changes
-            or not np.array_equal(frame.rows, step.slots)
+            or len(frame.rows) != len(step.slots)
+            or not (frame.rows == step.slots).all()
         ):
             self._frame = self._gather(step)
             return self._frame

@@ -161,7 +161,7 @@ class Scheduler:
         """A running request has to sit out the next step unless one that is submitted is collected first:
         what may come next depends on a token that the host has not read yet."""
         slots = self.slots
-        return bool(slots.follows.any()) and bool((slots.follows & (slots.total > slots.known)).any())
+        return slots.followers > 0 and bool((slots.follows & (slots.total > slots.known)).any())
 
     def in_flight(self, request: Request) -> bool:
         """Whether a submitted, uncollected step has a row of this request, which has a slot."""
@@ -254,16 +254,17 @@ class Scheduler:
     def _schedule_decode(self) -> ScheduledStep | None:
         slots = self.slots
         ready = slots.decoding & (slots.total < slots.limit)
-        if slots.follows.any():
+        if slots.followers:
             ready &= ~slots.follows | (slots.total == slots.known)
         rows = ready.nonzero()[0]
-        short = rows[slots.total[rows] > slots.num_blocks[rows] * self.capabilities.block_size]
-        if len(short) and not self._grow(short):
+        total = slots.total[rows]
+        lacks = total > slots.num_blocks[rows] * self.capabilities.block_size
+        if lacks.any() and not self._grow(rows[lacks]):
             held = slots.num_blocks[rows] * self.capabilities.block_size
-            rows = rows[slots.decoding[rows] & (slots.total[rows] <= held)]
+            rows = rows[slots.decoding[rows] & (total <= held)]
+            total = slots.total[rows]
         if not len(rows):
             return None
-        total = slots.total[rows]
         slots.total[rows] = total + 1
         blocks = self._blocks_for(int(total.max()))
         count = len(rows)
@@ -415,7 +416,6 @@ class Scheduler:
         known += 1
         slots.known[rows] = known
         self.totals.generation_tokens += len(rows)
-        generated = known - slots.prompt[rows]
         # These are looked at one by one: their requests may end here.
         special = ((known >= slots.limit[rows]) | slots.edited[rows] | self._may_end[tokens]).nonzero()[0]
         if len(special):
@@ -425,8 +425,8 @@ class Scheduler:
                 if final is not None:
                     finals.append(final)
                     goes_on[index] = False
-            rows, tokens, generated = rows[goes_on], tokens[goes_on], generated[goes_on]
-        news = StepNews(slots.owners[rows], rows, tokens, generated, finals)
+            rows, tokens, known = rows[goes_on], tokens[goes_on], known[goes_on]
+        news = StepNews(slots.owners[rows], rows, tokens, known, finals)
         for request in self.draining.copy():
             self._drain(request)
         return news

@@ -37,8 +37,6 @@ class Slots:
         """[S] tokens known to the host."""
         self.total = np.zeros(slots, dtype=np.intp)
         """[S] tokens, with those sampled on the device that the host has not read yet."""
-        self.prompt = np.zeros(slots, dtype=np.intp)
-        """[S] tokens of the prompt."""
         self.limit = np.zeros(slots, dtype=np.intp)
         """[S] tokens at which the request ends."""
         self.last_step = np.zeros(slots, dtype=np.intp)
@@ -63,6 +61,8 @@ class Slots:
         """[S] of random numbers, see `draws.streams`."""
         self.owners = np.full(slots, None, dtype=np.object_)
         """[S] the Request."""
+        self.followers = 0
+        """How many requests have their `follows` set."""
         self.free = list(range(capabilities.max_rows - 1, -1, -1))
         self.changes = 0
         """Goes up whenever the set of decoding slots changes: what was gathered before may be stale."""
@@ -75,7 +75,6 @@ class Slots:
         self.owners[slot] = request
         self.tokens[slot, :known] = request.tokens
         self.known[slot] = self.total[slot] = known
-        self.prompt[slot] = request.prompt_len
         self.limit[slot] = request.limit
         self.tables[slot, :held] = blocks
         self.tables[slot, held:] = self.sink_block
@@ -83,11 +82,15 @@ class Slots:
         self.registered[slot] = registered
         self.live[slot] = True
         self.edited[slot] = request.edits is not None
-        self.follows[slot] = request.edits is not None and request.edits.follows_tokens
+        self._follow(slot, request.edits is not None and request.edits.follows_tokens)
         sampling = request.sampling
         self.sampling[slot] = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
         self.streams[slot] = streams(np.array([sampling.seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))[0]
         return slot
+
+    def _follow(self, slot: int, follows: bool) -> None:
+        self.followers += follows - int(self.follows[slot])
+        self.follows[slot] = follows
 
     def decode(self, slot: int) -> None:
         """The prompt is computed and a token of the answer asked for."""
@@ -97,7 +100,8 @@ class Slots:
 
     def stop(self, slot: int) -> None:
         """The request runs no more; what it holds it keeps for the steps that are out."""
-        self.decoding[slot] = self.follows[slot] = False
+        self.decoding[slot] = False
+        self._follow(slot, False)
         self.changes += 1
 
     def vacate(self, slot: int) -> None:
