@@ -112,7 +112,7 @@ class Host:
         await asyncio.gather(*self.readers, return_exceptions=True)
 
     def _collect(self, step: ScheduledStep, handle: StepHandle) -> dict[str, int]:
-        """Nanoseconds of each part from a step's result to its streams; size of its news, in rows and bytes."""
+        """Nanoseconds of each part from a step's result to its streams; rows and bytes of its news."""
         output = self.backend.collect(handle)
         collected = clock()
         news = self.scheduler.apply(step, output)

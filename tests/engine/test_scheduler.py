@@ -1,7 +1,10 @@
-"""Invariants 1 to 17 on the scheduler, planner and fake model, driven through random lives: requests come
+"""Invariants 1 to 19 on the scheduler, planner and fake model, driven through random lives: requests come
 and go, steps are submitted and collected out of phase, memory is scarce."""
 
-from collections.abc import Iterable
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
@@ -51,6 +54,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler = Scheduler(self.caps, table, POLICIES[policy], prefix_cache=prefix_cache)
         self.planner = StepPlanner(self.caps, self.scheduler.slots)
         self.submitted: list[tuple[ScheduledStep, list[Request], StepInput, object]] = []
+        self.copies: list[dict[str, np.ndarray]] = []
         self.messages: dict[str, GenerationRequest] = {}
         self.received: dict[str, list[int]] = {}
         self.finished: dict[str, FinishReason] = {}
@@ -135,12 +139,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         if step is not None:
             plan = self.planner.build(step)
             check_plan(step, plan, self.caps, self.scheduler)
-            self.submitted.append((step, requests_of(self.scheduler, step), plan, self.backend.submit(plan)))
+            handle = self.backend.submit(plan)
+            self.submitted.append((step, requests_of(self.scheduler, step), plan, handle))
+            self.copies.append({name: array.copy() for name, array in arrays(plan).items()})
 
     @rule()
     def collect(self) -> None:
         if self.submitted:
             step, _, _, handle = self.submitted.pop(0)
+            self.copies.pop(0)
             self.take(self.scheduler.apply(step, self.backend.collect(handle)))
 
     def take(self, deltas: Iterable[GenerationDelta]) -> None:
@@ -197,6 +204,21 @@ class SchedulerMachine(RuleBasedStateMachine):
                 needed = -(-end // self.caps.block_size)
                 blocks = self.scheduler.slots.blocks(request.slot)
                 assert blocks[:needed] == plan.block_tables[index][:needed].tolist()
+
+    @invariant()
+    def what_a_submitted_step_may_read_has_not_changed(self) -> None:
+        """Though steps share arrays."""
+        for (step, _, plan, _), copies in zip(getattr(self, "submitted", []), self.copies, strict=True):
+            tables = copies.pop("block_tables")
+            assert all(
+                (copies[name] == array).all() for name, array in arrays(plan).items() if name in copies
+            )
+            copies["block_tables"] = tables
+            for index, end in enumerate((step.starts + step.counts).tolist()):
+                needed = -(-end // self.caps.block_size)
+                assert (tables[index, :needed] == plan.block_tables[index, :needed]).all()
+            assert plan.block_tables.min() >= 0
+            assert plan.block_tables.max() <= self.caps.num_blocks
 
     @invariant()
     def the_columns_agree_with_the_requests(self) -> None:
@@ -274,6 +296,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 def requests_of(scheduler: Scheduler, step: ScheduledStep) -> list[Request]:
     requests: list[Request] = scheduler.slots.owners[step.slots].tolist()
     return requests
+
+
+def arrays(plan: StepInput) -> dict[str, np.ndarray]:
+    fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
 
 
 def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, scheduler: Scheduler) -> None:
@@ -440,3 +467,42 @@ def test_a_higher_priority_request_takes_the_place_of_a_lower_one() -> None:
     assert "low" not in seen[seen.index("high") : seen.index("high") + 4]
     assert seen[-1] == "low"
     assert scheduler.totals.preemptions == 1
+
+
+def calls(function: Callable[[], object]) -> int:
+    """How many calls, of Python and of C functions, running it takes."""
+    counts: Counter[str] = Counter()
+    sys.setprofile(lambda frame, event, argument: counts.update([event]))
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return counts["call"] + counts["c_call"]
+
+
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_a_step_that_gives_every_row_a_token_takes_the_same_calls_whatever_the_rows(
+    prefix_cache: bool,
+) -> None:
+    taken = {}
+    for rows in (2, 64):
+        caps = capabilities(max_rows=rows, num_blocks=25 * rows, block_size=16, max_model_len=400)
+        table = BucketTable(FakeBackend(caps).buckets)
+        scheduler = Scheduler(caps, table, POLICIES["prefill-first"], prefix_cache=prefix_cache)
+        planner = StepPlanner(caps, scheduler.slots)
+        for index in range(rows):
+            scheduler.add(GenerationRequest(str(index), [1 + index] * 17, SamplingParams(60, eos_ids=(3,))))
+
+        def advance(scheduler: Scheduler = scheduler, planner: StepPlanner = planner) -> ScheduledStep:
+            step = scheduler.schedule()
+            assert step is not None
+            planner.build(step)
+            scheduler.apply(step, output(step))
+            return step
+
+        while len(advance().slots) < rows:
+            pass
+        advance()
+        taken[rows] = [calls(advance) for _ in range(8)]
+        assert scheduler.slots.known[:rows].tolist() == [scheduler.slots.known[0]] * rows
+    assert taken[2] == taken[64]

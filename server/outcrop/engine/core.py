@@ -20,7 +20,7 @@ from outcrop.engine.stats import EngineStats
 
 @dataclass(frozen=True, slots=True)
 class _Submitted:
-    """after_rest: the device was idle before this step because there was nothing to do."""
+    """after_rest: before this step there was nothing for the device to do, so that it did not wait for us."""
 
     step: ScheduledStep
     handle: StepHandle
@@ -77,6 +77,7 @@ class EngineCore:
             self._submitted.append(_Submitted(scheduled, handle, self._rested))
             self._rested = False
         if not self._submitted:
+            self._rested = True
             return NO_NEWS
         if scheduled is not None and len(self._submitted) < self.backend.capabilities.depth:
             return NO_NEWS
