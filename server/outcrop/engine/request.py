@@ -27,7 +27,6 @@ class Request:
     """
 
     id: str
-    arrival: int
     prompt_len: int
     tokens: list[int]
     limit: int
@@ -48,7 +47,6 @@ class Request:
     def from_message(cls, message: GenerationRequest, arrival: int, max_model_len: int) -> Request:
         return cls(
             id=message.request_id,
-            arrival=arrival,
             prompt_len=len(message.prompt),
             tokens=[*message.prompt, *message.resumed],
             limit=min(len(message.prompt) + message.sampling.max_tokens, max_model_len),
