@@ -17,6 +17,7 @@ from reference import ToyMatcher, answer, capabilities
 from outcrop.backends.base import Capabilities, StepInput, StepKind, StepOutput
 from outcrop.backends.fake import FakeBackend
 from outcrop.engine.buckets import BucketTable
+from outcrop.engine.draws import draws, streams
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
@@ -198,7 +199,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_a_submitted_step_touches_has_changed_hands(self) -> None:
         for step, requests, plan, _ in getattr(self, "submitted", []):
-            ends = (step.starts + step.counts).tolist()
+            ends = step.ends.tolist()
             for index, (request, end) in enumerate(zip(requests, ends, strict=True)):
                 assert request.slot == plan.slots[index]
                 needed = -(-end // self.caps.block_size)
@@ -214,7 +215,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 (copies[name] == array).all() for name, array in arrays(plan).items() if name in copies
             )
             copies["block_tables"] = tables
-            for index, end in enumerate((step.starts + step.counts).tolist()):
+            for index, end in enumerate(step.ends.tolist()):
                 needed = -(-end // self.caps.block_size)
                 assert (tables[index, :needed] == plan.block_tables[index, :needed]).all()
             assert plan.block_tables.min() >= 0
@@ -313,9 +314,10 @@ def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, schedul
         assert array.dtype == np.int32
     blocks = plan.slot_mapping // caps.block_size
     requests = requests_of(scheduler, step)
-    for index, (request, start, count) in enumerate(
-        zip(requests, step.starts.tolist(), step.counts.tolist(), strict=True)
+    for index, (request, start, end) in enumerate(
+        zip(requests, step.starts.tolist(), step.ends.tolist(), strict=True)
     ):
+        count = end - start
         written = set(blocks[index, :count].tolist())
         for block in written:
             assert scheduler.pool.count(block) == 1
@@ -324,21 +326,23 @@ def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, schedul
         assert written <= set(held)
         assert (blocks[index, count:] == sink).all()
         # The row's columns say what its request says, however they came to be in this plan.
-        lanes = list(range(start, start + count))
+        lanes = list(range(start, end))
         assert plan.positions[index, :count].tolist() == lanes
         size = caps.block_size
         assert plan.slot_mapping[index, :count].tolist() == [held[p // size] * size + p % size for p in lanes]
         assert plan.block_tables[index, : len(held)].tolist() == held[: step.bucket.blocks]
         assert (plan.block_tables[index, len(held) :] == sink).all()
-        assert plan.context_lens[index] == start + count
+        assert plan.context_lens[index] == end
         assert plan.slots[index] == request.slot
         sampling = request.sampling
         assert plan.sampling[index].tolist() == pytest.approx(
             [sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p]
         )
+        stream = streams(np.array([sampling.seed % 2**64], dtype=np.uint64))
+        assert plan.draws[index] == draws(stream, np.array([end]))[0]
         if step.bucket.kind is StepKind.PREFILL:
             known = scheduler.slots.known_tokens(request.slot)
-            assert plan.token_ids[index, :count].tolist() == known[start : start + count]
+            assert plan.token_ids[index, :count].tolist() == known[start:end]
     padding = slice(len(requests), None)
     assert (plan.slots[padding] == caps.max_rows).all()
     assert not plan.context_lens[padding].any()

@@ -13,31 +13,41 @@ from outcrop.engine.edits import LogitEdits, gather
 from outcrop.engine.scheduler import ScheduledStep
 from outcrop.engine.slots import Index, Slots
 
+_DRAWS_AHEAD = 1024
+"""Draws made at once: their cost is in the number of numpy calls up to about so many of them."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class _Frame:
-    """The part of a StepInput that is the same in the next decode step if the same requests run in it.
-    changes: of the slots, when it was gathered. rows: the step's slots. held: [n] blocks of each row's
-    table that are written."""
+    """The arrays of a step, most of which are the same in the next decode step with the same requests.
+
+    changes: of the slots, when they were gathered. rows: the step's slots. live: [R] 1 where a row is no
+    padding. draws: [K, R] for this step (`turn`) and those after it. The rest as in StepInput.
+    """
 
     bucket: Bucket
     changes: int
     rows: Index
-    held: Index
-    slots: I32
+    live: I32
+    streams: npt.NDArray[np.uint64]
+    draws: F32
+    turn: int
+    edited: list[tuple[int, LogitEdits]]
     token_ids: I32
     use_last: I32
+    positions: I32
+    slot_mapping: I32
     block_tables: I32
+    context_lens: I32
     logits_idx: I32
     sampled: I32
+    slots: I32
     sampling: F32
-    streams: npt.NDArray[np.uint64]
-    edited: list[tuple[int, LogitEdits]]
 
 
 class StepPlanner:
-    """Builds StepInputs from the slots' columns, whatever the number of rows with the same few numpy calls;
-    from one decode step to the next with the same requests, only what moves is computed again.
+    """Builds StepInputs from the slots' columns: from one decode step to the next with the same requests, by
+    moving each of them on by one token.
 
     Successive steps then share arrays. Of those, only `block_tables` is ever written to, and there only
     entries beyond what the steps that are out may read."""
@@ -46,95 +56,108 @@ class StepPlanner:
         self.vocab_size = capabilities.vocab_size
         self.block_size = capabilities.block_size
         self.slots = slots
-        self._frame: _Frame | None = None
-        self._rows = np.arange(capabilities.max_rows, dtype=np.intp)
+        self._latest: _Frame | None = None  # of a decode step
 
     def build(self, step: ScheduledStep) -> StepInput:
-        bucket, rows, size = step.bucket, step.slots, self.block_size
-        frame, count = self._frame_of(step), len(step.slots)
-        sink = self.slots.sink_block * size
-        positions = np.zeros((bucket.rows, bucket.width), dtype=np.int32)
-        mapping = np.full((bucket.rows, bucket.width), sink, dtype=np.int32)
-        ends = np.zeros(bucket.rows, dtype=np.int32)
-        ends[:count] = step.starts + step.counts
-        if bucket.kind is StepKind.DECODE and bucket.width == 1:
-            starts = step.starts
-            positions[:count, 0] = starts
-            block = frame.block_tables[self._rows[:count], starts // size]
-            mapping[:count, 0] = block * size + starts % size
+        frame = self._latest
+        if (
+            frame is not None
+            and frame.bucket is step.bucket
+            and frame.changes == self.slots.changes
+            and len(frame.rows) == len(step.slots)
+            and (frame.rows == step.slots).all()
+        ):
+            self._advance(frame, step)
         else:
-            lane = np.arange(bucket.width)
-            live = lane < step.counts[:, None]
-            at = np.where(live, step.starts[:, None] + lane, 0)
-            positions[:count] = at
-            block = np.take_along_axis(frame.block_tables[:count], at // size, axis=1)
-            mapping[:count] = np.where(live, block * size + at % size, sink)
-            if bucket.kind is StepKind.PREFILL:
-                frame.token_ids[:count] = np.where(live, self.slots.tokens[rows[:, None], at], 0)
-        allowed, bias, repetition = gather(frame.edited, bucket.rows, self.vocab_size)
+            frame = self._gather(step)
+            if step.bucket.kind is StepKind.DECODE:
+                self._latest = frame
+        allowed, bias, repetition = gather(frame.edited, step.bucket.rows, self.vocab_size)
         return StepInput(
             step_id=step.number,
-            bucket=bucket,
+            bucket=step.bucket,
             token_ids=frame.token_ids,
             use_last=frame.use_last,
-            positions=positions,
-            slot_mapping=mapping,
+            positions=frame.positions,
+            slot_mapping=frame.slot_mapping,
             block_tables=frame.block_tables,
-            context_lens=ends,
+            context_lens=frame.context_lens,
             logits_idx=frame.logits_idx,
             sampled=frame.sampled,
             slots=frame.slots,
             sampling=frame.sampling,
-            draws=draws(frame.streams, ends),
+            draws=frame.draws[frame.turn],
             allowed=allowed,
             bias=bias,
             repetition=repetition,
         )
 
-    def _frame_of(self, step: ScheduledStep) -> _Frame:
-        frame, slots = self._frame, self.slots
-        if step.bucket.kind is not StepKind.DECODE:
-            return self._gather(step)
-        if (
-            frame is None
-            or frame.bucket is not step.bucket
-            or frame.changes != slots.changes
-            or len(frame.rows) != len(step.slots)
-            or not (frame.rows == step.slots).all()
-        ):
-            self._frame = self._gather(step)
-            return self._frame
-        held = slots.num_blocks[step.slots]
-        grown = (held != frame.held).nonzero()[0]
+    def _advance(self, frame: _Frame, step: ScheduledStep) -> None:
+        """Each row is one token further, and those that `step.grown` says have begun their next block."""
+        each = frame.live[:, None]
+        frame.positions = frame.positions + each
+        frame.slot_mapping = frame.slot_mapping + each
+        frame.context_lens = frame.context_lens + frame.live
+        grown = step.grown
         if len(grown):
-            frame.held[grown] = held[grown]
-            frame.block_tables[grown] = slots.tables[step.slots[grown], : frame.bucket.blocks]
-        return frame
+            place = step.starts[grown] // self.block_size
+            blocks = self.slots.tables[step.slots[grown], place]
+            frame.block_tables[grown, place] = blocks
+            frame.slot_mapping[grown, 0] = blocks * self.block_size
+        frame.turn += 1
+        if frame.turn == len(frame.draws):
+            self._draw_ahead(frame)
+
+    def _draw_ahead(self, frame: _Frame) -> None:
+        """The next draws of every row, as far as it may go on like this."""
+        count = max(1, _DRAWS_AHEAD // len(frame.live)) if frame.bucket.kind is StepKind.DECODE else 1
+        frame.draws = draws(frame.streams, frame.context_lens + np.arange(count, dtype=np.int32)[:, None])
+        frame.turn = 0
 
     def _gather(self, step: ScheduledStep) -> _Frame:
         bucket, rows, slots, count = step.bucket, step.slots, self.slots, len(step.slots)
+        shape, size, decode = (bucket.rows, bucket.width), self.block_size, bucket.kind is StepKind.DECODE
         padded = np.full(bucket.rows, slots.sink, dtype=np.intp)
         padded[:count] = rows
-        use_last = np.zeros((bucket.rows, bucket.width), dtype=np.int32)
-        if bucket.kind is StepKind.DECODE:
-            use_last[:count] = 1
-        logits_idx = np.zeros(bucket.rows, dtype=np.int32)
-        logits_idx[:count] = step.counts - 1
-        sampled = np.zeros(bucket.rows, dtype=np.int32)
+        tables = slots.tables[:, : bucket.blocks][padded]
+        context_lens, logits_idx, sampled, real = (np.zeros(bucket.rows, dtype=np.int32) for _ in range(4))
+        context_lens[:count] = step.ends
+        logits_idx[:count] = step.ends - step.starts - 1
         sampled[:count] = step.samples
+        real[:count] = 1
+
+        lanes = step.starts[:, None] + np.arange(bucket.width)
+        live = lanes < step.ends[:, None]
+        lanes[~live] = 0
+        token_ids, use_last, positions = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        positions[:count] = lanes
+        if decode:
+            use_last[:count] = live
+        else:
+            token_ids[:count] = np.where(live, slots.tokens[rows[:, None], lanes], 0)
+        slot_mapping = np.full(shape, slots.sink_block * size, dtype=np.int32)
+        blocks = np.take_along_axis(tables[:count], lanes // size, axis=1)
+        slot_mapping[:count][live] = (blocks * size + lanes % size)[live]
         edited = (slots.edited[rows] & step.samples).nonzero()[0].tolist()
-        return _Frame(
+        frame = _Frame(
             bucket=bucket,
             changes=slots.changes,
             rows=rows,
-            held=slots.num_blocks[rows],
-            slots=padded.astype(np.int32),
-            token_ids=np.zeros((bucket.rows, bucket.width), dtype=np.int32),
+            live=real,
+            streams=slots.streams[padded],
+            draws=np.empty((0, bucket.rows), dtype=np.float32),
+            turn=0,
+            edited=[(index, slots.owners[rows[index]].edits) for index in edited],
+            token_ids=token_ids,
             use_last=use_last,
-            block_tables=slots.tables[:, : bucket.blocks][padded],
+            positions=positions,
+            slot_mapping=slot_mapping,
+            block_tables=tables,
+            context_lens=context_lens,
             logits_idx=logits_idx,
             sampled=sampled,
+            slots=padded.astype(np.int32),
             sampling=slots.sampling[padded],
-            streams=slots.streams[padded],
-            edited=[(index, slots.owners[rows[index]].edits) for index in edited],
         )
+        self._draw_ahead(frame)
+        return frame

@@ -20,6 +20,8 @@ from outcrop.engine.request import Request, Status
 from outcrop.engine.slots import Flags, Index, Slots
 from outcrop.engine.stats import EngineStats
 
+_NO_ROWS = np.empty(0, dtype=np.intp)
+
 
 class RefusedError(ValueError):
     """This request can never run on this engine; the message says why."""
@@ -27,15 +29,17 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ScheduledStep:
-    """Row i: tokens [starts[i], starts[i] + counts[i]) of the request in `slots[i]`, and whether the next
-    is sampled. number: counts the steps, from 1. All columns: [n], n <= bucket.rows."""
+    """Row i: tokens [starts[i], ends[i]) of the request in `slots[i]`, and whether the next is sampled; these
+    columns are [n], n <= bucket.rows. grown: the rows of a decode step that got a block for it. number:
+    counts the steps, from 1."""
 
     number: int
     bucket: Bucket
     slots: Index
     starts: Index
-    counts: Index
+    ends: Index
     samples: Flags
+    grown: Index
 
 
 class Scheduler:
@@ -86,9 +90,7 @@ class Scheduler:
         self._scheduled = self._applied = 0  # numbers of the latest steps
         self._prefills_in_a_row = self._decodes_in_a_row = 0
         self._may_end = np.zeros(capabilities.vocab_size, dtype=np.bool_)  # tokens that end some request
-        # The columns of every decode step: one token a row, and each row samples.
-        self._one = np.ones(capabilities.max_rows, dtype=np.intp)
-        self._all = np.ones(capabilities.max_rows, dtype=np.bool_)
+        self._all = np.ones(capabilities.max_rows, dtype=np.bool_)  # each row of a decode step samples
         self.totals = EngineStats()
 
     # -- requests come and go --------------------------------------------------------------------
@@ -184,7 +186,7 @@ class Scheduler:
             self._prefills_in_a_row += 1
             self._decodes_in_a_row = 0
             self.totals.prefill_steps += 1
-            self.totals.padded_tokens += bucket.rows * bucket.width - int(step.counts.sum())
+            self.totals.padded_tokens += bucket.rows * bucket.width - int((step.ends - step.starts).sum())
         else:
             self._prefills_in_a_row = 0
             self._decodes_in_a_row += 1
@@ -227,8 +229,9 @@ class Scheduler:
             self.buckets.pick(kind, len(rows), width, blocks),
             slots=np.array([request.slot for request, _, _ in rows], dtype=np.intp),
             starts=np.array([request.computed for request, _, _ in rows], dtype=np.intp),
-            counts=np.array([chunk for _, chunk, _ in rows], dtype=np.intp),
+            ends=np.array([request.computed + chunk for request, chunk, _ in rows], dtype=np.intp),
             samples=np.array([samples for _, _, samples in rows], dtype=np.bool_),
+            grown=_NO_ROWS,
         )
         for request, chunk, samples in rows:
             request.computed += chunk
@@ -258,20 +261,18 @@ class Scheduler:
             ready &= ~slots.follows | (slots.total == slots.known)
         rows = ready.nonzero()[0]
         total = slots.total[rows]
-        lacks = total > slots.num_blocks[rows] * self.capabilities.block_size
-        if lacks.any() and not self._grow(rows[lacks]):
-            held = slots.num_blocks[rows] * self.capabilities.block_size
-            rows = rows[slots.decoding[rows] & (total <= held)]
-            total = slots.total[rows]
+        lacks, grown = total > slots.room[rows], _NO_ROWS
+        if lacks.any():
+            if not self._grow(rows[lacks]):
+                stays = slots.decoding[rows] & (total <= slots.room[rows])
+                rows, total, lacks = rows[stays], total[stays], lacks[stays]
+            grown = lacks.nonzero()[0]
         if not len(rows):
             return None
         slots.total[rows] = total + 1
-        blocks = self._blocks_for(int(total.max()))
-        count = len(rows)
-        bucket = self.buckets.pick(StepKind.DECODE, count, 1, blocks)
-        return ScheduledStep(
-            self._scheduled + 1, bucket, rows, total - 1, self._one[:count], self._all[:count]
-        )
+        blocks, samples = self._blocks_for(int(total.max())), self._all[: len(rows)]
+        bucket = self.buckets.pick(StepKind.DECODE, len(rows), 1, blocks)
+        return ScheduledStep(self._scheduled + 1, bucket, rows, total - 1, total, samples, grown)
 
     # -- KV blocks -------------------------------------------------------------------------------
 
@@ -400,15 +401,15 @@ class Scheduler:
         slots, rows = self.slots, step.slots
         finals: list[GenerationDelta] = []
         valid = slots.live[rows]
-        finite = output.finite[: len(rows)] != 0
-        if not finite.all():
+        if not output.finite[: len(rows)].all():
+            finite = output.finite[: len(rows)] != 0
             failed = slots.owners[rows[valid & ~finite]].tolist()
             finals += [self._end(request, FinishReason.ERROR) for request in failed]
             valid &= finite
         if self.cache is not None:
             self._register_blocks(step, valid)
-        valid &= step.samples
         tokens = output.tokens[: len(rows)].astype(np.intp)
+        valid &= step.samples
         if not valid.all():
             rows, tokens = rows[valid], tokens[valid]
         known = slots.known[rows]
@@ -416,11 +417,11 @@ class Scheduler:
         known += 1
         slots.known[rows] = known
         self.totals.generation_tokens += len(rows)
-        # These are looked at one by one: their requests may end here.
-        special = ((known >= slots.limit[rows]) | slots.edited[rows] | self._may_end[tokens]).nonzero()[0]
-        if len(special):
+        # Requests that may end here are looked at one by one.
+        looked_at = ((known >= slots.look_from[rows]) | self._may_end[tokens]).nonzero()[0]
+        if len(looked_at):
             goes_on = np.ones(len(rows), dtype=np.bool_)
-            for index in special.tolist():
+            for index in looked_at.tolist():
                 final = self._accept(slots.owners[rows[index]], int(tokens[index]))
                 if final is not None:
                     finals.append(final)
@@ -469,12 +470,11 @@ class Scheduler:
 
     def _register_blocks(self, step: ScheduledStep, valid: Flags) -> None:
         """Offer to the prefix cache the blocks whose every token is known and computed without error."""
-        full = (step.starts + step.counts) // self.capabilities.block_size
-        fuller = valid & (full > self.slots.registered[step.slots])
-        for index in fuller.nonzero()[0].tolist():
+        full = step.ends // self.capabilities.block_size
+        for index in (full > self.slots.registered[step.slots]).nonzero()[0].tolist():
             slot = int(step.slots[index])
             request = self.slots.owners[slot]
-            if request.status is Status.RUNNING:
+            if valid[index] and request.status is Status.RUNNING:
                 self._register(request, slot, int(full[index]))
 
     def _register(self, request: Request, slot: int, full: int) -> None:

@@ -30,6 +30,7 @@ class Slots:
         slots = capabilities.max_rows + 1
         self.sink = capabilities.max_rows
         self.sink_block = capabilities.num_blocks
+        self.block_size = capabilities.block_size
         # Zero pages until they are written: a long context costs the memory of the tokens it has.
         self.tokens = np.zeros((slots, capabilities.max_model_len), dtype=np.int32)
         """[S, T] prompt and output, as far as the host knows them."""
@@ -39,6 +40,9 @@ class Slots:
         """[S] tokens, with those sampled on the device that the host has not read yet."""
         self.limit = np.zeros(slots, dtype=np.intp)
         """[S] tokens at which the request ends."""
+        self.look_from = np.zeros(slots, dtype=np.intp)
+        """[S] tokens from which on the request is looked at by itself when it gets one: its limit, or 0 if
+        its logits are edited."""
         self.last_step = np.zeros(slots, dtype=np.intp)
         """[S] number of the last submitted step with this slot."""
         self.decoding: Flags = np.zeros(slots, dtype=np.bool_)
@@ -51,8 +55,8 @@ class Slots:
         """[S] the request runs, and those edits depend on the token before."""
         self.tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
         """[S, B] KV blocks in order, filled up with the sink."""
-        self.num_blocks = np.zeros(slots, dtype=np.intp)
-        """[S] blocks held."""
+        self.room = np.zeros(slots, dtype=np.intp)
+        """[S] tokens that the blocks held have room for."""
         self.registered = np.zeros(slots, dtype=np.intp)
         """[S] leading blocks known to the prefix cache."""
         self.sampling = np.zeros((slots, 4), dtype=np.float32)
@@ -76,9 +80,10 @@ class Slots:
         self.tokens[slot, :known] = request.tokens
         self.known[slot] = self.total[slot] = known
         self.limit[slot] = request.limit
+        self.look_from[slot] = request.limit if request.edits is None else 0
         self.tables[slot, :held] = blocks
         self.tables[slot, held:] = self.sink_block
-        self.num_blocks[slot] = held
+        self.room[slot] = held * self.block_size
         self.registered[slot] = registered
         self.live[slot] = True
         self.edited[slot] = request.edits is not None
@@ -111,13 +116,12 @@ class Slots:
 
     def grow(self, slots: Index, blocks: Sequence[int]) -> None:
         """One more block for each of these."""
-        held = self.num_blocks[slots]
-        self.tables[slots, held] = blocks
-        self.num_blocks[slots] = held + 1
+        self.tables[slots, self.room[slots] // self.block_size] = blocks
+        self.room[slots] += self.block_size
 
     def blocks(self, slot: int) -> list[int]:
         """The blocks that the slot's request holds, in order."""
-        held: list[int] = self.tables[slot, : self.num_blocks[slot]].tolist()
+        held: list[int] = self.tables[slot, : self.room[slot] // self.block_size].tolist()
         return held
 
     def known_tokens(self, slot: int, start: int = 0, end: int | None = None) -> list[int]:
