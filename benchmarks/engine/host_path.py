@@ -215,17 +215,24 @@ def idle_table(rows: int, seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="*", default=[1, 64, 256, 1024], help="of the first table")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="*",
+        default=[1, 64, 256, 1024],
+        help="of the first table; none leaves it out",
+    )
     parser.add_argument("--steps", type=int, default=300, help="decode steps timed for each line of it")
     parser.add_argument("--idle-rows", type=int, default=256, help="of the second table; 0 leaves it out")
     parser.add_argument("--seconds", type=float, default=1.5, help="measured for each line of it")
     options = parser.parse_args()
     everywhere = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(everywhere)})
-    host_table(options.rows, options.steps)
-    os.sched_setaffinity(0, everywhere)
-    if options.idle_rows:
+    if options.rows:
+        os.sched_setaffinity(0, {min(everywhere)})
+        host_table(options.rows, options.steps)
+        os.sched_setaffinity(0, everywhere)
         print()
+    if options.idle_rows:
         idle_table(options.idle_rows, options.seconds)
 
 
