@@ -6,7 +6,7 @@ import numpy as np
 
 from outcrop.backends.base import F32, I32, Capabilities
 from outcrop.backends.fake import next_token
-from outcrop.engine.draws import draws
+from outcrop.engine.draws import draws, streams
 from outcrop.engine.messages import FinishReason, GenerationRequest, SamplingParams
 
 
@@ -92,7 +92,7 @@ def answer(request: GenerationRequest, caps: Capabilities) -> tuple[list[int], F
     context, output, sampling = list(request.prompt), [], request.sampling
     while True:
         position = np.array([len(context)], dtype=np.int32)
-        draw = draws(np.array([sampling.seed], dtype=np.uint64), position)[0]
+        draw = draws(streams(np.array([sampling.seed], dtype=np.uint64)), position)[0]
         wanted = edits(sampling, request.prompt, output, caps.vocab_size)
         if sampling.grammar and not permitted(sampling.grammar, output, caps.vocab_size):
             return output, FinishReason.GRAMMAR

@@ -1,7 +1,8 @@
 """Invariants 7 to 10 and 15 to 17 end to end: whole lives against the sequential reference."""
 
 import random
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import pytest
 from reference import ToyMatcher, answer, capabilities
@@ -45,7 +46,7 @@ class Client:
             self.take(self.core.step())
         raise AssertionError("the engine did not come to rest")
 
-    def take(self, deltas: "list[GenerationDelta] | filter[GenerationDelta]") -> None:
+    def take(self, deltas: Iterable[GenerationDelta]) -> None:
         for delta in deltas:
             assert delta.request_id not in self.finish
             self.tokens[delta.request_id] += delta.tokens
@@ -281,3 +282,50 @@ def test_at_most_depth_steps_are_submitted_and_two_really_are() -> None:
     client.run()
     assert max(outstanding) == 1  # beside the one being collected
     assert outstanding.count(1) > 15
+
+
+@dataclass
+class HostClock:
+    """Time passes when the device is waited for, and when the host says so."""
+
+    now: float = 1.0
+
+    def read(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("depth", "idle_ms"), [(1, 4 * 3), (2, 0)])
+def test_the_device_is_idle_while_it_waits_for_the_host_but_not_for_requests(
+    depth: int, idle_ms: int
+) -> None:
+    """Two answers of five steps, 10 ms each on the device and 3 ms on the host, an hour apart."""
+    clock = HostClock()
+    hooks = FakeHooks(step_seconds=lambda step: 0.010)
+    backend = FakeBackend(capabilities(depth=depth), hooks, clock=clock.read, sleep=clock.sleep)
+    core = EngineCore(backend, POLICIES["interleave"])
+    for name in "ab":
+        core.add(GenerationRequest(name, [4, 5, 6], SamplingParams(5)))
+        while not core.idle:
+            core.step()
+            clock.sleep(0.003)
+        clock.sleep(3600)
+    assert core.stats().device_busy_us == pytest.approx(2 * 5 * 10_000, abs=20)
+    assert core.stats().device_idle_us == pytest.approx(2 * idle_ms * 1000, abs=20)
+
+
+def test_the_time_after_the_last_request_was_abandoned_is_not_idle_time() -> None:
+    clock = HostClock()
+    hooks = FakeHooks(step_seconds=lambda step: 0.010)
+    backend = FakeBackend(capabilities(depth=1), hooks, clock=clock.read, sleep=clock.sleep)
+    core = EngineCore(backend, POLICIES["interleave"])
+    core.add(GenerationRequest("gone", [4, 5, 6], SamplingParams(5)))
+    core.step()
+    core.abort("gone")
+    core.step()
+    clock.sleep(3600)
+    core.add(GenerationRequest("a", [4, 5, 6], SamplingParams(1)))
+    core.step()
+    assert core.stats().device_idle_us == 0

@@ -18,6 +18,7 @@ class Engine:
         self.sent: list[Command] = []
         self.dispatcher = Dispatcher(self.sent.append)
         self.tasks: dict[str, asyncio.Task[list[int]]] = {}
+        self.slots: dict[str, int] = {}
 
     async def open(self, *names: str) -> None:
         for name in names:
@@ -25,10 +26,17 @@ class Engine:
             stream = self.dispatcher.generate(request, submit=lambda: True)
             self.tasks[name] = asyncio.create_task(read(stream))
         await asyncio.sleep(0)
-        self.dispatcher.started(list(names))
+        self.start(*names)
+
+    def start(self, *names: str) -> None:
+        slots = [self.slots.setdefault(name, len(self.slots)) for name in names]
+        self.dispatcher.started(list(names), slots, [0] * len(names))
 
     def give(self, name: str, *tokens: int, finish: FinishReason | None = None) -> None:
-        self.dispatcher.deliver([GenerationDelta(name, list(tokens), len(tokens), 0, finish)])
+        if finish is None:
+            self.dispatcher.deliver([self.slots[name]] * len(tokens), list(tokens), [])
+        else:
+            self.dispatcher.deliver([], [], [GenerationDelta(name, list(tokens), len(tokens), 0, finish)])
 
     def restart(self) -> list[tuple[str, list[int]]]:
         self.dispatcher.crashed()
@@ -52,6 +60,7 @@ def test_suspects_are_tried_one_after_another_with_the_tokens_they_had() -> None
         await engine.open("waiting")
         engine.dispatcher._streams["waiting"].started = False
         assert engine.restart() == [("waiting", []), ("a", [7, 8])]
+        engine.start("a")
         engine.give("a", 9)
         assert engine.added()[2:] == [("b", [])]
         for name in ("a", "b", "waiting"):
@@ -66,9 +75,9 @@ def test_only_the_request_without_progress_is_refused_at_the_second_crash() -> N
         engine = Engine()
         await engine.open("good", "bad", "later")
         engine.restart()
-        engine.dispatcher.started(["good"])
+        engine.start("good")
         engine.give("good", 1)
-        engine.dispatcher.started(["bad"])
+        engine.start("bad")
         assert engine.restart() == [("good", [1])]
         with pytest.raises(ModelFailure, match="twice"):
             await engine.tasks["bad"]
@@ -105,5 +114,70 @@ def test_a_failed_row_and_a_lost_engine_are_told_apart() -> None:
             await engine.tasks["nan"]
         with pytest.raises(EngineUnavailable, match="out of restarts"):
             await engine.tasks["open"]
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_that_is_late_gets_all_that_came_in_one_delta() -> None:
+    async def scenario() -> None:
+        engine = Engine()
+        stream = engine.dispatcher.generate(
+            GenerationRequest("a", [1, 2], SamplingParams(10)), submit=lambda: True
+        )
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        engine.dispatcher.started(["a"], [5], [1])
+        engine.dispatcher.deliver([5], [7], [])
+        assert await first == GenerationDelta("a", [7], 1, 1)
+        engine.dispatcher.deliver([5], [8], [])
+        engine.dispatcher.deliver([5], [9], [])
+        assert await anext(stream) == GenerationDelta("a", [8, 9], 3, 1)
+        engine.dispatcher.deliver([5], [3], [])
+        end = GenerationDelta("a", [4], 5, 1, FinishReason.LENGTH)
+        engine.dispatcher.deliver([], [], [end])
+        assert await anext(stream) == GenerationDelta("a", [3, 4], 5, 1, FinishReason.LENGTH)
+        assert not engine.dispatcher.busy
+
+    asyncio.run(scenario())
+
+
+def test_tokens_come_before_the_failure_that_follows_them() -> None:
+    async def scenario() -> None:
+        engine = Engine()
+        stream = engine.dispatcher.generate(
+            GenerationRequest("a", [1, 2], SamplingParams(10)), submit=lambda: True
+        )
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        engine.dispatcher.started(["a"], [0], [0])
+        engine.dispatcher.deliver([0], [7], [])
+        engine.dispatcher.fail_all("gone")
+        assert (await first).tokens == [7]
+        with pytest.raises(EngineUnavailable, match="gone"):
+            await anext(stream)
+
+    asyncio.run(scenario())
+
+
+def test_a_slot_that_changes_hands_never_brings_one_request_the_tokens_of_another() -> None:
+    """Preempted and admitted elsewhere, abandoned while in a slot, abandoned while another has its slot."""
+
+    async def scenario() -> None:
+        engine = Engine()
+        await engine.open("moved", "gone")
+        engine.give("moved", 1)
+        await engine.open("next")
+        engine.dispatcher.started(["next"], [0], [0])
+        engine.dispatcher.deliver([0, 1], [5, 6], [])
+        engine.dispatcher.started(["moved"], [2], [0])
+        engine.dispatcher.deliver([2], [2], [])
+        engine.tasks["gone"].cancel()
+        await asyncio.gather(engine.tasks["gone"], return_exceptions=True)
+        engine.dispatcher.deliver([1, 0], [9, 7], [])
+        engine.dispatcher.started(["gone"], [0], [0])  # the engine had not read of the abort yet
+        engine.dispatcher.deliver([0], [9], [])
+        for name, tokens in (("moved", [1, 2]), ("next", [5, 7])):
+            engine.give(name, finish=FinishReason.EOS)
+            assert await engine.tasks[name] == tokens
 
     asyncio.run(scenario())

@@ -1,5 +1,10 @@
-"""Invariants 1 to 17 on the scheduler, planner and fake model, driven through random lives: requests come
+"""Invariants 1 to 19 on the scheduler, planner and fake model, driven through random lives: requests come
 and go, steps are submitted and collected out of phase, memory is scarce."""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
@@ -9,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from reference import ToyMatcher, answer, capabilities
 
-from outcrop.backends.base import Capabilities, StepInput, StepOutput
+from outcrop.backends.base import Capabilities, StepInput, StepKind, StepOutput
 from outcrop.backends.fake import FakeBackend
 from outcrop.engine.buckets import BucketTable
+from outcrop.engine.draws import draws, streams
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
@@ -47,8 +53,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         table = BucketTable(self.backend.buckets)
         self.policy = policy
         self.scheduler = Scheduler(self.caps, table, POLICIES[policy], prefix_cache=prefix_cache)
-        self.planner = StepPlanner(self.caps, max(b.blocks for b in table.buckets))
-        self.submitted: list[tuple[ScheduledStep, StepInput, object]] = []
+        self.planner = StepPlanner(self.caps, self.scheduler.slots)
+        self.submitted: list[tuple[ScheduledStep, list[Request], StepInput, object]] = []
+        self.copies: list[dict[str, np.ndarray]] = []
         self.messages: dict[str, GenerationRequest] = {}
         self.received: dict[str, list[int]] = {}
         self.finished: dict[str, FinishReason] = {}
@@ -133,15 +140,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         if step is not None:
             plan = self.planner.build(step)
             check_plan(step, plan, self.caps, self.scheduler)
-            self.submitted.append((step, plan, self.backend.submit(plan)))
+            handle = self.backend.submit(plan)
+            self.submitted.append((step, requests_of(self.scheduler, step), plan, handle))
+            self.copies.append({name: array.copy() for name, array in arrays(plan).items()})
 
     @rule()
     def collect(self) -> None:
         if self.submitted:
-            step, _, handle = self.submitted.pop(0)
+            step, _, _, handle = self.submitted.pop(0)
+            self.copies.pop(0)
             self.take(self.scheduler.apply(step, self.backend.collect(handle)))
 
-    def take(self, deltas: list[GenerationDelta]) -> None:
+    def take(self, deltas: Iterable[GenerationDelta]) -> None:
         for delta in deltas:
             name = delta.request_id
             assert name not in self.finished
@@ -162,9 +172,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         if head is None:
             self.head_waits = 0
             return
-        assert head.status is not Status.DRAINING or head.in_flight, "the first request was preempted"
-        in_step = step is not None and any(row.request is head for row in step.rows)
-        if in_step or (head.prefilled and not head.may_sample(self.caps.max_model_len)):
+        draining = head.status is Status.DRAINING
+        assert not draining or self.scheduler.in_flight(head), "the first request was preempted"
+        in_step = step is not None and head.slot in step.slots
+        slots = self.scheduler.slots
+        if in_step or (slots.decoding[head.slot] and slots.total[head.slot] >= head.limit):
             self.head_waits = 0
         elif self.policy == "interleave" and step is not None:
             self.head_waits += 1
@@ -176,26 +188,78 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         scheduler, pool = self.scheduler, self.scheduler.pool
         holders = [*scheduler.running, *scheduler.draining]
-        held = [block for request in holders for block in request.blocks]
+        held = [block for request in holders for block in scheduler.slots.blocks(request.slot)]
         for block in range(self.caps.num_blocks):
             assert pool.count(block) == held.count(block)
         assert pool.num_free == self.caps.num_blocks - len(set(held))
         slots = [request.slot for request in holders]
         assert len(set(slots)) == len(slots)
-        assert sorted([*slots, *scheduler._free_slots]) == list(range(self.caps.max_rows))
+        assert sorted([*slots, *scheduler.slots.free]) == list(range(self.caps.max_rows))
 
     @invariant()
     def nothing_a_submitted_step_touches_has_changed_hands(self) -> None:
-        for step, plan, _ in getattr(self, "submitted", []):
-            for index, row in enumerate(step.rows):
-                assert row.request.slot == plan.slots[index]
-                needed = -(-(row.start + row.count) // self.caps.block_size)
-                assert row.request.blocks[:needed] == plan.block_tables[index][:needed].tolist()
+        for step, requests, plan, _ in getattr(self, "submitted", []):
+            ends = step.ends.tolist()
+            for index, (request, end) in enumerate(zip(requests, ends, strict=True)):
+                assert request.slot == plan.slots[index]
+                needed = -(-end // self.caps.block_size)
+                blocks = self.scheduler.slots.blocks(request.slot)
+                assert blocks[:needed] == plan.block_tables[index][:needed].tolist()
+
+    @invariant()
+    def what_a_submitted_step_may_read_has_not_changed(self) -> None:
+        """Though steps share arrays."""
+        for (step, _, plan, _), copies in zip(getattr(self, "submitted", []), self.copies, strict=True):
+            tables = copies.pop("block_tables")
+            assert all(
+                (copies[name] == array).all() for name, array in arrays(plan).items() if name in copies
+            )
+            copies["block_tables"] = tables
+            for index, end in enumerate(step.ends.tolist()):
+                needed = -(-end // self.caps.block_size)
+                assert (tables[index, :needed] == plan.block_tables[index, :needed]).all()
+            assert plan.block_tables.min() >= 0
+            assert plan.block_tables.max() <= self.caps.num_blocks
+
+    @invariant()
+    def the_columns_agree_with_the_requests(self) -> None:
+        """Of running and draining requests, and of nothing else."""
+        if not hasattr(self, "scheduler"):
+            return
+        scheduler, slots = self.scheduler, self.scheduler.slots
+        holders = [*scheduler.running, *scheduler.draining]
+        assert {r.slot for r in holders} == {s for s, owner in enumerate(slots.owners) if owner is not None}
+        flags = slots.decoding | slots.live | slots.edited | slots.follows
+        assert set(flags.nonzero()[0].tolist()) <= {request.slot for request in holders}
+        assert slots.followers == slots.follows.sum()
+        assert scheduler.prefilling == [r for r in scheduler.running if not slots.decoding[r.slot]]
+        for request in holders:
+            running = request.status is Status.RUNNING
+            assert slots.owners[request.slot] is request
+            assert slots.live[request.slot] == (request.finish is None)
+            assert running or not slots.decoding[request.slot]
+            asked = sum(
+                bool(step.samples[requests.index(request)])
+                for step, requests, _, _ in self.submitted
+                if request in requests
+            )
+            if request.finish is None:
+                assert slots.total[request.slot] - slots.known[request.slot] == asked
+            known = slots.known_tokens(request.slot)
+            message = self.messages[request.id]
+            assert known[: len(message.prompt)] == message.prompt
+            received = self.received[request.id]
+            assert known[len(message.prompt) :][: len(received)] == received
 
     @invariant()
     def what_follows_its_tokens_is_in_one_submitted_step_at_most(self) -> None:
         submitted = getattr(self, "submitted", [])
-        rows = [row.request for step, _, _ in submitted for row in step.rows if row.samples]
+        rows = [
+            request
+            for step, requests, _, _ in submitted
+            for request, sampled in zip(requests, step.samples.tolist(), strict=True)
+            if sampled
+        ]
         for request in rows:
             if request.edits is not None and request.edits.follows_tokens:
                 assert rows.count(request) == 1
@@ -205,8 +269,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if hasattr(self, "scheduler"):
             for name in self.building():
                 request = self.scheduler.requests[name]
-                assert (request.slot, request.blocks, request.in_flight) == (-1, [], 0)
-                assert request not in self.scheduler.waiting
+                assert request.slot == -1
+                for holders in (self.scheduler.waiting, self.scheduler.running, self.scheduler.draining):
+                    assert request not in holders
 
     def teardown(self) -> None:
         """Let everything finish: nothing is lost, nothing leaks, every answer is the model's."""
@@ -229,6 +294,16 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert (self.received[name], self.finished[name]) == answer(message, self.caps)
 
 
+def requests_of(scheduler: Scheduler, step: ScheduledStep) -> list[Request]:
+    requests: list[Request] = scheduler.slots.owners[step.slots].tolist()
+    return requests
+
+
+def arrays(plan: StepInput) -> dict[str, np.ndarray]:
+    fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+
+
 def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, scheduler: Scheduler) -> None:
     sink = caps.num_blocks
     assert plan.block_tables.min() >= 0
@@ -238,21 +313,47 @@ def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, schedul
     for array in (plan.token_ids, plan.use_last, plan.positions, plan.slot_mapping, plan.block_tables):
         assert array.dtype == np.int32
     blocks = plan.slot_mapping // caps.block_size
-    for index, row in enumerate(step.rows):
-        written = set(blocks[index, : row.count].tolist())
+    requests = requests_of(scheduler, step)
+    for index, (request, start, end) in enumerate(
+        zip(requests, step.starts.tolist(), step.ends.tolist(), strict=True)
+    ):
+        count = end - start
+        written = set(blocks[index, :count].tolist())
         for block in written:
             assert scheduler.pool.count(block) == 1
             assert scheduler.cache is None or not scheduler.cache.is_cached(block)
-        assert written <= set(row.request.blocks)
-        assert (blocks[index, row.count :] == sink).all()
-    assert (blocks[len(step.rows) :] == sink).all()
-    assert not plan.sampled[len(step.rows) :].any()
-    check_edits(step, plan, caps)
+        held = scheduler.slots.blocks(request.slot)
+        assert written <= set(held)
+        assert (blocks[index, count:] == sink).all()
+        # The row's columns say what its request says, however they came to be in this plan.
+        lanes = list(range(start, end))
+        assert plan.positions[index, :count].tolist() == lanes
+        size = caps.block_size
+        assert plan.slot_mapping[index, :count].tolist() == [held[p // size] * size + p % size for p in lanes]
+        assert plan.block_tables[index, : len(held)].tolist() == held[: step.bucket.blocks]
+        assert (plan.block_tables[index, len(held) :] == sink).all()
+        assert plan.context_lens[index] == end
+        assert plan.slots[index] == request.slot
+        sampling = request.sampling
+        assert plan.sampling[index].tolist() == pytest.approx(
+            [sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p]
+        )
+        stream = streams(np.array([sampling.seed % 2**64], dtype=np.uint64))
+        assert plan.draws[index] == draws(stream, np.array([end]))[0]
+        if step.bucket.kind is StepKind.PREFILL:
+            known = scheduler.slots.known_tokens(request.slot)
+            assert plan.token_ids[index, :count].tolist() == known[start:end]
+    padding = slice(len(requests), None)
+    assert (plan.slots[padding] == caps.max_rows).all()
+    assert not plan.context_lens[padding].any()
+    assert (blocks[padding] == sink).all()
+    assert not plan.sampled[padding].any()
+    check_edits(step, requests, plan, caps)
 
 
-def check_edits(step: ScheduledStep, plan: StepInput, caps: Capabilities) -> None:
+def check_edits(step: ScheduledStep, requests: list[Request], plan: StepInput, caps: Capabilities) -> None:
     """The plain graph unless a row wants edits, and no edits of any row but those."""
-    edits = [row.request.edits if row.samples else None for row in step.rows]
+    edits = [r.edits if s else None for r, s in zip(requests, step.samples.tolist(), strict=True)]
     edits += [None] * (step.bucket.rows - len(edits))
     wanted = {
         "allowed": [e is not None and e.matcher is not None for e in edits],
@@ -321,8 +422,8 @@ def test_an_abort_frees_the_blocks_when_the_submitted_steps_are_in() -> None:
     assert second is not None
     scheduler.abort("a")
     assert scheduler.pool.num_free < caps.num_blocks
-    assert scheduler.apply(first, output(first)) == []
-    assert scheduler.apply(second, output(second)) == []
+    assert not scheduler.apply(first, output(first))
+    assert not scheduler.apply(second, output(second))
     assert scheduler.pool.num_free == caps.num_blocks
     assert scheduler.idle
 
@@ -333,7 +434,7 @@ def test_a_row_that_is_not_finite_fails_alone() -> None:
     scheduler.add(request("b", 21))
     step = scheduler.schedule()
     assert step is not None
-    assert [row.request.id for row in step.rows] == ["a", "b"]
+    assert [request.id for request in requests_of(scheduler, step)] == ["a", "b"]
     bad = output(step)
     bad.finite[0] = 0
     deltas = {delta.request_id: delta.finish for delta in scheduler.apply(step, bad)}
@@ -365,8 +466,47 @@ def test_a_higher_priority_request_takes_the_place_of_a_lower_one() -> None:
         step = scheduler.schedule()
         if step is None:
             continue
-        seen.append(step.rows[0].request.id)
+        seen.append(requests_of(scheduler, step)[0].id)
         scheduler.apply(step, output(step))
     assert "low" not in seen[seen.index("high") : seen.index("high") + 4]
     assert seen[-1] == "low"
     assert scheduler.totals.preemptions == 1
+
+
+def calls(function: Callable[[], object]) -> int:
+    """How many calls, of Python and of C functions, running it takes."""
+    counts: Counter[str] = Counter()
+    sys.setprofile(lambda frame, event, argument: counts.update([event]))
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return counts["call"] + counts["c_call"]
+
+
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_a_step_that_gives_every_row_a_token_takes_the_same_calls_whatever_the_rows(
+    prefix_cache: bool,
+) -> None:
+    taken = {}
+    for rows in (2, 64):
+        caps = capabilities(max_rows=rows, num_blocks=25 * rows, block_size=16, max_model_len=400)
+        table = BucketTable(FakeBackend(caps).buckets)
+        scheduler = Scheduler(caps, table, POLICIES["prefill-first"], prefix_cache=prefix_cache)
+        planner = StepPlanner(caps, scheduler.slots)
+        for index in range(rows):
+            scheduler.add(GenerationRequest(str(index), [1 + index] * 17, SamplingParams(60, eos_ids=(3,))))
+
+        def advance(scheduler: Scheduler = scheduler, planner: StepPlanner = planner) -> ScheduledStep:
+            step = scheduler.schedule()
+            assert step is not None
+            planner.build(step)
+            scheduler.apply(step, output(step))
+            return step
+
+        while len(advance().slots) < rows:
+            pass
+        advance()
+        taken[rows] = [calls(advance) for _ in range(8)]
+        assert scheduler.slots.known[:rows].tolist() == [scheduler.slots.known[0]] * rows
+    assert taken[2] == taken[64]

@@ -59,6 +59,9 @@ class StepInput:
 
     Padded lanes carry position 0, the sink's slot and, where a whole row is padding, context_lens 0 and
     the sink slot of the token table; nothing ever reads what they write.
+
+    Steps may share arrays, so a backend writes to none. Entries of block_tables beyond a row's
+    context_lens may turn from the sink into another valid block while the step is out.
     """
 
     step_id: int
@@ -84,12 +87,14 @@ class StepInput:
 @dataclass(frozen=True, slots=True)
 class StepOutput:
     """What a step produced. tokens: [R] sampled ids, meaningful where `sampled` was 1. finite: [R] 0 where
-    the row's activations held NaN or Inf. device_us: microseconds the step ran."""
+    the row's activations held NaN or Inf. device_us: microseconds the step ran. idle_us: microseconds the
+    device had nothing to run before it."""
 
     step_id: int
     tokens: I32
     finite: U8
     device_us: int
+    idle_us: int = 0
 
 
 StepHandle = object

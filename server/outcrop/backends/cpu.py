@@ -100,6 +100,7 @@ class CpuBackend:
         if native:
             self.model.compute = cast("Any", Recorded(self.model.compute))  # type: ignore[method-assign]
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
+        self._idle_since = time.perf_counter_ns()
 
     def warmup(self, progress: Progress) -> None:
         """One step of each kind: the first pass through torch's libraries is slow, and eager mode has
@@ -122,6 +123,7 @@ class CpuBackend:
 
     def _run(self, step: StepInput) -> StepOutput:
         begun = time.perf_counter_ns()
+        idle = begun - self._idle_since
         with torch.inference_mode():
             tokens, finite = self.model(
                 torch.from_numpy(step.token_ids),
@@ -139,12 +141,11 @@ class CpuBackend:
                     for edit in (step.allowed, step.bias, step.repetition)
                 ),
             )
-            return StepOutput(
-                step_id=step.step_id,
-                tokens=tokens.numpy(),
-                finite=finite.to(torch.uint8).numpy(),
-                device_us=(time.perf_counter_ns() - begun) // 1000,
-            )
+            found = tokens.numpy(), finite.to(torch.uint8).numpy()
+        self._idle_since = time.perf_counter_ns()
+        return StepOutput(
+            step.step_id, *found, device_us=(self._idle_since - begun) // 1000, idle_us=idle // 1000
+        )
 
     def _blank_step(self, bucket: Bucket) -> StepInput:
         """A step of padding only: it reads and writes the sink."""

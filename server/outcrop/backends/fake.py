@@ -17,6 +17,7 @@ import numpy.typing as npt
 from outcrop.backends.base import (
     F32,
     I32,
+    U8,
     Bucket,
     Capabilities,
     Progress,
@@ -25,6 +26,8 @@ from outcrop.backends.base import (
     StepKind,
     StepOutput,
 )
+
+U64 = npt.NDArray[np.uint64]
 
 _BASE = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -42,23 +45,23 @@ def next_token(
 ) -> int:
     """The model: what follows `context`. The reference that every schedule must agree with. The edits
     are one row of those of a StepInput."""
-    tokens = np.asarray(context, dtype=np.int32)[None, :]
-    lengths = np.array([len(context)], dtype=np.int32)
-    sampling = np.array([temperature], dtype=np.float32)
-    (number,) = _hashes(tokens, lengths, sampling, np.array([draw], dtype=np.float32))
+    terms = (np.asarray(context, dtype=np.uint64) + np.uint64(1)) * _powers(len(context))
+    sums = terms.sum(dtype=np.uint64, keepdims=True)
+    (number,) = _mix(sums, np.array([temperature], dtype=np.float32), np.array([draw], dtype=np.float32))
     return _choice(int(number), vocab_size, allowed, bias, repetition)
 
 
-def _hashes(contexts: I32, lengths: I32, temperatures: F32, draws: F32) -> npt.NDArray[np.uint64]:
-    span = contexts.shape[1]
-    with np.errstate(over="ignore"):
-        powers = np.cumprod(np.full(span, _BASE, dtype=np.uint64))
-        visible = np.arange(span)[None, :] < lengths[:, None]
-        terms = np.where(visible, (contexts.astype(np.uint64) + np.uint64(1)) * powers[None, :], np.uint64(0))
-        hashes = terms.sum(axis=1, dtype=np.uint64) * _MIX
-        noise = np.where(temperatures > 0, (draws * np.float32(2**24)).astype(np.uint64), np.uint64(0))
-        hashes = (hashes ^ (hashes >> np.uint64(29))) + noise * _MIX
-        mixed: npt.NDArray[np.uint64] = hashes ^ (hashes >> np.uint64(32))
+def _powers(count: int) -> U64:
+    """[count] what the token at each position is multiplied with."""
+    return np.multiply.accumulate(np.full(count, _BASE, dtype=np.uint64), dtype=np.uint64)
+
+
+def _mix(sums: U64, temperatures: F32, draws: F32) -> U64:
+    """Hashes, from the sum of a context's terms."""
+    hashes = sums * _MIX
+    noise = np.where(temperatures > 0, (draws * np.float32(2**24)).astype(np.uint64), np.uint64(0))
+    hashes = (hashes ^ (hashes >> np.uint64(29))) + noise * _MIX
+    mixed: U64 = hashes ^ (hashes >> np.uint64(32))
     return mixed
 
 
@@ -98,7 +101,9 @@ class FakeHooks:
 @dataclass(slots=True)
 class _Handle:
     step: StepInput
-    ready_at: float
+    ready_at: float = 0.0
+    device_us: int = 0
+    idle_us: int = 0
 
 
 @dataclass
@@ -113,7 +118,14 @@ class FakeBackend:
 
     def __post_init__(self) -> None:
         caps = self.capabilities
-        self._kv = np.zeros((caps.num_blocks + 1) * caps.block_size, dtype=np.int32)
+        self._kv = np.zeros((caps.num_blocks + 1, caps.block_size), dtype=np.int32)
+        # Each block's share of a hash, as if it were the first; brought up to date when a step writes to
+        # the block, so that a step costs the tokens it has and not those of all its contexts.
+        self._sums = np.zeros(caps.num_blocks + 1, dtype=np.uint64)
+        self._powers = _powers(caps.block_size)
+        shifts = np.full(caps.num_blocks + 1, self._powers[-1], dtype=np.uint64)
+        shifts[0] = 1
+        self._shifts = np.cumprod(shifts)  # what moving a block by so many places multiplies its share with
         self._last = np.zeros(caps.max_rows + 1, dtype=np.int32)
         self._queue: deque[_Handle] = deque()
         self._busy_until = 0.0
@@ -127,11 +139,13 @@ class FakeBackend:
             raise RuntimeError(
                 f"{len(self._queue)} steps are submitted; the depth is {self.capabilities.depth}"
             )
-        ready_at = 0.0
+        handle = _Handle(step)
         if self.hooks.step_seconds is not None:
-            self._busy_until = max(self._busy_until, self.clock()) + self.hooks.step_seconds(step)
-            ready_at = self._busy_until
-        handle = _Handle(step, ready_at)
+            now, seconds = self.clock(), self.hooks.step_seconds(step)
+            begun = max(self._busy_until, now)
+            handle.idle_us = int((begun - self._busy_until) * 1e6) if self._busy_until else 0
+            handle.device_us = int(seconds * 1e6)
+            handle.ready_at = self._busy_until = begun + seconds
         self._queue.append(handle)
         return handle
 
@@ -143,33 +157,44 @@ class FakeBackend:
             self.sleep(wait)
         if self.hooks.on_step is not None:
             self.hooks.on_step(submitted.step)
-        return self._run(submitted.step)
+        tokens, finite = self._run(submitted.step)
+        return StepOutput(submitted.step.step_id, tokens, finite, submitted.device_us, submitted.idle_us)
 
     def close(self) -> None:
         self._queue.clear()
 
-    def _run(self, step: StepInput) -> StepOutput:
+    def _run(self, step: StepInput) -> tuple[I32, U8]:
         size, bucket = self.capabilities.block_size, step.bucket
         last = self._last[step.slots][:, None]
         tokens = np.where(step.use_last == 1, last, step.token_ids)
         real = step.slot_mapping < self.capabilities.num_blocks * size
         if self.hooks.poison is not None and bool((tokens == self.hooks.poison)[real].any()):
             raise RuntimeError(f"device error: token {self.hooks.poison} was computed")
-        self._kv[step.slot_mapping.reshape(-1)] = tokens.reshape(-1)
-        spread = (step.block_tables[:, :, None] * size + np.arange(size, dtype=np.int32)).reshape(
-            bucket.rows, -1
-        )
-        contexts = self._kv[spread]
+        self._write(step.slot_mapping.reshape(-1), tokens.reshape(-1))
         shown = np.take_along_axis(step.positions, step.logits_idx[:, None], axis=1)[:, 0] + 1
-        hashes = _hashes(contexts, shown, step.sampling[:, 0], step.draws)
-        result = self._choose(step, hashes)
+        shares = self._sums[step.block_tables] * self._shifts[: bucket.blocks]
+        visible = np.arange(bucket.blocks) * size < shown[:, None]
+        sums = np.where(visible, shares, np.uint64(0)).sum(axis=1, dtype=np.uint64)
+        result = self._choose(step, _mix(sums, step.sampling[:, 0], step.draws))
         finite = np.ones(bucket.rows, dtype=np.uint8)
         if self.hooks.nan is not None:
             finite[((tokens == self.hooks.nan) & real).any(axis=1)] = 0
         self._last[np.where(step.sampled == 1, step.slots, self.capabilities.max_rows)] = result
-        return StepOutput(step.step_id, result, finite, device_us=0)
+        return result, finite
 
-    def _choose(self, step: StepInput, hashes: npt.NDArray[np.uint64]) -> I32:
+    def _write(self, places: I32, tokens: I32) -> None:
+        """Tokens to KV places; what lies behind the last of them in its block is stale."""
+        size = self.capabilities.block_size
+        self._kv.reshape(-1)[places] = tokens
+        blocks, offsets = places // size, places % size
+        filled = np.zeros(len(self._sums), dtype=np.int32)
+        np.maximum.at(filled, blocks, offsets + 1)
+        written = np.unique(blocks)
+        terms = (self._kv[written].astype(np.uint64) + np.uint64(1)) * self._powers
+        fresh = np.arange(size) < filled[written][:, None]
+        self._sums[written] = np.where(fresh, terms, np.uint64(0)).sum(axis=1, dtype=np.uint64)
+
+    def _choose(self, step: StepInput, hashes: U64) -> I32:
         vocab_size = self.capabilities.vocab_size
         edits = (step.allowed, step.bias, step.repetition)
         tokens: I32 = (hashes % np.uint64(vocab_size)).astype(np.int32)

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from outcrop.backends.base import Backend, StepHandle, StepKind
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+from outcrop.engine.news import NO_NEWS, StepNews
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import Policy
+from outcrop.engine.request import Request
 from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
 from outcrop.engine.stats import EngineStats
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    """after_rest: before this step there was nothing for the device to do, so that it did not wait for us."""
+
+    step: ScheduledStep
+    handle: StepHandle
+    after_rest: bool
 
 
 class EngineCore:
@@ -23,16 +35,17 @@ class EngineCore:
     choice depends on its tokens, there is one step at a time: it has to wait for each of its tokens
     anyway, and letting the others run ahead of it would double the time between its steps, since the
     device would be busy with a step without it each time its token arrives. `on_prefill` is told whose
-    prompts a step computes, before it is submitted.
+    prompts a step computes, and from then on in which slot, before it is submitted.
     """
 
     def __init__(self, backend: Backend, policy: Policy, *, prefix_cache: bool = True) -> None:
         self.backend = backend
         table = BucketTable(backend.buckets)
         self.scheduler = Scheduler(backend.capabilities, table, policy, prefix_cache=prefix_cache)
-        self._planner = StepPlanner(backend.capabilities, max(b.blocks for b in table.buckets))
-        self._submitted: deque[tuple[ScheduledStep, StepHandle]] = deque()
-        self.on_prefill: Callable[[list[str]], None] = lambda request_ids: None
+        self._planner = StepPlanner(backend.capabilities, self.scheduler.slots)
+        self._submitted: deque[_Submitted] = deque()
+        self._rested = True
+        self.on_prefill: Callable[[list[Request]], None] = lambda requests: None
 
     def add(self, request: GenerationRequest) -> GenerationDelta | None:
         """Queue a request; returns a final delta at once if it cannot or need not run. One with a grammar
@@ -53,21 +66,30 @@ class EngineCore:
         """Nothing to do until a request is added or its grammar is built."""
         return self.scheduler.idle and not self._submitted
 
-    def step(self) -> list[GenerationDelta]:
+    def step(self) -> StepNews:
         """Submit the next step if there is one and room for it; collect the oldest if there is no room
-        for another, or nothing else to do."""
+        for another, or nothing else to do. Returns the news of the collected step."""
         scheduled = None if self.scheduler.awaits_token else self.scheduler.schedule()
         if scheduled is not None:
             if scheduled.bucket.kind is StepKind.PREFILL:
-                self.on_prefill([row.request.id for row in scheduled.rows])
-            step_input = self._planner.build(scheduled)
-            self._submitted.append((scheduled, self.backend.submit(step_input)))
+                self.on_prefill(self.scheduler.slots.owners[scheduled.slots].tolist())
+            handle = self.backend.submit(self._planner.build(scheduled))
+            self._submitted.append(_Submitted(scheduled, handle, self._rested))
+            self._rested = False
         if not self._submitted:
-            return []
+            self._rested = True
+            return NO_NEWS
         if scheduled is not None and len(self._submitted) < self.backend.capabilities.depth:
-            return []
-        step, handle = self._submitted.popleft()
-        return self.scheduler.apply(step, self.backend.collect(handle))
+            return NO_NEWS
+        oldest = self._submitted.popleft()
+        output = self.backend.collect(oldest.handle)
+        totals = self.scheduler.totals
+        totals.device_busy_us += output.device_us
+        if not oldest.after_rest:
+            totals.device_idle_us += output.idle_us
+        news = self.scheduler.apply(oldest.step, output)
+        self._rested = self.idle
+        return news
 
     def stats(self) -> EngineStats:
         return self.scheduler.stats()

@@ -24,18 +24,42 @@ _FAILURES = {
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """One request as its client sees it. tokens: those delivered. started: in a step, or its grammar
-    begun, since the engine last started. crashes: engine crashes it was part of since its last token."""
+    """One request as its client sees it. tokens: those the engine has delivered; the client has the first
+    `taken` of them. cached: as in GenerationDelta. end: its last delta, if it has come, or why
+    there is none. slot: its name in the engine's steps, once it has one. started: in a step, or its grammar
+    begun, since the engine last started. crashes: engine crashes it was part of since its last token.
+    reader: waits for news."""
 
     request: GenerationRequest
     tokens: list[int] = field(default_factory=list)
-    news: asyncio.Queue[GenerationDelta | Exception] = field(default_factory=asyncio.Queue)
+    taken: int = 0
+    cached: int = 0
+    end: GenerationDelta | Exception | None = None
+    slot: int = -1
     started: bool = False
     crashes: int = 0
+    reader: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        if self.reader is not None and not self.reader.done():
+            self.reader.set_result(None)
+
+    def news(self) -> GenerationDelta | None:
+        """All that its client has not had yet, or None. Raises what ended it."""
+        tokens = self.tokens[self.taken :]
+        self.taken += len(tokens)
+        if isinstance(self.end, GenerationDelta):
+            return msgspec.structs.replace(self.end, tokens=tokens)
+        if tokens:
+            return GenerationDelta(self.request.request_id, tokens, self.taken, self.cached)
+        if self.end is not None:
+            raise self.end
+        return None
 
 
 class Dispatcher:
-    """Routes an engine's deltas to the generators waiting for them.
+    """Routes an engine's news to the generators waiting for it; one that is slow to read gets what came
+    meanwhile in one delta.
 
     After an engine restart every open request is submitted again as prompt + tokens already delivered;
     since draws depend on seed and position only, its stream goes on as if nothing had happened. Those
@@ -46,6 +70,7 @@ class Dispatcher:
     def __init__(self, send: Callable[[Command], None]) -> None:
         self._send = send
         self._streams: dict[str, _Stream] = {}
+        self._by_slot: dict[int, _Stream] = {}
         self._suspects: deque[_Stream] = deque()
         self._on_trial: _Stream | None = None
 
@@ -63,49 +88,63 @@ class Dispatcher:
         stream = self._streams[request.request_id] = _Stream(request)
         if submit():
             self._send(Add(request))
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                news = await stream.news.get()
-                if isinstance(news, Exception):
-                    raise news
-                yield news
-                if news.finish is not None:
-                    return
+                if (news := stream.news()) is not None:
+                    yield news
+                    if news.finish is not None:
+                        return
+                else:
+                    stream.reader = loop.create_future()
+                    await stream.reader
         finally:
-            if request.request_id in self._streams:
+            if stream.end is None:
                 self._send(Abort(request.request_id))
-                self._end(stream)
+                self._close(stream)
 
-    def started(self, request_ids: list[str]) -> None:
-        for request_id in request_ids:
-            if (stream := self._streams.get(request_id)) is not None:
-                stream.started = True
+    def building(self, request_id: str) -> None:
+        """The engine begins with this request's grammar."""
+        if (stream := self._streams.get(request_id)) is not None:
+            stream.started = True
 
-    def deliver(self, deltas: list[GenerationDelta]) -> None:
-        for delta in deltas:
-            stream = self._streams.get(delta.request_id)
+    def started(self, request_ids: list[str], slots: list[int], cached: list[int]) -> None:
+        """Columns of a Started event."""
+        for request_id, slot, count in zip(request_ids, slots, cached, strict=True):
+            stream = self._streams.get(request_id)
             if stream is None:
+                self._by_slot.pop(slot, None)  # aborted meanwhile
+            else:
+                stream.started, stream.slot, stream.cached = True, slot, count
+                self._by_slot[slot] = stream
+
+    def deliver(self, slots: list[int], tokens: list[int], finals: list[GenerationDelta]) -> None:
+        """Columns and last deltas of a Stepped event."""
+        streams = self._by_slot
+        for slot, token in zip(slots, tokens, strict=True):
+            if (stream := streams.get(slot)) is None:
                 continue  # aborted meanwhile
-            if delta.finish in _FAILURES:
-                self._fail(stream, ModelFailure(_FAILURES[delta.finish]))
-                continue
-            stream.tokens.extend(delta.tokens)
+            stream.tokens.append(token)
             stream.crashes = 0
-            stream.news.put_nowait(delta)
-            if delta.finish is not None:
-                self._end(stream)
-            elif stream is self._on_trial:
+            stream.wake()
+            if stream is self._on_trial:
                 self._try_next_suspect()
+        for final in finals:
+            if (ended := self._streams.get(final.request_id)) is not None:
+                ended.tokens.extend(final.tokens)
+                failure = _FAILURES.get(final.finish) if final.finish is not None else None
+                self._end(ended, final if failure is None else ModelFailure(failure))
 
     def crashed(self) -> None:
         """The engine died. Requests that were in two such crashes without progress end here."""
         self._suspects.clear()
         self._on_trial = None
+        self._by_slot.clear()
         for stream in list(self._streams.values()):
             stream.crashes += stream.started
             stream.started = False
             if stream.crashes >= MAX_CRASHES:
-                self._fail(
+                self._end(
                     stream,
                     ModelFailure(
                         "The model failed twice while processing this request; it is not tried again."
@@ -122,7 +161,7 @@ class Dispatcher:
 
     def fail_all(self, reason: str) -> None:
         for stream in list(self._streams.values()):
-            self._fail(stream, EngineUnavailable(reason))
+            self._end(stream, EngineUnavailable(reason))
 
     def _try_next_suspect(self) -> None:
         self._on_trial = self._suspects.popleft() if self._suspects else None
@@ -132,12 +171,15 @@ class Dispatcher:
     def _submit(self, stream: _Stream) -> None:
         self._send(Add(msgspec.structs.replace(stream.request, resumed=list(stream.tokens))))
 
-    def _fail(self, stream: _Stream, error: Exception) -> None:
-        stream.news.put_nowait(error)
-        self._end(stream)
+    def _end(self, stream: _Stream, end: GenerationDelta | Exception) -> None:
+        stream.end = end
+        stream.wake()
+        self._close(stream)
 
-    def _end(self, stream: _Stream) -> None:
+    def _close(self, stream: _Stream) -> None:
         del self._streams[stream.request.request_id]
+        if self._by_slot.get(stream.slot) is stream:
+            del self._by_slot[stream.slot]
         if stream in self._suspects:
             self._suspects.remove(stream)
         if stream is self._on_trial:

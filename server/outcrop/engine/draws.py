@@ -21,8 +21,15 @@ def _splitmix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-def draws(seeds: npt.NDArray[np.uint64], positions: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Uniform float32 in [0, 1), one per (seed, position). Both inputs and the result: [R]."""
-    with np.errstate(over="ignore"):
-        mixed = _splitmix(_splitmix(seeds + _GOLDEN) + positions.astype(np.uint64) * _GOLDEN)
+def streams(seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Where each seed's sequence of draws starts: the part of a draw that stays the same as a request goes
+    on. Input and result: [R]."""
+    return _splitmix(seeds + _GOLDEN)
+
+
+def draws(
+    of_streams: npt.NDArray[np.uint64], positions: npt.NDArray[np.signedinteger]
+) -> npt.NDArray[np.float32]:
+    """Uniform float32 in [0, 1), one per (stream, position); the inputs broadcast to the result's shape."""
+    mixed = _splitmix(of_streams + positions.astype(np.uint64) * _GOLDEN)
     return (mixed >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)

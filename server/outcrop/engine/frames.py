@@ -1,4 +1,5 @@
-"""What travels between the API process and an engine process: msgspec structs in MessagePack."""
+"""What travels between the API process and an engine process: msgspec structs in MessagePack, one event or
+a list of commands to a frame."""
 
 from __future__ import annotations
 
@@ -41,17 +42,29 @@ class Ready(msgspec.Struct, tag=True, array_like=True):
     description: str
 
 
+class Building(msgspec.Struct, tag=True, array_like=True):
+    """This request's grammar is about to be built: a crash from now on may be its fault."""
+
+    request_id: str
+
+
 class Started(msgspec.Struct, tag=True, array_like=True):
-    """These requests are in the step about to be submitted, or their grammar is about to be built: a crash
-    from now on may be theirs."""
+    """Columns: requests in the step about to be submitted, the slot by which Stepped calls each from now
+    on, and how many tokens of its prompt come from the prefix cache. A crash from now on may be their
+    fault."""
 
     request_ids: list[str]
+    slots: list[int]
+    cached: list[int]
 
 
 class Stepped(msgspec.Struct, tag=True, array_like=True):
-    """One engine step's news."""
+    """One engine step's news. Columns: slots of requests that go on, and the new token of each; a slot that
+    occurs several times has several, in order. finals: last deltas of requests that do not go on."""
 
-    deltas: list[GenerationDelta]
+    slots: list[int]
+    tokens: list[int]
+    finals: list[GenerationDelta]
     stats: EngineStats
 
 
@@ -61,8 +74,8 @@ class Failed(msgspec.Struct, tag=True, array_like=True):
     reason: str
 
 
-Event = Progress | Ready | Started | Stepped | Failed
+Event = Progress | Ready | Building | Started | Stepped | Failed
 
 encode = msgspec.msgpack.Encoder().encode
-decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_commands = msgspec.msgpack.Decoder(list[Command]).decode
 decode_event = msgspec.msgpack.Decoder(Event).decode

@@ -11,7 +11,7 @@ from outcrop.backends.base import Backend
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.core import EngineCore
 from outcrop.engine.dispatch import Dispatcher
-from outcrop.engine.frames import Command, Event, Failed, Shutdown, Started, Stepped
+from outcrop.engine.frames import Building, Command, Event, Failed, Shutdown, Started, Stepped
 from outcrop.engine.grammar_builder import GrammarBuilder
 from outcrop.engine.loop import Built, run_engine
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
@@ -101,9 +101,11 @@ class InProcessClient(EngineClient):
     def _handle(self, event: Event) -> None:
         if isinstance(event, Stepped):
             self._stats = event.stats
-            self._dispatcher.deliver(event.deltas)
+            self._dispatcher.deliver(event.slots, event.tokens, event.finals)
         elif isinstance(event, Started):
-            self._dispatcher.started(event.request_ids)
+            self._dispatcher.started(event.request_ids, event.slots, event.cached)
+        elif isinstance(event, Building):
+            self._dispatcher.building(event.request_id)
         elif isinstance(event, Failed):
             self._ready = False
             self._dispatcher.fail_all(event.reason)

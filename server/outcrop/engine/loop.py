@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from outcrop.engine.core import EngineCore
 from outcrop.engine.edits import Matcher
-from outcrop.engine.frames import Abort, Add, Command, Event, Shutdown, Started, Stepped
+from outcrop.engine.frames import Abort, Add, Building, Command, Event, Shutdown, Started, Stepped
 from outcrop.engine.messages import GenerationDelta
+from outcrop.engine.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +34,27 @@ def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None]
     An abort takes effect before the next step is planned, so an abandoned request is in at most the
     steps already submitted.
     """
-    core.on_prefill = lambda request_ids: send(Started(request_ids))
 
-    def tell(delta: GenerationDelta | None) -> None:
-        if delta is not None:
-            send(Stepped([delta], core.stats()))
+    def tell_started(requests: list[Request]) -> None:
+        columns = [(request.id, request.slot, request.cached) for request in requests]
+        send(Started(*map(list, zip(*columns, strict=True))))
 
+    def tell(final: GenerationDelta | None) -> None:
+        if final is not None:
+            send(Stepped([], [], [final], core.stats()))
+
+    core.on_prefill = tell_started
     while True:
         idle = core.idle
         if idle:
-            send(Stepped([], core.stats()))
+            send(Stepped([], [], [], core.stats()))
         for command in receive(idle):
             if isinstance(command, Add):
                 refused = core.add(command.request)
                 tell(refused)
                 if refused is None and (grammar := command.request.sampling.grammar):
                     # Should the builder take the process with it, this request is among the suspects.
-                    send(Started([command.request.request_id]))
+                    send(Building(command.request.request_id))
                     build(command.request.request_id, grammar)
             elif isinstance(command, Built):
                 tell(core.grammar_built(command.request_id, command.grammar, command.matcher))
@@ -57,6 +62,6 @@ def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None]
                 core.abort(command.request_id)
             elif isinstance(command, Shutdown):
                 return
-        deltas = core.step()
-        if deltas:
-            send(Stepped(deltas, core.stats()))
+        news = core.step()
+        if news:
+            send(Stepped(news.slots.tolist(), news.tokens.tolist(), news.finals, core.stats()))

@@ -62,8 +62,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
-    """What one engine step added to one request: new token ids (without the end-of-sequence id), and,
-    on the last delta, why it ended.
+    """What one engine step, or several, added to one request: new token ids (without the end-of-sequence id),
+    and, on the last delta, why it ended.
 
     generated: output tokens so far, the end-of-sequence id included (what usage reports).
     cached: prompt tokens served from the prefix cache.

@@ -2,107 +2,162 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from outcrop.backends.base import Capabilities, StepInput, StepKind
+import numpy as np
+import numpy.typing as npt
+
+from outcrop.backends.base import F32, I32, Bucket, Capabilities, StepInput, StepKind
 from outcrop.engine.draws import draws
-from outcrop.engine.edits import gather
-from outcrop.engine.request import Request
-from outcrop.engine.scheduler import Row, ScheduledStep
+from outcrop.engine.edits import LogitEdits, gather
+from outcrop.engine.scheduler import ScheduledStep
+from outcrop.engine.slots import Index, Slots
+
+_DRAWS_AHEAD = 1024
+"""Draws made at once: their cost is in the number of numpy calls up to about so many of them."""
+
+
+@dataclass(slots=True)
+class _Frame:
+    """The arrays of a step, most of which are the same in the next decode step with the same requests.
+
+    changes: of the slots, when they were gathered. rows: the step's slots. live: [R] 1 where a row is no
+    padding. draws: [K, R] for this step (`turn`) and those after it. The rest as in StepInput.
+    """
+
+    bucket: Bucket
+    changes: int
+    rows: Index
+    live: I32
+    streams: npt.NDArray[np.uint64]
+    draws: F32
+    turn: int
+    edited: list[tuple[int, LogitEdits]]
+    token_ids: I32
+    use_last: I32
+    positions: I32
+    slot_mapping: I32
+    block_tables: I32
+    context_lens: I32
+    logits_idx: I32
+    sampled: I32
+    slots: I32
+    sampling: F32
 
 
 class StepPlanner:
-    """Builds StepInputs. Keeps, per slot, what changes rarely (block table, sampling, seed), so that a
-    decode step costs a few numpy gathers whatever the number of rows. The last slot is the sink."""
+    """Builds StepInputs from the slots' columns: from one decode step to the next with the same requests, by
+    moving each of them on by one token.
 
-    def __init__(self, capabilities: Capabilities, max_blocks: int) -> None:
-        slots = capabilities.max_rows + 1
+    Successive steps then share arrays. Of those, only `block_tables` is ever written to, and there only
+    entries beyond what the steps that are out may read."""
+
+    def __init__(self, capabilities: Capabilities, slots: Slots) -> None:
         self.vocab_size = capabilities.vocab_size
         self.block_size = capabilities.block_size
-        self.sink_slot = capabilities.max_rows
-        self.sink_block = capabilities.num_blocks
-        self._tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
-        self._lengths = [0] * slots  # blocks of each slot's table that are written
-        self._owners: list[tuple[Request, int] | None] = [None] * slots
-        self._sampling = np.zeros((slots, 4), dtype=np.float32)
-        self._seeds = np.zeros(slots, dtype=np.uint64)
-        self._next_id = 0
+        self.slots = slots
+        self._latest: _Frame | None = None  # of a decode step
 
     def build(self, step: ScheduledStep) -> StepInput:
-        bucket, rows = step.bucket, step.rows
-        for row in rows:
-            self._refresh(row.request)
-        slots = np.full(bucket.rows, self.sink_slot, dtype=np.int32)
-        slots[: len(rows)] = [row.request.slot for row in rows]
-        starts = np.zeros(bucket.rows, dtype=np.int32)
-        starts[: len(rows)] = [row.start for row in rows]
-        counts = np.zeros(bucket.rows, dtype=np.int32)
-        counts[: len(rows)] = [row.count for row in rows]
-        sampled = np.zeros(bucket.rows, dtype=np.int32)
-        sampled[: len(rows)] = [row.samples for row in rows]
-
-        lane = np.arange(bucket.width, dtype=np.int32)[None, :]
-        live = lane < counts[:, None]
-        positions = np.where(live, starts[:, None] + lane, 0).astype(np.int32)
-        tables = self._tables[slots, : bucket.blocks]
-        block = np.take_along_axis(tables, positions // self.block_size, axis=1)
-        slot_mapping = np.where(
-            live, block * self.block_size + positions % self.block_size, self.sink_block * self.block_size
-        ).astype(np.int32)
-
-        shape = (bucket.rows, bucket.width)
-        token_ids = np.zeros(shape, dtype=np.int32)
-        use_last = np.zeros(shape, dtype=np.int32)
-        if bucket.kind is StepKind.DECODE:
-            use_last[: len(rows), 0] = 1
+        frame = self._latest
+        if (
+            frame is not None
+            and frame.bucket is step.bucket
+            and frame.changes == self.slots.changes
+            and len(frame.rows) == len(step.slots)
+            and (frame.rows == step.slots).all()
+        ):
+            self._advance(frame, step)
         else:
-            _copy_tokens(token_ids, rows)
-        ends = (starts + counts).astype(np.int32)
-        edited = [
-            (index, row.request.edits)
-            for index, row in enumerate(rows)
-            if row.samples and row.request.edits is not None
-        ]
-        allowed, bias, repetition = gather(edited, bucket.rows, self.vocab_size)
-        self._next_id += 1
+            frame = self._gather(step)
+            if step.bucket.kind is StepKind.DECODE:
+                self._latest = frame
+        allowed, bias, repetition = gather(frame.edited, step.bucket.rows, self.vocab_size)
         return StepInput(
-            step_id=self._next_id,
-            bucket=bucket,
-            token_ids=token_ids,
-            use_last=use_last,
-            positions=positions,
-            slot_mapping=slot_mapping,
-            block_tables=tables,
-            context_lens=ends,
-            logits_idx=np.maximum(counts - 1, 0).astype(np.int32),
-            sampled=sampled,
-            slots=slots,
-            sampling=self._sampling[slots],
-            draws=draws(self._seeds[slots], ends),
+            step_id=step.number,
+            bucket=step.bucket,
+            token_ids=frame.token_ids,
+            use_last=frame.use_last,
+            positions=frame.positions,
+            slot_mapping=frame.slot_mapping,
+            block_tables=frame.block_tables,
+            context_lens=frame.context_lens,
+            logits_idx=frame.logits_idx,
+            sampled=frame.sampled,
+            slots=frame.slots,
+            sampling=frame.sampling,
+            draws=frame.draws[frame.turn],
             allowed=allowed,
             bias=bias,
             repetition=repetition,
         )
 
-    def _refresh(self, request: Request) -> None:
-        """Bring a slot's row up to date with the request that owns it now."""
-        slot, count = request.slot, len(request.blocks)
-        owner = (request, request.admissions)
-        if self._owners[slot] != owner:
-            self._owners[slot] = owner
-            self._tables[slot] = self.sink_block
-            self._lengths[slot] = 0
-            sampling = request.sampling
-            self._sampling[slot] = (
-                sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p,
-            )  # fmt: skip
-            self._seeds[slot] = sampling.seed & 0xFFFFFFFFFFFFFFFF
-        written = self._lengths[slot]
-        if count > written:
-            self._tables[slot, written:count] = request.blocks[written:]
-            self._lengths[slot] = count
+    def _advance(self, frame: _Frame, step: ScheduledStep) -> None:
+        """Each row is one token further, and those that `step.grown` says have begun their next block."""
+        each = frame.live[:, None]
+        frame.positions = frame.positions + each
+        frame.slot_mapping = frame.slot_mapping + each
+        frame.context_lens = frame.context_lens + frame.live
+        grown = step.grown
+        if len(grown):
+            place = step.starts[grown] // self.block_size
+            blocks = self.slots.tables[step.slots[grown], place]
+            frame.block_tables[grown, place] = blocks
+            frame.slot_mapping[grown, 0] = blocks * self.block_size
+        frame.turn += 1
+        if frame.turn == len(frame.draws):
+            self._draw_ahead(frame)
 
+    def _draw_ahead(self, frame: _Frame) -> None:
+        """The next draws of every row, as far as it may go on like this."""
+        count = max(1, _DRAWS_AHEAD // len(frame.live)) if frame.bucket.kind is StepKind.DECODE else 1
+        frame.draws = draws(frame.streams, frame.context_lens + np.arange(count, dtype=np.int32)[:, None])
+        frame.turn = 0
 
-def _copy_tokens(token_ids: np.ndarray[tuple[int, int], np.dtype[np.int32]], rows: list[Row]) -> None:
-    for index, row in enumerate(rows):
-        token_ids[index, : row.count] = row.request.tokens[row.start : row.start + row.count]
+    def _gather(self, step: ScheduledStep) -> _Frame:
+        bucket, rows, slots, count = step.bucket, step.slots, self.slots, len(step.slots)
+        shape, size, decode = (bucket.rows, bucket.width), self.block_size, bucket.kind is StepKind.DECODE
+        padded = np.full(bucket.rows, slots.sink, dtype=np.intp)
+        padded[:count] = rows
+        tables = slots.tables[:, : bucket.blocks][padded]
+        context_lens, logits_idx, sampled, real = (np.zeros(bucket.rows, dtype=np.int32) for _ in range(4))
+        context_lens[:count] = step.ends
+        logits_idx[:count] = step.ends - step.starts - 1
+        sampled[:count] = step.samples
+        real[:count] = 1
+
+        lanes = step.starts[:, None] + np.arange(bucket.width)
+        live = lanes < step.ends[:, None]
+        lanes[~live] = 0
+        token_ids, use_last, positions = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        positions[:count] = lanes
+        if decode:
+            use_last[:count] = live
+        else:
+            token_ids[:count] = np.where(live, slots.tokens[rows[:, None], lanes], 0)
+        slot_mapping = np.full(shape, slots.sink_block * size, dtype=np.int32)
+        blocks = np.take_along_axis(tables[:count], lanes // size, axis=1)
+        slot_mapping[:count][live] = (blocks * size + lanes % size)[live]
+        edited = (slots.edited[rows] & step.samples).nonzero()[0].tolist()
+        frame = _Frame(
+            bucket=bucket,
+            changes=slots.changes,
+            rows=rows,
+            live=real,
+            streams=slots.streams[padded],
+            draws=np.empty((0, bucket.rows), dtype=np.float32),
+            turn=0,
+            edited=[(index, slots.owners[rows[index]].edits) for index in edited],
+            token_ids=token_ids,
+            use_last=use_last,
+            positions=positions,
+            slot_mapping=slot_mapping,
+            block_tables=tables,
+            context_lens=context_lens,
+            logits_idx=logits_idx,
+            sampled=sampled,
+            slots=padded.astype(np.int32),
+            sampling=slots.sampling[padded],
+        )
+        self._draw_ahead(frame)
+        return frame

@@ -25,7 +25,7 @@ from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.core import EngineCore
-from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_command, encode
+from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_commands, encode
 from outcrop.engine.grammar_builder import GrammarBuilder
 from outcrop.engine.loop import Built, run_engine
 from outcrop.engine.policy import POLICIES
@@ -160,7 +160,7 @@ class _Socket:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            yield decode_command(frame)
+            yield from decode_commands(frame)
 
     def close(self) -> None:
         for socket in (self._socket, self._bell, self._bell_rope):

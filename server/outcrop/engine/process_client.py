@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 import zmq
-import zmq.asyncio
 
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.dispatch import Dispatcher
 from outcrop.engine.frames import (
+    Building,
     Command,
     Event,
     Failed,
@@ -61,13 +61,14 @@ class ProcessClient(EngineClient):
         self._on_progress = on_progress
         self._dispatcher = Dispatcher(self._send)
         self._directory = tempfile.TemporaryDirectory(prefix="outcrop-")
-        self._context = zmq.asyncio.Context()
-        self._socket: zmq.asyncio.Socket | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._outbox: list[Command] = []
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
         self._launches = 0
-        self._ready = self._closing = False
+        self._ready = self._was_ready = self._closing = False
         self._max_model_len = 0
         self._stats = EngineStats()
         self._last_event = 0.0
@@ -95,6 +96,7 @@ class ProcessClient(EngineClient):
         self._dispatcher.fail_all("the server is shutting down")
         if self._socket is not None:
             self._socket.close(linger=0)
+            self._socket = None
         self._context.destroy(linger=0)
         self._directory.cleanup()
 
@@ -170,6 +172,7 @@ class ProcessClient(EngineClient):
         ever read."""
         if self._socket is not None:
             self._socket.close(linger=0)
+        self._outbox.clear()
         self._launches += 1
         address = f"ipc://{Path(self._directory.name) / f'engine-{self._launches}'}"
         self._socket = self._context.socket(zmq.PAIR)
@@ -190,47 +193,49 @@ class ProcessClient(EngineClient):
         """Handle the engine's events until its process has ended; True if it got ready."""
         assert self._process is not None
         assert self._socket is not None
+        loop, descriptor = asyncio.get_running_loop(), self._socket.fileno()
         exited = asyncio.create_task(self._process.wait())
-        was_ready = False
+        self._was_ready = False
+        loop.add_reader(descriptor, self._receive)
+        self._receive()
         try:
-            while True:
-                receive = asyncio.ensure_future(self._socket.recv())
-                await asyncio.wait(
-                    {exited, receive},
-                    return_when=asyncio.FIRST_COMPLETED,
-                    timeout=min(1.0, self._step_timeout),
-                )
-                if not receive.done() and exited.done():
-                    # What it still sent before it died is in the socket within moments.
-                    await asyncio.wait({receive}, timeout=0.1)
-                if receive.done():
-                    event = decode_event(receive.result())
-                    was_ready = was_ready or isinstance(event, Ready)
-                    self._handle(event)
-                else:
-                    receive.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await receive
-                    if exited.done():
-                        return was_ready
-                    self._check_for_hang()
+            while not exited.done():
+                await asyncio.wait({exited}, timeout=min(1.0, self._step_timeout))
+                self._check_for_hang()
+            # What it still sent before it died is in the socket within moments.
+            await asyncio.sleep(0.1)
+            return self._was_ready
         finally:
+            loop.remove_reader(descriptor)
             self._ready = False
             exited.cancel()
+
+    def _receive(self) -> None:
+        """Handle every event that has come. The descriptor tells of news once only: whoever has used the
+        socket must look whether there is any before it waits for the descriptor again."""
+        assert self._socket is not None
+        while True:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._handle(decode_event(frame))
 
     def _handle(self, event: Event) -> None:
         self._last_event = time.monotonic()
         if isinstance(event, Stepped):
             self._stats = event.stats
-            self._dispatcher.deliver(event.deltas)
+            self._dispatcher.deliver(event.slots, event.tokens, event.finals)
         elif isinstance(event, Started):
-            self._dispatcher.started(event.request_ids)
+            self._dispatcher.started(event.request_ids, event.slots, event.cached)
+        elif isinstance(event, Building):
+            self._dispatcher.building(event.request_id)
         elif isinstance(event, Progress):
             self._on_progress(event.stage, event.fraction)
         elif isinstance(event, Ready):
             logger.info("engine ready: %s", event.description)
             self._max_model_len = event.max_model_len
-            self._ready = True
+            self._ready = self._was_ready = True
             self._dispatcher.resubmit()
             if self._started is not None and not self._started.done():
                 self._started.set_result(None)
@@ -264,9 +269,18 @@ class ProcessClient(EngineClient):
             self._process.kill()
 
     def _send(self, command: Command) -> None:
-        if self._socket is not None and self._ready:
-            # No high-water mark, so this never waits; the future it returns is already done.
-            self._socket.send(encode(command), flags=zmq.NOBLOCK)
+        """To the engine, in one frame with whatever else is to be sent when the event loop comes round."""
+        if self._ready:
+            if not self._outbox:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._outbox.append(command)
+
+    def _flush(self) -> None:
+        if self._socket is not None and self._outbox:
+            # There is no high-water mark, so this never waits.
+            self._socket.send(encode(self._outbox), zmq.NOBLOCK)
+            self._outbox.clear()
+            self._receive()
 
 
 def _cause_of_death(status: int) -> str:

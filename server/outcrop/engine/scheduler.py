@@ -6,15 +6,21 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from outcrop.backends.base import Bucket, Capabilities, StepKind, StepOutput
 from outcrop.engine.block_pool import BlockPool
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher, edits_of
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+from outcrop.engine.news import StepNews
 from outcrop.engine.policy import Policy, QueueView
 from outcrop.engine.prefix_cache import PrefixCache
 from outcrop.engine.request import Request, Status
+from outcrop.engine.slots import Flags, Index, Slots
 from outcrop.engine.stats import EngineStats
+
+_NO_ROWS = np.empty(0, dtype=np.intp)
 
 
 class RefusedError(ValueError):
@@ -22,19 +28,18 @@ class RefusedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One request's share of a step: tokens [start, start + count), and whether the next is sampled."""
-
-    request: Request
-    start: int
-    count: int
-    samples: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ScheduledStep:
+    """Row i: tokens [starts[i], ends[i]) of the request in `slots[i]`, and whether the next is sampled; these
+    columns are [n], n <= bucket.rows. grown: the rows of a decode step that got a block for it. number:
+    counts the steps, from 1."""
+
+    number: int
     bucket: Bucket
-    rows: list[Row]
+    slots: Index
+    starts: Index
+    ends: Index
+    samples: Flags
+    grown: Index
 
 
 class Scheduler:
@@ -48,6 +53,9 @@ class Scheduler:
     exception is a request whose next choice depends on its last token (a grammar, a penalty): it sits out
     until that token was read.
     A block or slot is reused only once no submitted step can touch it.
+
+    What happens to every row of every step happens in columns (`Slots`); a request's own object is looked
+    at when it comes, is prefilled, fills a block, has edits, or goes.
 
     Order is by priority, then arrival, without overtaking among equals. The first request in that order
     is never preempted, so the engine always makes progress. INVARIANTS.md numbers what must hold.
@@ -69,16 +77,20 @@ class Scheduler:
         self.capabilities = capabilities
         self.buckets = buckets
         self.policy = policy
+        self.slots = Slots(capabilities, max(bucket.blocks for bucket in buckets.buckets))
         self.pool = BlockPool(capabilities.num_blocks)
         self.cache = PrefixCache(self.pool, capabilities.block_size) if prefix_cache else None
         self.requests: dict[str, Request] = {}
         self.waiting: list[Request] = []  # sorted by order
         self.running: list[Request] = []  # sorted by order
-        self.draining: set[Request] = set()
+        self.prefilling: list[Request] = []  # those of them with prompt left to compute, sorted by order
+        self.draining: list[Request] = []
         self._building = 0
-        self._free_slots = list(range(capabilities.max_rows - 1, -1, -1))
         self._arrivals = 0
+        self._scheduled = self._applied = 0  # numbers of the latest steps
         self._prefills_in_a_row = self._decodes_in_a_row = 0
+        self._may_end = np.zeros(capabilities.vocab_size, dtype=np.bool_)  # tokens that end some request
+        self._all = np.ones(capabilities.max_rows, dtype=np.bool_)  # each row of a decode step samples
         self.totals = EngineStats()
 
     # -- requests come and go --------------------------------------------------------------------
@@ -93,13 +105,16 @@ class Scheduler:
             raise RefusedError(f"the prompt has {len(message.prompt)} tokens; the context holds {limit}")
         if message.request_id in self.requests:
             raise RefusedError(f"request {message.request_id} is already here")
-        request = Request.from_message(message, self._arrivals)
+        request = Request.from_message(message, self._arrivals, limit)
         self._arrivals += 1
-        if not request.may_sample(limit):
+        if len(request.tokens) >= request.limit:
             reason = FinishReason.LENGTH if len(request.tokens) < limit else FinishReason.CONTEXT
-            return GenerationDelta(request.id, [], request.num_output, finish=reason)
+            return GenerationDelta(request.id, [], self._generated(request), finish=reason)
         self.requests[request.id] = request
         self.totals.prompt_tokens += request.prompt_len
+        for token in request.sampling.eos_ids:
+            if 0 <= token < len(self._may_end):
+                self._may_end[token] = True
         if request.sampling.grammar:
             request.status = Status.BUILDING
             self._building += 1
@@ -119,10 +134,7 @@ class Scheduler:
             self._building -= 1
             self._make_ready(request, matcher)
             reason = self._grammar_verdict(request)
-        if reason is None:
-            return None
-        self._finish(request, reason)
-        return GenerationDelta(request.id, [], request.num_output, finish=reason)
+        return None if reason is None else self._end(request, reason)
 
     def _make_ready(self, request: Request, matcher: Matcher | None) -> None:
         """Let a request wait for its turn, its edits having seen the tokens it was resumed with."""
@@ -148,8 +160,14 @@ class Scheduler:
 
     @property
     def awaits_token(self) -> bool:
-        """A running request has to sit out the next step unless one that is submitted is collected first."""
-        return any(request.awaits_token for request in self.running)
+        """A running request has to sit out the next step unless one that is submitted is collected first:
+        what may come next depends on a token that the host has not read yet."""
+        slots = self.slots
+        return slots.followers > 0 and bool((slots.follows & (slots.total > slots.known)).any())
+
+    def in_flight(self, request: Request) -> bool:
+        """Whether a submitted, uncollected step has a row of this request, which has a slot."""
+        return bool(self.slots.last_step[request.slot] > self._applied)
 
     # -- the next step ---------------------------------------------------------------------------
 
@@ -161,30 +179,25 @@ class Scheduler:
             step = self._schedule_decode() if kind is StepKind.PREFILL else self._schedule_prefill()
         if step is None:
             return None
-        for row in step.rows:
-            request = row.request
-            request.in_flight += 1
-            request.computed = row.start + row.count
-            if row.samples:
-                request.prefilled = True
-                request.pending += 1
-        used = sum(row.count for row in step.rows)
-        self.totals.padded_tokens += step.bucket.rows * step.bucket.width - used
-        if step.bucket.kind is StepKind.PREFILL:
+        self._scheduled = step.number
+        self.slots.last_step[step.slots] = step.number
+        bucket = step.bucket
+        if bucket.kind is StepKind.PREFILL:
             self._prefills_in_a_row += 1
             self._decodes_in_a_row = 0
             self.totals.prefill_steps += 1
+            self.totals.padded_tokens += bucket.rows * bucket.width - int((step.ends - step.starts).sum())
         else:
             self._prefills_in_a_row = 0
             self._decodes_in_a_row += 1
             self.totals.decode_steps += 1
+            self.totals.padded_tokens += bucket.rows - len(step.slots)
         return step
 
     def _view(self) -> QueueView:
-        left = sum(not request.prefilled for request in self.running)
         return QueueView(
-            prefillable=left + len(self.waiting),
-            decodable=len(self.running) - left,
+            prefillable=len(self.prefilling) + len(self.waiting),
+            decodable=len(self.running) - len(self.prefilling),
             prefills_in_a_row=self._prefills_in_a_row,
             decodes_in_a_row=self._decodes_in_a_row,
         )
@@ -192,10 +205,11 @@ class Scheduler:
     def _schedule_prefill(self) -> ScheduledStep | None:
         """The first request's next chunk, and others beside it while they fit and half the step is used."""
         kind, widest = StepKind.PREFILL, self.buckets.max_width(StepKind.PREFILL)
-        rows: list[Row] = []
+        rows: list[tuple[Request, int, bool]] = []
         width = blocks = used = 0
         for request in self._prefill_candidates():
-            chunk = min(request.prefill_left, widest)
+            left = int(self.slots.known[request.slot]) - request.computed
+            chunk = min(left, widest)
             new_width = max(width, chunk)
             new_blocks = max(blocks, self._blocks_for(request.computed + chunk))
             if rows:
@@ -205,17 +219,31 @@ class Scheduler:
                 if bucket.rows * bucket.width > 2 * (used + chunk):
                     break
             width, blocks, used = new_width, new_blocks, used + chunk
-            rows.append(Row(request, request.computed, chunk, samples=chunk == request.prefill_left))
+            rows.append((request, chunk, chunk == left))
             if len(rows) == self.buckets.max_rows(kind):
                 break
         if not rows:
             return None
-        return ScheduledStep(self.buckets.pick(kind, len(rows), width, blocks), rows)
+        step = ScheduledStep(
+            self._scheduled + 1,
+            self.buckets.pick(kind, len(rows), width, blocks),
+            slots=np.array([request.slot for request, _, _ in rows], dtype=np.intp),
+            starts=np.array([request.computed for request, _, _ in rows], dtype=np.intp),
+            ends=np.array([request.computed + chunk for request, chunk, _ in rows], dtype=np.intp),
+            samples=np.array([samples for _, _, samples in rows], dtype=np.bool_),
+            grown=_NO_ROWS,
+        )
+        for request, chunk, samples in rows:
+            request.computed += chunk
+            if samples:
+                self.prefilling.remove(request)
+                self.slots.decode(request.slot)
+        return step
 
     def _prefill_candidates(self) -> Iterator[Request]:
         """Requests with prompt left, in order; a waiting one is admitted when its turn comes, and none
         is admitted past one that does not fit."""
-        started = [request for request in self.running if not request.prefilled]
+        started = list(self.prefilling)
         while started or self.waiting:
             if started and (not self.waiting or started[0].order < self.waiting[0].order):
                 yield started.pop(0)
@@ -227,23 +255,24 @@ class Scheduler:
                 return
 
     def _schedule_decode(self) -> ScheduledStep | None:
-        rows: list[Row] = []
-        blocks = 0
-        for request in list(self.running):
-            if request.status is not Status.RUNNING:
-                continue  # preempted just now for an earlier one
-            if not request.prefilled or not request.may_sample(self.capabilities.max_model_len):
-                continue
-            if request.awaits_token:
-                continue
-            needed = self._blocks_for(request.total)
-            if needed > len(request.blocks) and not self._grow(request):
-                continue
-            blocks = max(blocks, needed)
-            rows.append(Row(request, request.total - 1, 1, samples=True))
-        if not rows:
+        slots = self.slots
+        ready = slots.decoding & (slots.total < slots.limit)
+        if slots.followers:
+            ready &= ~slots.follows | (slots.total == slots.known)
+        rows = ready.nonzero()[0]
+        total = slots.total[rows]
+        lacks, grown = total > slots.room[rows], _NO_ROWS
+        if lacks.any():
+            if not self._grow(rows[lacks]):
+                stays = slots.decoding[rows] & (total <= slots.room[rows])
+                rows, total, lacks = rows[stays], total[stays], lacks[stays]
+            grown = lacks.nonzero()[0]
+        if not len(rows):
             return None
-        return ScheduledStep(self.buckets.pick(StepKind.DECODE, len(rows), 1, blocks), rows)
+        slots.total[rows] = total + 1
+        blocks, samples = self._blocks_for(int(total.max())), self._all[: len(rows)]
+        bucket = self.buckets.pick(StepKind.DECODE, len(rows), 1, blocks)
+        return ScheduledStep(self._scheduled + 1, bucket, rows, total - 1, total, samples, grown)
 
     # -- KV blocks -------------------------------------------------------------------------------
 
@@ -253,78 +282,109 @@ class Scheduler:
     def _admit(self, request: Request) -> bool:
         """Give a waiting request a slot and the blocks of its whole prompt, leaving each running request
         one block to grow into. May preempt requests of strictly lower priority."""
-        matched = self.cache.match(request.tokens, request.salt) if self.cache else []
-        for block in matched:
-            self.pool.share(block)
-        needed = self._blocks_for(len(request.tokens)) - len(matched)
-        if not self._free_slots or self.pool.num_free < needed + len(self.running):
-            self.pool.release(matched, self._is_cached)
+        reserved = self._reserve(request) if self.slots.free else None
+        if reserved is None:
             worst = self.running[-1] if self.running else None
             if worst is not None and worst.priority < request.priority and not self.draining:
                 self._preempt(worst)
             return False
-        request.blocks = matched + self.pool.allocate(needed)
-        request.slot = self._free_slots.pop()
+        blocks, matched = reserved
+        request.slot = self.slots.occupy(request, blocks, matched)
         request.status = Status.RUNNING
-        request.computed = request.confirmed = len(matched) * self.capabilities.block_size
-        request.registered = len(matched)
-        request.chain = self.cache.number(matched[-1]) if self.cache and matched else request.salt
+        request.computed = matched * self.capabilities.block_size
+        request.chain = self.cache.number(blocks[matched - 1]) if self.cache and matched else request.salt
         request.admissions += 1
         if request.admissions == 1:
             request.cached = min(request.computed, request.prompt_len)
             self.totals.prefix_queries += request.prompt_len
             self.totals.prefix_hits += request.cached
         insort(self.running, request, key=lambda r: r.order)
+        insort(self.prefilling, request, key=lambda r: r.order)
         return True
 
-    def _grow(self, request: Request) -> bool:
-        """One more block for a running request, preempting the last in order if none is free. False if
-        the request must sit out this step (or was preempted itself)."""
-        if self.pool.num_free == 0:
-            if self.draining:
-                return False  # blocks are on their way
+    def _reserve(self, request: Request) -> tuple[list[int], int] | None:
+        """The blocks of a request's known tokens, and how many of them come from the prefix cache; None if
+        there are too few."""
+        needed, spare = self._blocks_for(len(request.tokens)), len(self.running)
+        # Looking for a prefix takes time, and a request at the head of the queue may wait for many steps.
+        if self.pool.num_free < (1 if self.cache else needed) + spare:
+            return None
+        matched = self.cache.match(request.tokens, request.salt) if self.cache else []
+        for block in matched:
+            self.pool.share(block)
+        if self.pool.num_free < needed - len(matched) + spare:
+            self.pool.release(matched, self._is_cached)
+            return None
+        return matched + self.pool.allocate(needed - len(matched)), len(matched)
+
+    def _grow(self, short: Index) -> bool:
+        """One more block for each of these slots. False if some got none, and must sit out this step or
+        were preempted."""
+        if len(short) <= self.pool.num_free:
+            self.slots.grow(short, self.pool.allocate(len(short)))
+            return True
+        requests: list[Request] = self.slots.owners[short].tolist()
+        for request in sorted(requests, key=lambda r: r.order):
+            if request.status is Status.RUNNING and self._free_one(request):
+                self.slots.grow(np.array([request.slot], dtype=np.intp), self.pool.allocate(1))
+        return False
+
+    def _free_one(self, request: Request) -> bool:
+        """See to it that a block is free for this request, by preempting the last in order; False if there
+        is none yet (or it was preempted itself)."""
+        if self.pool.num_free == 0 and not self.draining:
             worst = self.running[-1]
             self._preempt(worst)
-            if worst is request or self.pool.num_free == 0:
+            if worst is request:
                 return False
-        request.blocks += self.pool.allocate(1)
-        return True
+        return self.pool.num_free > 0
 
     def _preempt(self, request: Request) -> None:
         """Take a running request's blocks; it will be computed again from its tokens, and keeps them."""
         self.totals.preemptions += 1
-        self.running.remove(request)
-        request.status = Status.DRAINING
-        self.draining.add(request)
+        self._stop(request)
         self._drain(request)
+
+    def _stop(self, request: Request) -> None:
+        """A running request is to run no more."""
+        self.running.remove(request)
+        if not self.slots.decoding[request.slot]:
+            self.prefilling.remove(request)
+        self.slots.stop(request.slot)
+        request.status = Status.DRAINING
+        self.draining.append(request)
+
+    def _end(self, request: Request, reason: FinishReason, *, last: int | None = None) -> GenerationDelta:
+        """Finish a request. last: the token that ended it, if its client is to see it."""
+        generated = self._generated(request)
+        self._finish(request, reason)
+        return GenerationDelta(request.id, [] if last is None else [last], generated, request.cached, reason)
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
         del self.requests[request.id]
         request.finish = reason
         if request.status is Status.BUILDING:
             self._building -= 1
-            return
-        if request.status is Status.WAITING:
+        elif request.status is Status.WAITING:
             self.waiting.remove(request)
-            return
-        if request.status is Status.RUNNING:
-            self.running.remove(request)
-            request.status = Status.DRAINING
-            self.draining.add(request)
-        self._drain(request)
+        else:
+            if request.status is Status.RUNNING:
+                self._stop(request)
+            self.slots.live[request.slot] = False
+            self._drain(request)
 
     def _drain(self, request: Request) -> None:
         """Free what a draining request holds, once no submitted step can touch it."""
-        if request.in_flight:
+        if self.in_flight(request):
             return
+        slot = request.slot
         self.draining.remove(request)
-        self.pool.release(request.blocks, self._is_cached)
-        self._free_slots.append(request.slot)
-        request.blocks, request.slot = [], -1
-        request.computed = request.confirmed = request.registered = 0
-        request.prefilled = False
+        self.pool.release(self.slots.blocks(slot), self._is_cached)
         if request.finish is None:
+            request.tokens = self.slots.known_tokens(slot)
             self._enqueue(request)
+        self.slots.vacate(slot)
+        request.slot = -1
 
     def _enqueue(self, request: Request) -> None:
         request.status = Status.WAITING
@@ -335,41 +395,52 @@ class Scheduler:
 
     # -- a step's result -------------------------------------------------------------------------
 
-    def apply(self, step: ScheduledStep, output: StepOutput) -> list[GenerationDelta]:
+    def apply(self, step: ScheduledStep, output: StepOutput) -> StepNews:
         """Book a collected step: tokens appended, ends detected, blocks freed. In submission order."""
-        deltas = []
-        for index, row in enumerate(step.rows):
-            request = row.request
-            request.in_flight -= 1
-            if row.samples:
-                request.pending -= 1
-            if request.finish is None:
-                delta = self._apply_row(row, int(output.tokens[index]), bool(output.finite[index]))
-                if delta is not None:
-                    deltas.append(delta)
-            if request.status is Status.DRAINING and request in self.draining:
-                self._drain(request)
-        return deltas
+        self._applied = step.number
+        slots, rows = self.slots, step.slots
+        finals: list[GenerationDelta] = []
+        valid = slots.live[rows]
+        if not output.finite[: len(rows)].all():
+            finite = output.finite[: len(rows)] != 0
+            failed = slots.owners[rows[valid & ~finite]].tolist()
+            finals += [self._end(request, FinishReason.ERROR) for request in failed]
+            valid &= finite
+        if self.cache is not None:
+            self._register_blocks(step, valid)
+        tokens = output.tokens[: len(rows)].astype(np.intp)
+        valid &= step.samples
+        if not valid.all():
+            rows, tokens = rows[valid], tokens[valid]
+        known = slots.known[rows]
+        slots.tokens[rows, known] = tokens
+        known += 1
+        slots.known[rows] = known
+        self.totals.generation_tokens += len(rows)
+        # Requests that may end here are looked at one by one.
+        looked_at = ((known >= slots.look_from[rows]) | self._may_end[tokens]).nonzero()[0]
+        if len(looked_at):
+            goes_on = np.ones(len(rows), dtype=np.bool_)
+            for index in looked_at.tolist():
+                final = self._accept(slots.owners[rows[index]], int(tokens[index]))
+                if final is not None:
+                    finals.append(final)
+                    goes_on[index] = False
+            rows, tokens, known = rows[goes_on], tokens[goes_on], known[goes_on]
+        news = StepNews(slots.owners[rows], rows, tokens, known, finals)
+        for request in self.draining.copy():
+            self._drain(request)
+        return news
 
-    def _apply_row(self, row: Row, token: int, finite: bool) -> GenerationDelta | None:
-        request = row.request
-        if not finite:
-            self._finish(request, FinishReason.ERROR)
-            return GenerationDelta(request.id, [], request.num_output, request.cached, FinishReason.ERROR)
-        if request.status is Status.RUNNING:
-            request.confirmed = row.start + row.count
-            self._register_blocks(request)
-        if not row.samples:
-            return None
-        request.append(token)
-        self.totals.generation_tokens += 1
+    def _accept(self, request: Request, token: int) -> GenerationDelta | None:
+        """A request has this token more: its last delta, if that ends it."""
+        if request.edits is not None:
+            request.edits.accept(token)
         reason = self._finish_reason(request, token)
-        if reason is not None:
-            self._finish(request, reason)
+        if reason is None:
+            return None
         unseen = reason is FinishReason.GRAMMAR or token in request.sampling.eos_ids
-        return GenerationDelta(
-            request.id, [] if unseen else [token], request.num_output, request.cached, reason
-        )
+        return self._end(request, reason, last=None if unseen else token)
 
     def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
         verdict = self._grammar_verdict(request)
@@ -377,11 +448,16 @@ class Scheduler:
             return verdict
         if token in request.sampling.eos_ids:
             return FinishReason.EOS
-        if request.num_output >= request.sampling.max_tokens:
+        if self._generated(request) >= request.sampling.max_tokens:
             return FinishReason.LENGTH
-        if len(request.tokens) >= self.capabilities.max_model_len:
+        if self.slots.known[request.slot] >= request.limit:
             return FinishReason.CONTEXT
         return None
+
+    def _generated(self, request: Request) -> int:
+        """Tokens of its output that the host knows."""
+        known = len(request.tokens) if request.slot < 0 else int(self.slots.known[request.slot])
+        return known - request.prompt_len
 
     def _grammar_verdict(self, request: Request) -> FinishReason | None:
         """Why the grammar ends a request here: it can go no further, or nothing but the end can follow,
@@ -392,16 +468,22 @@ class Scheduler:
             return FinishReason.GRAMMAR
         return FinishReason.EOS if request.edits.finished else None
 
-    def _register_blocks(self, request: Request) -> None:
+    def _register_blocks(self, step: ScheduledStep, valid: Flags) -> None:
         """Offer to the prefix cache the blocks whose every token is known and computed without error."""
-        if self.cache is None:
-            return
-        size = self.capabilities.block_size
-        while (request.registered + 1) * size <= request.confirmed:
-            index = request.registered
-            tokens = request.tokens[index * size : (index + 1) * size]
-            request.chain = self.cache.register(request.chain, tokens, request.blocks[index])
-            request.registered += 1
+        full = step.ends // self.capabilities.block_size
+        for index in (full > self.slots.registered[step.slots]).nonzero()[0].tolist():
+            slot = int(step.slots[index])
+            request = self.slots.owners[slot]
+            if valid[index] and request.status is Status.RUNNING:
+                self._register(request, slot, int(full[index]))
+
+    def _register(self, request: Request, slot: int, full: int) -> None:
+        assert self.cache is not None
+        size, blocks = self.capabilities.block_size, self.slots.tables[slot]
+        for index in range(int(self.slots.registered[slot]), full):
+            tokens = self.slots.known_tokens(slot, index * size, (index + 1) * size)
+            request.chain = self.cache.register(request.chain, tokens, int(blocks[index]))
+        self.slots.registered[slot] = full
 
     # -- figures ---------------------------------------------------------------------------------
 

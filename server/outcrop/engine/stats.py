@@ -9,7 +9,8 @@ class EngineStats(msgspec.Struct, array_like=True, gc=False):
     """Gauges are current; the rest are totals since the engine process started.
 
     *_tokens count tokens; kv_* count blocks; prefix_queries and prefix_hits count prompt tokens looked up
-    in and served from the prefix cache.
+    in and served from the prefix cache. device_*_us count microseconds: those that steps ran, and those that
+    the device waited for its next step although there were requests to run.
     """
 
     running: int = 0
@@ -25,3 +26,5 @@ class EngineStats(msgspec.Struct, array_like=True, gc=False):
     decode_steps: int = 0
     padded_tokens: int = 0
     compiles_after_warmup: int = 0
+    device_busy_us: int = 0
+    device_idle_us: int = 0

@@ -42,6 +42,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
     ("outcrop_decode_steps", "Engine steps that decoded.", lambda s: s.decode_steps),
     ("outcrop_padded_tokens", "Tokens computed only to fill a bucket.", lambda s: s.padded_tokens),
     (
+        "outcrop_device_busy_seconds",
+        "Time that steps ran on the device.",
+        lambda s: s.device_busy_us / 1e6,
+    ),
+    (
+        "outcrop_device_idle_seconds",
+        "Time that the device waited for the host although there were requests to run.",
+        lambda s: s.device_idle_us / 1e6,
+    ),
+    (
         "outcrop_compiles_after_warmup",
         "Compilations after warm-up; 0 is right.",
         lambda s: s.compiles_after_warmup,
