@@ -1,6 +1,7 @@
 """What the native kernels do beside the operations' common contract, which test_operations checks of them."""
 
 import gc
+import math
 
 import pytest
 import torch
@@ -74,6 +75,10 @@ def test_activations_of_another_type_are_refused() -> None:
         (1, 33, 4, 4, 16, 8),
         (2, 5, 6, 1, 20, 8),
         (1, 3, 8, 1, 128, 4),
+        # Many queries: several tiles, chunks and a row that sees few of them.
+        (2, 70, 9, 3, 64, 32),
+        (1, 130, 2, 2, 32, 32),
+        (1, 12, 8, 2, 128, 8),
     ],
 )
 def test_attention_over_pages_is_the_references(
@@ -97,16 +102,68 @@ def test_extreme_scores_leave_no_nan() -> None:
     table, position = torch.tensor([[0]], dtype=torch.int32), torch.tensor([[3]], dtype=torch.int32)
     got = operations.paged_attention(query, keys, values, table, position)
     torch.testing.assert_close(got[0, 0, 0], values[0, [0, 2, 3], 0].mean(dim=0))
+    many = operations.paged_attention(
+        torch.full((1, 16, 1, 16), 300.0),
+        torch.full((2, 16, 1, 16), 300.0),
+        torch.full((2, 16, 1, 16), 2.0),
+        table,
+        torch.arange(16, dtype=torch.int32)[None],
+    )
+    torch.testing.assert_close(many, torch.full((1, 16, 1, 16), 2.0))
 
 
-# -- the largest logit -----------------------------------------------------------------------------
+def test_what_lies_behind_a_rows_last_token_is_never_read_by_many_queries() -> None:
+    """A block's unused places hold what an earlier owner left there, which may be anything."""
+    keys, values = torch.full((3, 16, 1, 16), math.nan), torch.full((3, 16, 1, 16), math.inf)
+    keys[0], values[0] = torch.randn(16, 1, 16), torch.randn(16, 1, 16)
+    keys[1, :4], values[1, :4] = torch.randn(4, 1, 16), torch.randn(4, 1, 16)
+    table, positions = torch.tensor([[0, 1]], dtype=torch.int32), torch.arange(20, dtype=torch.int32)[None]
+    got = operations.paged_attention(torch.randn(1, 20, 1, 16), keys, values, table, positions)
+    assert got.isfinite().all()
+
+
+# -- sampling --------------------------------------------------------------------------------------
 
 
 def test_the_first_of_equal_logits_is_chosen_wherever_it_lies() -> None:
     logits = torch.randn(50, 1003)
     for row in range(50):
         logits[row, torch.randint(0, 1003, (3,))] = 9.0
-    assert torch.equal(operations.argmax(logits), logits.argmax(dim=-1).to(torch.int32))
+    greedy = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(50, 4)
+    assert torch.equal(
+        operations.sample(logits, greedy, torch.rand(50)), logits.argmax(dim=-1).to(torch.int32)
+    )
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "random"])
+def test_the_largest_logits_are_found_whatever_their_order(order: str) -> None:
+    """Each rank in turn, by a draw from equal odds (the temperature is so high) among the first so many."""
+    vocab, ranks = 5003, torch.arange(reference.TOPK_CAP)
+    logits = torch.randperm(vocab).float() if order == "random" else torch.arange(vocab).float()
+    if order == "descending":
+        logits = logits.flip(0)
+    sampling = torch.tensor([[1e9, 0.0, 1.0, 0.0]]).expand(len(ranks), 4)
+    draws = (ranks + 0.5) / len(ranks)
+    got = operations.sample(logits.expand(len(ranks), -1), sampling, draws)
+    assert torch.equal(got.long(), logits.topk(len(ranks)).indices)
+
+
+def test_of_equal_logits_the_first_ones_are_candidates() -> None:
+    count = 1000
+    sampling = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).expand(count, 4)
+    got = operations.sample(torch.zeros(count, 3000), sampling, torch.arange(count) / count)
+    assert set(got.tolist()) == set(range(reference.TOPK_CAP))
+
+
+def test_a_row_that_is_not_a_number_still_has_a_token() -> None:
+    sampling = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    got = operations.sample(torch.full((2, 40), math.nan), sampling, torch.rand(2))
+    assert got.tolist() == [0, 0]
+
+
+def test_a_recording_tells_what_its_time_goes_to() -> None:
+    recorded = Recorded(lambda x: (operations.swiglu(operations.add(x, x)),))
+    assert set(recorded.profile(torch.randn(2, 8), repeats=3)) == {"add", "swiglu"}
 
 
 # -- recording -------------------------------------------------------------------------------------

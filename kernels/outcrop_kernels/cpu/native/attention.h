@@ -1,174 +1,42 @@
-// Causal attention over paged keys and values, without gathering them: queries of one kv head are taken
-// kLanesOfQueries at a time, so that a key or value that was read serves them all.
+// Causal attention over paged keys and values, divided among the threads.
+#include "attention_few.h"
+#include "attention_many.h"
 
-constexpr int kQueries = 4;
-
-// Keys that are taken at once, and vectors of a value: enough sums in flight to hide the latency of an addition,
-// few enough to stay in 16 registers.
-template <int kCount>
-constexpr int kKeys = kCount == 1 ? 8 : kCount == 4 ? 2 : 4;
-template <int kCount>
-constexpr int kParts = kCount == 4 ? 2 : 4;
-
-// Scores of kCount queries with kNumber keys, `stride` elements apart: scores[query][first + key].
-template <int kCount, int kNumber, class Element>
-static inline void dot(const float* const (&queries)[kQueries], const Element* keys, long stride, long dim, float scale,
-                       float* const (&scores)[kQueries], long first) {
-    F32 sums[kCount][kNumber];
-#pragma GCC unroll 4
-    for (int query = 0; query < kCount; ++query)
-#pragma GCC unroll 8
-        for (int key = 0; key < kNumber; ++key) sums[query][key] = F32{};
-    long d = 0;
-    for (; d + kLanes <= dim; d += kLanes) {
-        F32 parts[kNumber];
-#pragma GCC unroll 8
-        for (int key = 0; key < kNumber; ++key) parts[key] = load(keys + key * stride + d);
-#pragma GCC unroll 4
-        for (int query = 0; query < kCount; ++query) {
-            const F32 factor = load(queries[query] + d);
-#pragma GCC unroll 8
-            for (int key = 0; key < kNumber; ++key) sums[query][key] += factor * parts[key];
-        }
+// Calls body(row, kv head, first query, count) for each tile of queries that falls to a part. Later tokens see more:
+// the tiles go round the parts in turn, which spreads them evenly.
+template <class Body>
+static void for_tiles(const Attention& job, long tile_queries, int part, int parts, const Body& body) {
+    const long queries = job.width * (job.heads / job.kv_heads);
+    const long tiles = (queries + tile_queries - 1) / tile_queries;
+    for (long task = part; task < job.rows * job.kv_heads * tiles; task += parts) {
+        const long first = task % tiles * tile_queries, left = queries - first;
+        body(task / tiles / job.kv_heads, task / tiles % job.kv_heads, first,
+             left < tile_queries ? left : tile_queries);
     }
-#pragma GCC unroll 4
-    for (int query = 0; query < kCount; ++query)
-#pragma GCC unroll 8
-        for (int key = 0; key < kNumber; ++key) {
-            float total = sum(sums[query][key]);
-            for (long rest = d; rest < dim; ++rest) total += widen(keys[key * stride + rest]) * queries[query][rest];
-            scores[query][first + key] = total * scale;
-        }
-}
-
-// Probabilities in place of scores [0, visible), zero in [visible, span). Returns their sum.
-static inline float softmax(float* scores, long visible, long span) {
-    float largest = scores[0];
-    for (long at = 1; at < visible; ++at) largest = scores[at] > largest ? scores[at] : largest;
-    F32 sums{};
-    long at = 0;
-    for (; at + kLanes <= visible; at += kLanes) {
-        const F32 odds = exponential(load(scores + at) - largest);
-        store(scores + at, odds);
-        sums += odds;
-    }
-    float total = sum(sums);
-    for (; at < visible; ++at) {
-        F32 odds = exponential(splat(scores[at] - largest));
-        scores[at] = odds[0];
-        total += odds[0];
-    }
-    for (; at < span; ++at) scores[at] = 0;
-    return total;
-}
-
-// out[query] += weights[query][position] * value[position] for kNumber vectors of the values of one block.
-template <int kCount, int kNumber, class Element>
-static inline void mix_part(float* const (&out)[kQueries], const float* const (&weights)[kQueries],
-                            const Element* values, long count, long stride, long d) {
-    F32 sums[kCount][kNumber];
-#pragma GCC unroll 4
-    for (int query = 0; query < kCount; ++query)
-#pragma GCC unroll 4
-        for (int part = 0; part < kNumber; ++part) sums[query][part] = load(out[query] + d + part * kLanes);
-    for (long position = 0; position < count; ++position) {
-        F32 parts[kNumber];
-#pragma GCC unroll 4
-        for (int part = 0; part < kNumber; ++part) parts[part] = load(values + position * stride + d + part * kLanes);
-#pragma GCC unroll 4
-        for (int query = 0; query < kCount; ++query) {
-            const F32 weight = splat(weights[query][position]);
-#pragma GCC unroll 4
-            for (int part = 0; part < kNumber; ++part) sums[query][part] += weight * parts[part];
-        }
-    }
-#pragma GCC unroll 4
-    for (int query = 0; query < kCount; ++query)
-#pragma GCC unroll 4
-        for (int part = 0; part < kNumber; ++part) store(out[query] + d + part * kLanes, sums[query][part]);
-}
-
-template <int kCount, class Element>
-static inline void mix(float* const (&out)[kQueries], const float* const (&weights)[kQueries], const Element* values,
-                       long count, long stride, long dim) {
-    constexpr int kNumber = kParts<kCount>;
-    long d = 0;
-    for (; d + kNumber * kLanes <= dim; d += kNumber * kLanes)
-        mix_part<kCount, kNumber>(out, weights, values, count, stride, d);
-    for (; d + kLanes <= dim; d += kLanes) mix_part<kCount, 1>(out, weights, values, count, stride, d);
-    for (; d < dim; ++d)
-        for (long position = 0; position < count; ++position)
-            for (int query = 0; query < kCount; ++query)
-                out[query][d] += weights[query][position] * widen(values[position * stride + d]);
-}
-
-template <int kCount, class Element>
-static void attend(const Attention& job, long row, long kv_head, const long (&index)[kQueries], float* scratch) {
-    const long group = job.heads / job.kv_heads, stride = job.kv_heads * job.dim;
-    const int32_t* table = job.block_tables + row * job.table_width;
-    const float* queries[kQueries];
-    float *outs[kQueries], *scores[kQueries];
-    long visible[kQueries], span = 0;
-    const long most = job.table_width * job.block_size;
-    for (int query = 0; query < kCount; ++query) {
-        // index counts the queries of this row and kv head: token first, then head of the group.
-        const long token = index[query] / group, head = kv_head * group + index[query] % group;
-        const long at = ((row * job.width + token) * job.heads + head) * job.dim;
-        queries[query] = job.query + at;
-        outs[query] = job.out + at;
-        scores[query] = scratch + query * most;
-        visible[query] = job.positions[row * job.width + token] + 1;
-        span = visible[query] > span ? visible[query] : span;
-    }
-    const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(job.dim));
-    const Element* keys = static_cast<const Element*>(job.keys);
-    const Element* values = static_cast<const Element*>(job.values);
-    for (long start = 0; start < span; start += job.block_size) {
-        const long offset = table[start / job.block_size] * job.block_size * stride + kv_head * job.dim;
-        const long count = span - start < job.block_size ? span - start : job.block_size;
-        const Element* block = keys + offset;
-        long position = 0;
-        for (; position + kKeys<kCount> <= count; position += kKeys<kCount>)
-            dot<kCount, kKeys<kCount>>(queries, block + position * stride, stride, job.dim, scale, scores,
-                                       start + position);
-        for (; position < count; ++position)
-            dot<kCount, 1>(queries, block + position * stride, stride, job.dim, scale, scores, start + position);
-    }
-    float totals[kQueries];
-    for (int query = 0; query < kCount; ++query) {
-        totals[query] = softmax(scores[query], visible[query], span);
-        __builtin_memset(outs[query], 0, job.dim * sizeof(float));
-    }
-    for (long start = 0; start < span; start += job.block_size) {
-        const long offset = table[start / job.block_size] * job.block_size * stride + kv_head * job.dim;
-        const long count = span - start < job.block_size ? span - start : job.block_size;
-        const float* weights[kQueries];
-        for (int query = 0; query < kCount; ++query) weights[query] = scores[query] + start;
-        mix<kCount>(outs, weights, values + offset, count, stride, job.dim);
-    }
-    for (int query = 0; query < kCount; ++query)
-        for (long d = 0; d < job.dim; ++d) outs[query][d] /= totals[query];
 }
 
 template <class Element>
 static void attend_all(const Attention& job, int part, int parts) {
+    // A tile of few queries would spend its time on laying out keys.
+    constexpr long kWorthLayingOut = 12;
+    if (job.width * (job.heads / job.kv_heads) >= kWorthLayingOut && job.dim % kPanel == 0) {
+        ManyScratch scratch(job.dim);
+        for_tiles(job, kTileQueries, part, parts, [&](long row, long kv_head, long first, long count) {
+            attend_many<Element>(job, row, kv_head, first, count, scratch);
+        });
+        return;
+    }
     static thread_local std::vector<float> scratch;
     scratch.resize(kQueries * job.table_width * job.block_size);
-    const long group = job.heads / job.kv_heads, queries = job.width * group;
-    const long tiles = (queries + kQueries - 1) / kQueries;
-    // Later tokens see more: the tiles go round the parts in turn, which spreads them evenly.
-    for (long task = part; task < job.rows * job.kv_heads * tiles; task += parts) {
-        const long tile = task % tiles, kv_head = task / tiles % job.kv_heads, row = task / tiles / job.kv_heads;
-        const long first = tile * kQueries;
-        const long count = queries - first < kQueries ? queries - first : kQueries;
+    for_tiles(job, kQueries, part, parts, [&](long row, long kv_head, long first, long count) {
         const long index[kQueries] = {first, first + 1, first + 2, first + 3};
         switch (count) {
-            case 1: attend<1, Element>(job, row, kv_head, index, scratch.data()); break;
-            case 2: attend<2, Element>(job, row, kv_head, index, scratch.data()); break;
-            case 3: attend<3, Element>(job, row, kv_head, index, scratch.data()); break;
-            default: attend<4, Element>(job, row, kv_head, index, scratch.data()); break;
+            case 1: return attend<1, Element>(job, row, kv_head, index, scratch.data());
+            case 2: return attend<2, Element>(job, row, kv_head, index, scratch.data());
+            case 3: return attend<3, Element>(job, row, kv_head, index, scratch.data());
+            default: return attend<4, Element>(job, row, kv_head, index, scratch.data());
         }
-    }
+    });
 }
 
 static void attention(const Attention& job, int part, int parts) {

@@ -16,9 +16,9 @@ thread_local Program* recording = nullptr;
 constexpr long kWorthSharing = 1 << 14;
 
 template <class Work>
-void run(void (*kernel)(const Work&, int, int), const Work& work, long values) {
+void run(const char* name, void (*kernel)(const Work&, int, int), const Work& work, long values) {
     if (recording != nullptr)
-        recording->append(kernel, work);
+        recording->append(name, kernel, work);
     else if (values < kWorthSharing)
         kernel(work, 0, 1);
     else
@@ -92,18 +92,24 @@ EXPORTED void outcrop_finish() { recording = nullptr; }
 
 EXPORTED void outcrop_replay(const Program* program) { program->run(); }
 
+EXPORTED long outcrop_size(const Program* program) { return program->size(); }
+
+EXPORTED const char* outcrop_name(const Program* program, long kernel) { return program->name(kernel); }
+
+EXPORTED void outcrop_profile(const Program* program, int64_t* times) { program->profile(times); }
+
 EXPORTED void outcrop_free(Program* program) { delete program; }
 
 EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth,
                              int format) {
-    run(chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows},
+    run("linear", chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows},
         rows * features * depth);
 }
 
 EXPORTED void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
                                 const int32_t* positions, float* out, long rows, long width, long heads,
                                 long kv_heads, long dim, long block_size, long table_width, int format) {
-    run(chosen->attention,
+    run("attention", chosen->attention,
         Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads, dim, block_size,
                   table_width, static_cast<Format>(format)},
         rows * width * heads * dim * block_size * table_width);
@@ -111,33 +117,38 @@ EXPORTED void outcrop_attention(const float* query, const void* keys, const void
 
 EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features,
                                long stride, int format) {
-    run(chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
+    run("kv_write", chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
         tokens * features);
 }
 
 EXPORTED void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {
-    run(chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
+    run("rms_norm", chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
 }
 
 EXPORTED void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads,
                            long dim, long stride) {
-    run(chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
+    run("rope", chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
 }
 
 EXPORTED void outcrop_swiglu(const float* gate_up, float* y, long tokens, long features) {
-    run(chosen->swiglu, SwiGlu{gate_up, y, tokens, features}, tokens * features);
+    run("swiglu", chosen->swiglu, SwiGlu{gate_up, y, tokens, features}, tokens * features);
 }
 
 EXPORTED void outcrop_take(const void* table, const int32_t* indices, float* y, long count, long features,
                            int format) {
-    run(chosen->take, Take{table, indices, y, count, features, static_cast<Format>(format)}, count * features);
+    run("take", chosen->take, Take{table, indices, y, count, features, static_cast<Format>(format)}, count * features);
 }
 
 EXPORTED void outcrop_add(const float* a, const float* b, float* y, long count) {
-    run(chosen->add, Add{a, b, y, count}, count);
+    run("add", chosen->add, Add{a, b, y, count}, count);
 }
 
-EXPORTED void outcrop_argmax(const float* logits, int32_t* token, float* largest, long rows, long vocab) {
-    run(chosen->argmax, ArgMax{logits, token, largest, rows, vocab}, rows * vocab);
+EXPORTED void outcrop_peak(const float* x, float* y, long rows, long features) {
+    run("peak", chosen->peak, Peak{x, y, rows, features}, rows * features);
+}
+
+EXPORTED void outcrop_sample(const float* logits, const float* sampling, const float* draws, int32_t* tokens,
+                             long rows, long vocab) {
+    run("sample", chosen->sample, Sample{logits, sampling, draws, tokens, rows, vocab}, rows * vocab);
 }
 }

@@ -19,9 +19,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "swiglu": (_POINTER, _POINTER, _LONG, _LONG),
     "take": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _INT),
     "add": (_POINTER, _POINTER, _POINTER, _LONG),
-    "argmax": (_POINTER, _POINTER, _POINTER, _LONG, _LONG),
+    "peak": (_POINTER, _POINTER, _LONG, _LONG),
+    "sample": (_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG),
     "finish": (),
     "replay": (_POINTER,),
+    "profile": (_POINTER, _POINTER),
     "free": (_POINTER,),
 }
 
@@ -64,6 +66,8 @@ def library() -> ctypes.CDLL:
     native.outcrop_isa.restype = ctypes.c_char_p
     native.outcrop_start.argtypes = (ctypes.c_char_p, _INT)
     native.outcrop_record.restype = _POINTER
+    native.outcrop_size.argtypes, native.outcrop_size.restype = (_POINTER,), _LONG
+    native.outcrop_name.argtypes, native.outcrop_name.restype = (_POINTER, _LONG), ctypes.c_char_p
     for name, arguments in _SIGNATURES.items():
         function = getattr(native, f"outcrop_{name}")
         function.argtypes, function.restype = arguments, None

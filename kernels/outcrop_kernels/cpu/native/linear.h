@@ -1,4 +1,4 @@
-// y = x W' for packed weights: a tile of kRows rows by kPanels panels stays in registers.
+// y = x W' for packed weights: a tile of kRows rows by kPanels panels stays in registers. Where kAdd, y + x W'.
 
 // How a vector of features is read at a step of the depth. bfloat16 lies in pairs of steps: each step takes its
 // half anew from the cache, for which there is time, rather than keep the other half in a register.
@@ -17,7 +17,7 @@ struct BFloat16Panels {
     }
 };
 
-template <class Panels, int kRows, int kPanels>
+template <class Panels, int kRows, int kPanels, bool kAdd = false>
 static inline void tile(const float* x, const typename Panels::Element* weight, float* y, long depth,
                         long features) {
     constexpr int kVectors = kPanel / kLanes;
@@ -26,7 +26,8 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 16
-        for (int vector = 0; vector < kPanels * kVectors; ++vector) sums[row][vector] = F32{};
+        for (int vector = 0; vector < kPanels * kVectors; ++vector)
+            sums[row][vector] = kAdd ? load(y + row * features + vector * kLanes) : F32{};
     const long panel_size = depth * kPanel;
     for (long k = 0; k < depth; k += kSteps) {
 #pragma GCC unroll 2
@@ -53,16 +54,16 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
             store(y + row * features + vector * kLanes, sums[row][vector]);
 }
 
-template <class Panels, int kPanels>
+template <class Panels, int kPanels, bool kAdd = false>
 static inline void tile_of(long rows, const float* x, const typename Panels::Element* weight, float* y, long depth,
                            long features) {
     switch (rows) {
-        case 1: return tile<Panels, 1, kPanels>(x, weight, y, depth, features);
-        case 2: return tile<Panels, 2, kPanels>(x, weight, y, depth, features);
-        case 3: return tile<Panels, 3, kPanels>(x, weight, y, depth, features);
-        case 4: return tile<Panels, 4, kPanels>(x, weight, y, depth, features);
-        case 5: return tile<Panels, 5, kPanels>(x, weight, y, depth, features);
-        default: return tile<Panels, 6, kPanels>(x, weight, y, depth, features);
+        case 1: return tile<Panels, 1, kPanels, kAdd>(x, weight, y, depth, features);
+        case 2: return tile<Panels, 2, kPanels, kAdd>(x, weight, y, depth, features);
+        case 3: return tile<Panels, 3, kPanels, kAdd>(x, weight, y, depth, features);
+        case 4: return tile<Panels, 4, kPanels, kAdd>(x, weight, y, depth, features);
+        case 5: return tile<Panels, 5, kPanels, kAdd>(x, weight, y, depth, features);
+        default: return tile<Panels, 6, kPanels, kAdd>(x, weight, y, depth, features);
     }
 }
 

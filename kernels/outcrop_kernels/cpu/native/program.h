@@ -3,6 +3,7 @@
 // fraction of a wake-up.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -12,13 +13,14 @@ namespace outcrop {
 class Program {
   public:
     template <class Work>
-    void append(void (*kernel)(const Work&, int, int), const Work& work) {
+    void append(const char* name, void (*kernel)(const Work&, int, int), const Work& work) {
         static_assert(std::is_trivially_copyable_v<Work> && sizeof(Work) <= sizeof(Entry::work));
         Entry entry;
         entry.call = [](const Entry& self, int part, int parts) {
             reinterpret_cast<void (*)(const Work&, int, int)>(self.kernel)(
                 *reinterpret_cast<const Work*>(self.work), part, parts);
         };
+        entry.name = name;
         entry.kernel = reinterpret_cast<void (*)()>(kernel);
         std::memcpy(entry.work, &work, sizeof(Work));
         entries_.push_back(entry);
@@ -27,10 +29,19 @@ class Program {
     // Runs every kernel in order, on the team.
     void run() const;
 
+    // Runs them all and adds the nanoseconds that each took to times[kernel]. What is measured includes the wait
+    // for the slowest thread.
+    void profile(int64_t* times) const;
+
+    long size() const { return static_cast<long>(entries_.size()); }
+
+    const char* name(long kernel) const { return entries_[kernel].name; }
+
   private:
     struct Entry {
         void (*call)(const Entry&, int part, int parts);
         void (*kernel)();
+        const char* name;
         alignas(8) char work[128];
     };
     std::vector<Entry> entries_;

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +72,13 @@ class Recorded:
             self._programs[key] = program
         return program(*arguments)
 
+    def profile(self, *arguments: Tensor, repeats: int = 1) -> dict[str, float]:
+        """Seconds that each kernel takes in one call with such arguments, all its places in it together;
+        the mean of `repeats` calls."""
+        self(*arguments)
+        program = self._programs[tuple(argument.shape for argument in arguments)]
+        return program.profile(repeats)
+
     def _compare(self, program: _Program, arguments: tuple[Tensor, ...]) -> None:
         wanted = self._function(*arguments)
         for got, exact in zip(program(*arguments), wanted, strict=True):
@@ -103,6 +112,15 @@ class _Program:
             target.copy_(source)
         library().outcrop_replay(self._handle)
         return self._results
+
+    def profile(self, repeats: int) -> dict[str, float]:
+        native, seconds = library(), defaultdict[str, float](float)
+        times = np.zeros(native.outcrop_size(self._handle), dtype=np.int64)
+        for _ in range(repeats):
+            native.outcrop_profile(self._handle, times.ctypes.data)
+        for kernel, nanoseconds in enumerate(times.tolist()):
+            seconds[native.outcrop_name(self._handle, kernel).decode()] += nanoseconds / 1e9 / repeats
+        return dict(seconds)
 
 
 @contextmanager
