@@ -30,6 +30,7 @@ def streams(seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def draws(
     of_streams: npt.NDArray[np.uint64], positions: npt.NDArray[np.signedinteger]
 ) -> npt.NDArray[np.float32]:
-    """Uniform float32 in [0, 1), one per (stream, position). Both inputs and the result: [R]."""
+    """Uniform float32 in [0, 1), one per (stream, position). Inputs of any two shapes that broadcast to the
+    result's."""
     mixed = _splitmix(of_streams + positions.astype(np.uint64) * _GOLDEN)
     return (mixed >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)

@@ -69,8 +69,13 @@ class StepPlanner:
             positions[:count] = at
             block = np.take_along_axis(frame.block_tables[:count], at // size, axis=1)
             mapping[:count] = np.where(live, block * size + at % size, sink)
-            if bucket.kind is StepKind.PREFILL:
+            if step.drafts is not None:
+                frame.token_ids[:count, 1:] = step.drafts
+            else:
                 frame.token_ids[:count] = np.where(live, self.slots.tokens[rows[:, None], at], 0)
+        of_streams, places = frame.streams, ends
+        if step.drafts is not None:  # a draw for each token
+            of_streams, places = of_streams[:, None], positions + 1
         allowed, bias, repetition = gather(frame.edited, bucket.rows, self.vocab_size)
         return StepInput(
             step_id=step.number,
@@ -85,7 +90,7 @@ class StepPlanner:
             sampled=frame.sampled,
             slots=frame.slots,
             sampling=frame.sampling,
-            draws=draws(frame.streams, ends),
+            draws=draws(of_streams, places),
             allowed=allowed,
             bias=bias,
             repetition=repetition,
@@ -116,8 +121,8 @@ class StepPlanner:
         padded = np.full(bucket.rows, slots.sink, dtype=np.intp)
         padded[:count] = rows
         use_last = np.zeros((bucket.rows, bucket.width), dtype=np.int32)
-        if bucket.kind is StepKind.DECODE:
-            use_last[:count] = 1
+        if bucket.kind is not StepKind.PREFILL:
+            use_last[:count, 0] = 1
         logits_idx = np.zeros(bucket.rows, dtype=np.int32)
         logits_idx[:count] = step.counts - 1
         sampled = np.zeros(bucket.rows, dtype=np.int32)
