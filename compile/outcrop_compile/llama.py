@@ -129,23 +129,33 @@ class PagedLlama(nn.Module):
         repetition: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last three are given
-        is part of the graph's shape.
+        is part of the graph's shape, and so is whether `draws` has a column for each token, which makes it a
+        verify step.
 
-        Returns tokens int32 [R] (kept in the token table where `sampled`) and finite int32 [R].
+        Returns tokens int32 [R], or [R, Q] in a verify step, and finite int32 [R]; the token table keeps a
+        row's token where `sampled`.
         """
         rows, width = token_ids.shape
         last = self.last_token.index_select(0, slots)
         tokens = torch.where(use_last == 1, last[:, None], token_ids)
         # Rows of the flattened [R * Q, H] to sample from.
-        first = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width
-        logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, first + logits_idx)
+        if draws.dim() == 2:
+            wanted = torch.arange(rows * width, dtype=torch.int32, device=tokens.device)
+        else:
+            wanted = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width + logits_idx
+        logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, wanted)
         finite = (peaks[0] <= FINITE_MAX) & (peaks[1] <= FINITE_MAX)
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
         if allowed is not None or bias is not None or repetition is not None:
             logits = self.operations.edit_logits(logits, allowed, bias, repetition)
-        chosen = self.operations.sample(logits, sampling, draws)
+        if draws.dim() == 2:
+            repeated = sampling[:, None, :].expand(rows, width, 4).reshape(-1, 4)
+            chosen = self.operations.sample(logits, repeated, draws.reshape(-1)).reshape(rows, width)
+            kept = _after_accepted(chosen, tokens, logits_idx)
+        else:
+            chosen = kept = self.operations.sample(logits, sampling, draws)
         kept_at = torch.where(sampled == 1, slots, torch.full_like(slots, self.sink_slot))
-        self.last_token = torch.index_put(self.last_token, (kept_at,), chosen)
+        self.last_token = torch.index_put(self.last_token, (kept_at,), kept)
         return chosen, finite.to(torch.int32)
 
     def compute(
@@ -153,14 +163,15 @@ class PagedLlama(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """All that costs time, of registered operations and views alone, so that a target can record it.
 
-        tokens int32 [R, Q]; wanted int32 [R]: rows of the flattened tokens whose logits are asked for.
-        Writes the tokens' KV. Returns the logits float32 [R, V], and for each row the largest magnitude of
-        its tokens' normed states and of its logits, [R] each.
+        tokens int32 [R, Q]; wanted int32 [N]: rows of the flattened tokens whose logits are asked for, N
+        being R or R * Q. Writes the tokens' KV. Returns the logits float32 [N, V], and for each row the
+        largest magnitude of its tokens' normed states and of its logits, [R] each.
         """
         ops = self.operations
         hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
         logits = self.logits(ops.take(hidden, wanted))
-        return logits, ops.peak(hidden.reshape(tokens.shape[0], -1)), ops.peak(logits)
+        rows = tokens.shape[0]
+        return logits, ops.peak(hidden.reshape(rows, -1)), ops.peak(logits.reshape(rows, -1))
 
     def hidden_states(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor
@@ -177,6 +188,18 @@ class PagedLlama(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 [N, V] of hidden states [N, H]."""
         return self.parallel.all_gather(self.operations.linear(hidden, self.head).to(torch.float32))
+
+
+def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:
+    """The token after each row's last right guess [R]: `outcrop.engine.speculation.accepted` in the form that
+    lowers for the chip. chosen, tokens int32 [R, Q]; guesses int32 [R]: how many each row has."""
+    width = chosen.shape[1]
+    place = torch.arange(width, dtype=torch.int32, device=chosen.device)[None, :]
+    wrong = (chosen[:, :-1] != tokens[:, 1:]) | (place[:, :-1] >= guesses[:, None])
+    right = torch.where(wrong, place[:, :-1], torch.full_like(place[:, :-1], width - 1)).amin(dim=-1)
+    return torch.where(place == right[:, None], chosen, torch.zeros_like(chosen)).sum(
+        dim=-1, dtype=torch.int32
+    )
 
 
 _LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")

@@ -123,6 +123,7 @@ class ModelSettings(_Section):
     depth: int = Field(default=2, ge=1, le=4)
     policy: PolicyName = "interleave"
     prefix_cache: bool = True
+    speculative_tokens: int = Field(default=0, ge=0, le=15)
     threads: int | None = Field(default=None, ge=1, le=1024)
     fake_step_ms: float = Field(default=0.0, ge=0, le=60_000)
     fake_poison: int | None = Field(default=None, ge=0)

@@ -11,6 +11,7 @@ from outcrop.backends.cpu import CpuBackend
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import Interleave
+from outcrop.engine.speculation import Drafter, NgramDrafter
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
 from outcrop_kernels.cpu.native.library import available
@@ -19,11 +20,16 @@ TOKENS = 64
 
 
 def generate(
-    engine: CpuBackend, wanted: list[GenerationRequest], *, stagger: int = 0, narrow: bool = False
+    engine: CpuBackend,
+    wanted: list[GenerationRequest],
+    *,
+    stagger: int = 0,
+    narrow: bool = False,
+    drafter: Drafter | None = None,
 ) -> tuple[dict[str, list[int]], EngineCore]:
     """Every answer. stagger: steps between one request's arrival and the next one's. narrow: prefill in
     chunks of 16 tokens."""
-    core = EngineCore(engine, Interleave())
+    core = EngineCore(engine, Interleave(), drafter=drafter)
     if narrow:
         core.scheduler.buckets.buckets = tuple(b for b in core.scheduler.buckets.buckets if b.width <= 16)
     answers: dict[str, list[int]] = {request.request_id: [] for request in wanted}
@@ -191,3 +197,17 @@ def test_without_a_limit_the_context_is_what_the_memory_holds() -> None:
     caps = backend(kv_memory=23 << 20, max_model_len=None).capabilities
     assert caps.max_model_len == caps.num_blocks * caps.block_size <= 512
     assert backend(kv_memory=1 << 30, max_model_len=None).capabilities.max_model_len == 8192
+
+
+def test_verified_guesses_change_no_answer() -> None:
+    """Greedy and sampled, of prompts that ask for what they hold already."""
+    greedy, sampled = SamplingParams(24), SamplingParams(24, temperature=0.7, top_p=0.9, seed=5)
+    wanted = [
+        GenerationRequest(f"{name} {index}", prompt + prompt[4:] + prompt[4:20], sampling)
+        for name, sampling in (("greedy", greedy), ("sampled", sampled))
+        for index, prompt in enumerate(prompts()[:4])
+    ]
+    without, _ = generate(backend(max_rows=4), wanted)
+    with_guesses, core = generate(backend(max_rows=4, guesses=3), wanted, drafter=NgramDrafter())
+    assert with_guesses == without
+    assert core.stats().accepted_tokens > 10

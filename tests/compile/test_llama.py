@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.llama import PagedLlama, rope_frequencies
+from outcrop_kernels.cpu.native.library import available
 from outcrop_kernels.registry import Target
 
 SHAPES = {
@@ -64,10 +65,13 @@ def step(model: PagedLlama, **changes: Any) -> tuple[list[int], list[int]]:
         "sampled": [1, 1], "slots": [0, 1],
     }  # fmt: skip
     arguments |= changes
-    tensors = {name: torch.tensor(value, dtype=torch.int32) for name, value in arguments.items()}
     rows = len(arguments["slots"])
+    arguments = {"sampling": torch.zeros(rows, 4), "draws": torch.zeros(rows)} | arguments
+    tensors = {name: torch.as_tensor(value) for name, value in arguments.items()}
     with torch.inference_mode():
-        tokens, finite = model(**tensors, sampling=torch.zeros(rows, 4), draws=torch.zeros(rows))
+        tokens, finite = model(
+            **{name: t if t.is_floating_point() else t.int() for name, t in tensors.items()}
+        )
     return tokens.tolist(), finite.tolist()
 
 
@@ -115,6 +119,43 @@ def test_every_input_and_output_is_int32_or_float32(folder: Path) -> None:
         torch.zeros(1),
     )
     assert (tokens.dtype, finite.dtype, model.last_token.dtype) == (torch.int32,) * 3
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu", "native"])
+def test_a_verify_step_chooses_what_decode_steps_would(folder: Path, target: Target) -> None:
+    """Two rows: one with three guesses, the last one wrong; the other with one, a wrong one."""
+    if target == "native" and not available():
+        pytest.skip("the native kernels were not built")
+    decoding, draws = build(folder, target), torch.rand(2, 4)
+    sampling = torch.tensor([[0.9, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    chosen, tokens = [], [5, 6]
+    for place in range(4):
+        where = {"positions": [[place], [place]], "slot_mapping": [[place], [16 + place]]}
+        tokens, _ = step(
+            decoding,
+            token_ids=[[token] for token in tokens],
+            **where,
+            sampling=sampling,
+            draws=draws[:, place],
+        )
+        chosen.append(tokens)
+    first, second = zip(*chosen, strict=True)
+    verifying = build(folder, target)
+    verifying.last_token[0] = 5
+    sink = KV.num_blocks * 16
+    got, finite = step(
+        verifying,
+        token_ids=[[0, first[0], first[1], (first[2] + 1) % 320], [6, (second[0] + 1) % 320, 0, 0]],
+        use_last=[[1, 0, 0, 0], [0, 0, 0, 0]],
+        positions=[[0, 1, 2, 3], [0, 1, 0, 0]], slot_mapping=[[0, 1, 2, 3], [16, 17, sink, sink]],
+        logits_idx=[3, 1], sampling=sampling, draws=draws,
+    )  # fmt: skip
+    assert (got[0][:3], got[1][0], finite) == (list(first[:3]), second[0], [1, 1])
+    assert verifying.last_token[:2].tolist() == [first[2], second[0]]
+    # What the wrong guess left behind is written over.
+    place = {"positions": [[3], [1]], "slot_mapping": [[3], [17]]}
+    after, _ = step(verifying, use_last=[[1], [1]], **place, sampling=sampling, draws=draws[[0, 1], [3, 1]])
+    assert after == [first[3], second[1]]
 
 
 # -- tensor parallel -----------------------------------------------------------------------------

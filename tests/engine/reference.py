@@ -1,6 +1,8 @@
 """What any engine over the fake model must answer: the model called token by token, alone."""
 
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -85,6 +87,21 @@ def edits(
         factors = [sampling.repetition_penalty if token in seen else 1.0 for token in range(vocab_size)]
         wanted["repetition"] = np.array(factors, dtype=np.float32)
     return wanted
+
+
+@dataclass(frozen=True)
+class OftenRight:
+    """Guesses what the model would say next at temperature 0, each time right with this probability."""
+
+    share: float
+
+    def propose(self, tokens: I32, count: int) -> I32:
+        rng = random.Random(hash((self.share, len(tokens), int(tokens[-1]))))
+        context, vocab_size = tokens.tolist(), capabilities().vocab_size
+        for _ in range(rng.randint(0, count)):
+            right = rng.random() < self.share
+            context.append(next_token(context, vocab_size) if right else rng.randrange(vocab_size))
+        return np.array(context[len(tokens) :], dtype=np.int32)
 
 
 def answer(request: GenerationRequest, caps: Capabilities) -> tuple[list[int], FinishReason]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from reference import ToyMatcher, answer, capabilities
+from reference import OftenRight, ToyMatcher, answer, capabilities
 
 from outcrop.backends.base import Capabilities, StepInput, StepKind, StepOutput
 from outcrop.backends.fake import FakeBackend
@@ -46,13 +46,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         depth=st.integers(1, 3),
         blocks=st.integers(25, 60),
         prefix_cache=st.booleans(),
+        drafter=st.sampled_from([None, None, OftenRight(0.5), OftenRight(0.95)]),
     )
-    def start(self, policy: str, depth: int, blocks: int, prefix_cache: bool) -> None:
+    def start(
+        self, policy: str, depth: int, blocks: int, prefix_cache: bool, drafter: OftenRight | None
+    ) -> None:
         self.caps = capabilities(depth=depth, num_blocks=blocks)
         self.backend = FakeBackend(self.caps)
         table = BucketTable(self.backend.buckets)
         self.policy = policy
-        self.scheduler = Scheduler(self.caps, table, POLICIES[policy], prefix_cache=prefix_cache)
+        self.scheduler = Scheduler(
+            self.caps, table, POLICIES[policy], prefix_cache=prefix_cache, drafter=drafter
+        )
         self.planner = StepPlanner(self.caps, self.scheduler.slots)
         self.submitted: list[tuple[ScheduledStep, list[Request], StepInput, object]] = []
         self.copies: list[dict[str, np.ndarray]] = []
@@ -261,7 +266,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             if sampled
         ]
         for request in rows:
-            if request.edits is not None and request.edits.follows_tokens:
+            guessed = self.scheduler.drafter is not None
+            if guessed or (request.edits is not None and request.edits.follows_tokens):
                 assert rows.count(request) == 1
 
     @invariant()
@@ -339,7 +345,11 @@ def check_plan(step: ScheduledStep, plan: StepInput, caps: Capabilities, schedul
             [sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p]
         )
         stream = streams(np.array([sampling.seed % 2**64], dtype=np.uint64))
-        assert plan.draws[index] == draws(stream, np.array([end]))[0]
+        if step.bucket.kind is StepKind.VERIFY:
+            places = np.array(lanes) + 1
+            assert plan.draws[index, : len(lanes)].tolist() == draws(stream, places).tolist()
+        else:
+            assert plan.draws[index] == draws(stream, np.array([end]))[0]
         if step.bucket.kind is StepKind.PREFILL:
             known = scheduler.slots.known_tokens(request.slot)
             assert plan.token_ids[index, :count].tolist() == known[start:end]

@@ -26,6 +26,7 @@ Progress = Callable[[str, float], None]
 class StepKind(enum.StrEnum):
     PREFILL = "prefill"
     DECODE = "decode"
+    VERIFY = "verify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Capabilities:
 class StepInput:
     """One step. R = bucket.rows, Q = bucket.width, NB = bucket.blocks.
 
+    A verify step has in each row the last token and after it guesses at those that follow (see
+    `engine/speculation.py`). It samples after every token, and what it keeps in last_token is the token after
+    the last guess that is right, up to the first that is wrong. It edits no logits.
+
     Padded lanes carry position 0, the sink's slot and, where a whole row is padding, context_lens 0 and
     the sink slot of the token table; nothing ever reads what they write.
 
@@ -72,11 +77,11 @@ class StepInput:
     slot_mapping: I32  # [R, Q] where its KV goes: block * block_size + offset
     block_tables: I32  # [R, NB] the row's blocks in order, padded with the sink
     context_lens: I32  # [R] tokens visible, this step's included; 0 for a padding row
-    logits_idx: I32  # [R] which of the row's Q tokens to sample from
+    logits_idx: I32  # [R] which of the row's Q tokens to sample from; in a verify step, the row's guesses
     sampled: I32  # [R] 1: sample a token and keep it in last_token[slots[row]]
     slots: I32  # [R] the row's place in the device's token table
     sampling: F32  # [R, 4] temperature (0 is greedy), top_k (0 is the cap), top_p, min_p
-    draws: F32  # [R] uniform in [0, 1) for this row's token
+    draws: F32  # [R] uniform in [0, 1) for this row's token; [R, Q] in a verify step
     # Edits of the logits before sampling, as `outcrop_kernels.reference.edit_logits` defines them. None
     # where no row of the step has any: the plain graph, which is what most steps run.
     allowed: I32 | None = None  # [R, ceil(V / 32)] bit mask of the tokens that may be sampled
@@ -86,7 +91,8 @@ class StepInput:
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What a step produced. tokens: [R] sampled ids, meaningful where `sampled` was 1. finite: [R] 0 where
+    """What a step produced. tokens: [R] sampled ids, meaningful where `sampled` was 1; in a verify step
+    [R, Q], the one sampled after each of the row's tokens as if those were right. finite: [R] 0 where
     the row's activations held NaN or Inf. device_us: microseconds the step ran. idle_us: microseconds the
     device had nothing to run before it."""
 

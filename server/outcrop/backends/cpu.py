@@ -28,21 +28,31 @@ from outcrop_kernels.registry import operations
 _PREFILL_TOKENS = 512
 """Tokens of the largest prefill step: beyond it a CPU gains no throughput and running answers stall."""
 
+_VERIFY_TOKENS = 16
+"""Tokens of the largest verify step: with more, it is no longer the reading of the weights that takes time,
+and a wrong guess costs as much as a token."""
 
-def cpu_buckets(max_rows: int, max_blocks: int) -> tuple[Bucket, ...]:
-    """Eager mode compiles nothing, so the table is fine: padding costs more than a shape does."""
+
+def cpu_buckets(max_rows: int, max_blocks: int, guesses: int = 0) -> tuple[Bucket, ...]:
+    """A shape costs little and padding costs time, so the table is fine. guesses: tokens a row that a verify
+    step has beside its last one; 0 for no verify steps."""
     lengths = [2**n for n in range(1, max_blocks.bit_length()) if 2**n < max_blocks] + [max_blocks]
     row_counts = sorted({*(n for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if n < max_rows), max_rows})
-    prefill = [
-        (rows, width)
-        for rows in (1, 2, 4, 8)
-        for width in (16, 32, 64, 96, 128, 192, 256, 384, 512)
-        if rows <= max_rows and rows * width <= _PREFILL_TOKENS
+    # From 16 tokens on, a step's time is in proportion to them: prompts side by side would gain nothing, and
+    # pad each other.
+    prefill = [(1, width) for width in range(16, _PREFILL_TOKENS + 1, 16)]
+    prefill += [(rows, width) for rows in (2, 4, 8) if rows <= max_rows for width in (16, 32)]
+    verify = [
+        (rows, guesses + 1)
+        for rows in row_counts
+        if guesses and (rows == 1 or rows * (guesses + 1) <= _VERIFY_TOKENS)
     ]
-    return tuple(
-        [Bucket(StepKind.DECODE, rows, 1, length) for rows in row_counts for length in lengths]
-        + [Bucket(StepKind.PREFILL, rows, width, length) for rows, width in prefill for length in lengths]
+    shapes = (
+        [(StepKind.DECODE, rows, 1) for rows in row_counts]
+        + [(StepKind.PREFILL, *shape) for shape in prefill]
+        + [(StepKind.VERIFY, *shape) for shape in verify]
     )
+    return tuple(Bucket(kind, rows, width, length) for kind, rows, width in shapes for length in lengths)
 
 
 class CpuBackend:
@@ -50,8 +60,8 @@ class CpuBackend:
     the engine plans the next step meanwhile.
 
     weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy where torch runs the
-    model. native: whether to use the native kernels. Raises ValueError as `kv_capacity` does, and
-    NativeUnavailable.
+    model. native: whether to use the native kernels. guesses: as in `cpu_buckets`. Raises
+    ValueError as `kv_capacity` does, and NativeUnavailable.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class CpuBackend:
         depth: int,
         threads: int | None,
         native: bool,
+        guesses: int = 0,
     ) -> None:
         threads = threads or len(os.sched_getaffinity(0))
         self.kernels = start(threads) if native else "torch"
@@ -88,7 +99,7 @@ class CpuBackend:
             topk_cap=TOPK_CAP,
             depth=depth,
         )
-        self.buckets = cpu_buckets(max_rows, -(-kv.max_model_len // block_size))
+        self.buckets = cpu_buckets(max_rows, -(-kv.max_model_len // block_size), guesses)
         self.dtype = tensors["embed"].dtype
         self.model = PagedLlama(
             config,
@@ -105,9 +116,7 @@ class CpuBackend:
     def warmup(self, progress: Progress) -> None:
         """One step of each kind: the first pass through torch's libraries is slow, and eager mode has
         nothing to compile for the other shapes."""
-        chosen = [
-            next(b for b in self.buckets if b.kind is kind) for kind in (StepKind.DECODE, StepKind.PREFILL)
-        ]
+        chosen = list({bucket.kind: bucket for bucket in reversed(self.buckets)}.values())
         for index, bucket in enumerate(chosen):
             self.collect(self.submit(self._blank_step(bucket)))
             progress("warm-up", (index + 1) / len(chosen))
@@ -164,7 +173,7 @@ class CpuBackend:
             sampled=np.zeros(rows, dtype=np.int32),
             slots=np.full(rows, caps.max_rows, dtype=np.int32),
             sampling=np.zeros((rows, 4), dtype=np.float32),
-            draws=np.zeros(rows, dtype=np.float32),
+            draws=np.zeros(lanes if bucket.kind is StepKind.VERIFY else rows, dtype=np.float32),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,12 @@ from outcrop.backends.base import (
     StepKind,
     StepOutput,
 )
+from outcrop.engine.speculation import accepted
 
 U64 = npt.NDArray[np.uint64]
+
+_LANES = ("token_ids", "use_last", "positions", "slot_mapping")
+"""The fields of a StepInput that have a column for each token of a row."""
 
 _BASE = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -164,6 +168,8 @@ class FakeBackend:
         self._queue.clear()
 
     def _run(self, step: StepInput) -> tuple[I32, U8]:
+        if step.bucket.kind is StepKind.VERIFY:
+            return self._verify(step)
         size, bucket = self.capabilities.block_size, step.bucket
         last = self._last[step.slots][:, None]
         tokens = np.where(step.use_last == 1, last, step.token_ids)
@@ -181,6 +187,29 @@ class FakeBackend:
             finite[((tokens == self.hooks.nan) & real).any(axis=1)] = 0
         self._last[np.where(step.sampled == 1, step.slots, self.capabilities.max_rows)] = result
         return result, finite
+
+    def _verify(self, step: StepInput) -> tuple[I32, U8]:
+        """One token after the other, as decode steps that keep nothing; then what is right is kept."""
+        bucket = step.bucket
+        lanes = [
+            self._run(
+                replace(
+                    step,
+                    bucket=replace(bucket, kind=StepKind.DECODE, width=1),
+                    logits_idx=np.zeros_like(step.logits_idx),
+                    sampled=np.zeros_like(step.sampled),
+                    draws=step.draws[:, lane],
+                    **{name: getattr(step, name)[:, lane : lane + 1] for name in _LANES},
+                )
+            )
+            for lane in range(bucket.width)
+        ]
+        chosen = np.stack([tokens for tokens, _ in lanes], axis=1)
+        finite: U8 = np.min([finite for _, finite in lanes], axis=0)
+        right = accepted(chosen, step.token_ids[:, 1:], step.logits_idx.astype(np.intp))
+        kept = np.where(step.sampled == 1, step.slots, self.capabilities.max_rows)
+        self._last[kept] = chosen[np.arange(bucket.rows), right]
+        return chosen, finite
 
     def _write(self, places: I32, tokens: I32) -> None:
         """Tokens to KV places; what lies behind the last of them in its block is stale."""
@@ -214,4 +243,5 @@ def fake_buckets(caps: Capabilities) -> tuple[Bucket, ...]:
     return tuple(
         [Bucket(StepKind.DECODE, rows, 1, length) for rows in row_counts for length in lengths]
         + [Bucket(StepKind.PREFILL, rows, width, length) for rows, width in prefill for length in lengths]
+        + [Bucket(StepKind.VERIFY, rows, 4, length) for rows in row_counts if rows <= 4 for length in lengths]
     )

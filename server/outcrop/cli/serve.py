@@ -64,6 +64,9 @@ def serve(
             "interleave",
         ),
     ] = None,
+    speculative_tokens: Annotated[
+        Given, _model("N", "Tokens of an answer to guess from what it repeats, and verify in one step.", "0")
+    ] = None,
     threads: Annotated[Given, _model("N", "CPU threads.", "one a core")] = None,
     host: Annotated[Given, _server("ADDRESS", "Address to listen on.", "127.0.0.1")] = None,
     port: Annotated[Given, _server("PORT", "Port to listen on; 0 picks a free one.", "8080")] = None,
@@ -115,6 +118,7 @@ def serve(
     model_options = _given(
         path=model, id=id, backend=backend, dtype=dtype, kernels=kernels,
         max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
+        speculative_tokens=speculative_tokens,
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,

@@ -19,9 +19,10 @@ class EngineConfig(msgspec.Struct, frozen=True):
     """One replica. model: checkpoint path. dtype "auto" is bfloat16 where it is the faster one,
     else float32. kernels: "native" for the C++ ones, "torch" for torch's, "auto" for the native ones where
     they were built. kv_memory: bytes for KV pools. max_model_len: tokens; None is what the checkpoint and
-    the KV memory allow. max_rows: requests running at once. threads: for computing; None is one a core.
-    vocab_size: of the fake backend, which has no weights to tell it. fake_*: its time per step and its
-    fatal token (`backends.fake.FakeHooks`).
+    the KV memory allow. max_rows: requests running at once. speculative_tokens: guesses at an answer's next
+    tokens that one step verifies, 0 for none. threads: for computing; None is one a core. vocab_size: of the
+    fake backend, which has no weights to tell it. fake_*: its time per step and its fatal token
+    (`backends.fake.FakeHooks`).
     """
 
     model: str
@@ -35,6 +36,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     depth: int = 2
     policy: PolicyName = "interleave"
     prefix_cache: bool = True
+    speculative_tokens: int = 0
     threads: int | None = None
     vocab_size: int = 32000
     fake_step_ms: float = 0.0

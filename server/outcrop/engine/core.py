@@ -15,6 +15,7 @@ from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import Policy
 from outcrop.engine.request import Request
 from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop.engine.speculation import Drafter
 from outcrop.engine.stats import EngineStats
 
 
@@ -38,10 +39,21 @@ class EngineCore:
     prompts a step computes, and from then on in which slot, before it is submitted.
     """
 
-    def __init__(self, backend: Backend, policy: Policy, *, prefix_cache: bool = True) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        policy: Policy,
+        *,
+        prefix_cache: bool = True,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """drafter: guesses at tokens, which then follow one another one step at a time, as above; for a
+        backend with buckets to verify them."""
         self.backend = backend
         table = BucketTable(backend.buckets)
-        self.scheduler = Scheduler(backend.capabilities, table, policy, prefix_cache=prefix_cache)
+        self.scheduler = Scheduler(
+            backend.capabilities, table, policy, prefix_cache=prefix_cache, drafter=drafter
+        )
         self._planner = StepPlanner(backend.capabilities, self.scheduler.slots)
         self._submitted: deque[_Submitted] = deque()
         self._rested = True

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from outcrop.engine.messages import GenerationDelta
 from outcrop.engine.request import Request
 
+Columns = tuple[npt.NDArray[np.object_], npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
+"""The first four fields of StepNews."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepNews:
@@ -18,7 +21,7 @@ class StepNews:
     step, and a delta for each of the others.
 
     Row i: `requests[i]`, whose slot was `slots[i]` in the step, goes on after `tokens[i]`, prompt and output
-    being `known[i]` tokens now.
+    being `known[i]` tokens then. A step that verified guesses may bring a request several tokens, in order.
     """
 
     requests: npt.NDArray[np.object_]  # [n] Request

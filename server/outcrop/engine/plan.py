@@ -22,7 +22,8 @@ class _Frame:
     """The arrays of a step, most of which are the same in the next decode step with the same requests.
 
     changes: of the slots, when they were gathered. rows: the step's slots. live: [R] 1 where a row is no
-    padding. draws: [K, R] for this step (`turn`) and those after it. The rest as in StepInput.
+    padding. draws: [K, R] for this step (`turn`) and those after it; [1, R, Q] for a verify step.
+    The rest as in StepInput.
     """
 
     bucket: Bucket
@@ -72,6 +73,8 @@ class StepPlanner:
             frame = self._gather(step)
             if step.bucket.kind is StepKind.DECODE:
                 self._latest = frame
+            elif step.drafts is not None:
+                self._latest = None  # nobody knows yet how far this step brings its rows
         allowed, bias, repetition = gather(frame.edited, step.bucket.rows, self.vocab_size)
         return StepInput(
             step_id=step.number,
@@ -93,30 +96,33 @@ class StepPlanner:
         )
 
     def _advance(self, frame: _Frame, step: ScheduledStep) -> None:
-        """Each row is one token further, and those that `step.grown` says have begun their next block."""
+        """Each row is one token further, and those of `step.begun` begin their next block."""
         each = frame.live[:, None]
         frame.positions = frame.positions + each
         frame.slot_mapping = frame.slot_mapping + each
         frame.context_lens = frame.context_lens + frame.live
-        grown = step.grown
-        if len(grown):
-            place = step.starts[grown] // self.block_size
-            blocks = self.slots.tables[step.slots[grown], place]
-            frame.block_tables[grown, place] = blocks
-            frame.slot_mapping[grown, 0] = blocks * self.block_size
+        begun = step.begun
+        if len(begun):
+            place = step.starts[begun] // self.block_size
+            blocks = self.slots.tables[step.slots[begun], place]
+            frame.block_tables[begun, place] = blocks
+            frame.slot_mapping[begun, 0] = blocks * self.block_size
         frame.turn += 1
         if frame.turn == len(frame.draws):
             self._draw_ahead(frame)
 
     def _draw_ahead(self, frame: _Frame) -> None:
-        """The next draws of every row, as far as it may go on like this."""
-        count = max(1, _DRAWS_AHEAD // len(frame.live)) if frame.bucket.kind is StepKind.DECODE else 1
+        """The next draws of every row, as far as it may go on like this; in a verify step, of every token."""
+        frame.turn, kind = 0, frame.bucket.kind
+        if kind is StepKind.VERIFY:
+            frame.draws = draws(frame.streams[:, None], frame.positions + 1)[None]
+            return
+        count = max(1, _DRAWS_AHEAD // len(frame.live)) if kind is StepKind.DECODE else 1
         frame.draws = draws(frame.streams, frame.context_lens + np.arange(count, dtype=np.int32)[:, None])
-        frame.turn = 0
 
     def _gather(self, step: ScheduledStep) -> _Frame:
         bucket, rows, slots, count = step.bucket, step.slots, self.slots, len(step.slots)
-        shape, size, decode = (bucket.rows, bucket.width), self.block_size, bucket.kind is StepKind.DECODE
+        shape, size = (bucket.rows, bucket.width), self.block_size
         padded = np.full(bucket.rows, slots.sink, dtype=np.intp)
         padded[:count] = rows
         tables = slots.tables[:, : bucket.blocks][padded]
@@ -131,9 +137,11 @@ class StepPlanner:
         lanes[~live] = 0
         token_ids, use_last, positions = (np.zeros(shape, dtype=np.int32) for _ in range(3))
         positions[:count] = lanes
-        if decode:
-            use_last[:count] = live
-        else:
+        if bucket.kind is not StepKind.PREFILL:
+            use_last[:count, 0] = 1
+        if step.drafts is not None:
+            token_ids[:count, 1:] = step.drafts
+        elif bucket.kind is StepKind.PREFILL:
             token_ids[:count] = np.where(live, slots.tokens[rows[:, None], lanes], 0)
         slot_mapping = np.full(shape, slots.sink_block * size, dtype=np.int32)
         blocks = np.take_along_axis(tables[:count], lanes // size, axis=1)

@@ -29,6 +29,7 @@ from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decod
 from outcrop.engine.grammar_builder import GrammarBuilder
 from outcrop.engine.loop import Built, run_engine
 from outcrop.engine.policy import POLICIES
+from outcrop.engine.speculation import NgramDrafter
 from outcrop.text.base import Tokenizer
 
 _FAKE_BLOCKS = 4096
@@ -78,6 +79,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         depth=config.depth,
         threads=config.threads,
         native=native,
+        guesses=config.speculative_tokens,
     )
     caps = backend.capabilities
     return backend, (
@@ -189,7 +191,12 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
             socket.send(Failed(str(error)))
             return 1
         backend.warmup(lambda stage, fraction: socket.send(Progress(stage, fraction)))
-        core = EngineCore(backend, POLICIES[config.policy], prefix_cache=config.prefix_cache)
+        core = EngineCore(
+            backend,
+            POLICIES[config.policy],
+            prefix_cache=config.prefix_cache,
+            drafter=NgramDrafter() if config.speculative_tokens else None,
+        )
         gc.freeze()
         gc.enable()
         socket.send(Ready(backend.capabilities.max_model_len, description))

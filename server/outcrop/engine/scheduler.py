@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.backends.base import Bucket, Capabilities, StepKind, StepOutput
+from outcrop.backends.base import I32, Bucket, Capabilities, StepKind, StepOutput
 from outcrop.engine.block_pool import BlockPool
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher, edits_of
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
-from outcrop.engine.news import StepNews
+from outcrop.engine.news import Columns, StepNews
 from outcrop.engine.policy import Policy, QueueView
 from outcrop.engine.prefix_cache import PrefixCache
 from outcrop.engine.request import Request, Status
 from outcrop.engine.slots import Flags, Index, Slots
+from outcrop.engine.speculation import Drafter, accepted
 from outcrop.engine.stats import EngineStats
 
 _NO_ROWS = np.empty(0, dtype=np.intp)
@@ -30,8 +31,9 @@ class RefusedError(ValueError):
 @dataclass(frozen=True, slots=True)
 class ScheduledStep:
     """Row i: tokens [starts[i], ends[i]) of the request in `slots[i]`, and whether the next is sampled; these
-    columns are [n], n <= bucket.rows. grown: the rows of a decode step that got a block for it. number:
-    counts the steps, from 1."""
+    columns are [n], n <= bucket.rows. begun: the rows of a decode step that begin a block. number:
+    counts the steps, from 1. drafts: in a verify step, guesses [n, bucket.width - 1] at the tokens after row
+    i's first, of which it has ends[i] - starts[i] - 1."""
 
     number: int
     bucket: Bucket
@@ -39,7 +41,8 @@ class ScheduledStep:
     starts: Index
     ends: Index
     samples: Flags
-    grown: Index
+    begun: Index
+    drafts: I32 | None = None
 
 
 class Scheduler:
@@ -50,8 +53,8 @@ class Scheduler:
     waiting again if preempted.
     Steps are planned from counts alone, so a step can be scheduled before the one before it was
     collected: a row that turns out to have finished is a zombie there, and its result is dropped. The
-    exception is a request whose next choice depends on its last token (a grammar, a penalty): it sits out
-    until that token was read.
+    exception is a request whose next step depends on its last token (a grammar, a penalty, guesses at what
+    follows): it sits out until that token was read.
     A block or slot is reused only once no submitted step can touch it.
 
     What happens to every row of every step happens in columns (`Slots`); a request's own object is looked
@@ -68,7 +71,9 @@ class Scheduler:
         policy: Policy,
         *,
         prefix_cache: bool = True,
+        drafter: Drafter | None = None,
     ) -> None:
+        """drafter: guesses at tokens, which steps verify in buckets of that kind; None for no guesses."""
         if capabilities.max_model_len > capabilities.num_blocks * capabilities.block_size:
             raise ValueError(
                 f"max_model_len {capabilities.max_model_len} needs more than the {capabilities.num_blocks} "
@@ -77,6 +82,7 @@ class Scheduler:
         self.capabilities = capabilities
         self.buckets = buckets
         self.policy = policy
+        self.drafter = drafter
         self.slots = Slots(capabilities, max(bucket.blocks for bucket in buckets.buckets))
         self.pool = BlockPool(capabilities.num_blocks)
         self.cache = PrefixCache(self.pool, capabilities.block_size) if prefix_cache else None
@@ -186,12 +192,12 @@ class Scheduler:
             self._prefills_in_a_row += 1
             self._decodes_in_a_row = 0
             self.totals.prefill_steps += 1
-            self.totals.padded_tokens += bucket.rows * bucket.width - int((step.ends - step.starts).sum())
         else:
             self._prefills_in_a_row = 0
             self._decodes_in_a_row += 1
             self.totals.decode_steps += 1
-            self.totals.padded_tokens += bucket.rows - len(step.slots)
+        used = len(step.slots) if bucket.kind is StepKind.DECODE else int((step.ends - step.starts).sum())
+        self.totals.padded_tokens += bucket.rows * bucket.width - used
         return step
 
     def _view(self) -> QueueView:
@@ -231,7 +237,7 @@ class Scheduler:
             starts=np.array([request.computed for request, _, _ in rows], dtype=np.intp),
             ends=np.array([request.computed + chunk for request, chunk, _ in rows], dtype=np.intp),
             samples=np.array([samples for _, _, samples in rows], dtype=np.bool_),
-            grown=_NO_ROWS,
+            begun=_NO_ROWS,
         )
         for request, chunk, samples in rows:
             request.computed += chunk
@@ -259,20 +265,54 @@ class Scheduler:
         ready = slots.decoding & (slots.total < slots.limit)
         if slots.followers:
             ready &= ~slots.follows | (slots.total == slots.known)
-        rows = ready.nonzero()[0]
+        rows: Index = ready.nonzero()[0]
         total = slots.total[rows]
-        lacks, grown = total > slots.room[rows], _NO_ROWS
-        if lacks.any():
-            if not self._grow(rows[lacks]):
-                stays = slots.decoding[rows] & (total <= slots.room[rows])
-                rows, total, lacks = rows[stays], total[stays], lacks[stays]
-            grown = lacks.nonzero()[0]
+        lacks = total > slots.room[rows]
+        if lacks.any() and not self._grow(rows[lacks]):
+            stays = slots.decoding[rows] & (total <= slots.room[rows])
+            rows, total, lacks = rows[stays], total[stays], lacks[stays]
         if not len(rows):
             return None
         slots.total[rows] = total + 1
+        if self.drafter is not None:
+            verify = self._schedule_verify(rows, total, self.drafter)
+            if verify is not None:
+                return verify
+            # Blocks taken for guesses were there before.
+            lacks = (total - 1) % self.capabilities.block_size == 0
         blocks, samples = self._blocks_for(int(total.max())), self._all[: len(rows)]
         bucket = self.buckets.pick(StepKind.DECODE, len(rows), 1, blocks)
-        return ScheduledStep(self._scheduled + 1, bucket, rows, total - 1, total, samples, grown)
+        begun = lacks.nonzero()[0] if lacks.any() else _NO_ROWS
+        return ScheduledStep(self._scheduled + 1, bucket, rows, total - 1, total, samples, begun)
+
+    def _schedule_verify(self, rows: Index, total: Index, drafter: Drafter) -> ScheduledStep | None:
+        """A step of these rows with guesses, each row having `total` tokens, all known; None if there are no
+        guesses, or they cannot be verified in one step of all rows."""
+        slots, kind = self.slots, StepKind.VERIFY
+        width = self.buckets.max_width(kind)
+        # Edits of the logits follow every token, and a step has one set of them a row.
+        if len(rows) > self.buckets.max_rows(kind) or slots.edited[rows].any():
+            return None
+        guesses: list[I32] = []
+        for slot, known in zip(rows.tolist(), total.tolist(), strict=True):
+            most = min(width - 1, int(slots.limit[slot]) - known - 1)
+            tokens = slots.tokens[slot, :known]
+            guesses.append(drafter.propose(tokens, most) if most > 0 else tokens[:0])
+        ends = total + np.array([len(each) for each in guesses], dtype=np.intp)
+        blocks = self._blocks_for(int(ends.max()))
+        if (ends == total).all() or not self.buckets.fits(kind, len(rows), width, blocks):
+            return None
+        drafts = np.zeros((len(rows), width - 1), dtype=np.int32)
+        for index, (slot, known) in enumerate(zip(rows.tolist(), total.tolist(), strict=True)):
+            ends[index] = self._room(slot, int(ends[index]))
+            count = int(ends[index]) - known
+            drafts[index, :count] = guesses[index][:count]
+        if (ends == total).all():
+            return None
+        self.totals.drafted_tokens += int((ends - total).sum())
+        bucket = self.buckets.pick(kind, len(rows), width, blocks)
+        samples = self._all[: len(rows)]
+        return ScheduledStep(self._scheduled + 1, bucket, rows, total - 1, ends, samples, _NO_ROWS, drafts)
 
     # -- KV blocks -------------------------------------------------------------------------------
 
@@ -289,7 +329,8 @@ class Scheduler:
                 self._preempt(worst)
             return False
         blocks, matched = reserved
-        request.slot = self.slots.occupy(request, blocks, matched)
+        follows = self.drafter is not None or (request.edits is not None and request.edits.follows_tokens)
+        request.slot = self.slots.occupy(request, blocks, matched, follows=follows)
         request.status = Status.RUNNING
         request.computed = matched * self.capabilities.block_size
         request.chain = self.cache.number(blocks[matched - 1]) if self.cache and matched else request.salt
@@ -328,6 +369,14 @@ class Scheduler:
             if request.status is Status.RUNNING and self._free_one(request):
                 self.slots.grow(np.array([request.slot], dtype=np.intp), self.pool.allocate(1))
         return False
+
+    def _room(self, slot: int, tokens: int) -> int:
+        """Tokens, of so many wanted, that a slot's blocks hold after taking what is free and spare."""
+        while (held := int(self.slots.room[slot])) < tokens:
+            if self.pool.num_free <= len(self.running):
+                return held
+            self.slots.grow(np.array([slot], dtype=np.intp), self.pool.allocate(1))
+        return tokens
 
     def _free_one(self, request: Request) -> bool:
         """See to it that a block is free for this request, by preempting the last in order; False if there
@@ -398,20 +447,33 @@ class Scheduler:
     def apply(self, step: ScheduledStep, output: StepOutput) -> StepNews:
         """Book a collected step: tokens appended, ends detected, blocks freed. In submission order."""
         self._applied = step.number
-        slots, rows = self.slots, step.slots
+        rows = step.slots
         finals: list[GenerationDelta] = []
-        valid = slots.live[rows]
+        valid = self.slots.live[rows]
         if not output.finite[: len(rows)].all():
             finite = output.finite[: len(rows)] != 0
-            failed = slots.owners[rows[valid & ~finite]].tolist()
+            failed = self.slots.owners[rows[valid & ~finite]].tolist()
             finals += [self._end(request, FinishReason.ERROR) for request in failed]
             valid &= finite
-        if self.cache is not None:
-            self._register_blocks(step, valid)
-        tokens = output.tokens[: len(rows)].astype(np.intp)
-        valid &= step.samples
-        if not valid.all():
-            rows, tokens = rows[valid], tokens[valid]
+        if step.drafts is not None:
+            columns = self._apply_verified(step, output.tokens[: len(rows)], valid, finals)
+        else:
+            if self.cache is not None:
+                self._register_blocks(rows, step.ends, valid)
+            valid &= step.samples
+            tokens = output.tokens[: len(rows)].astype(np.intp)
+            if not valid.all():
+                rows, tokens = rows[valid], tokens[valid]
+            columns = self._append(rows, tokens, finals)
+        news = StepNews(*columns, finals)
+        for request in self.draining.copy():
+            self._drain(request)
+        return news
+
+    def _append(self, rows: Index, tokens: Index, finals: list[GenerationDelta]) -> Columns:
+        """One more token for each of these slots. Returns the columns of StepNews for those that go on; the
+        last deltas of the others are in `finals` then."""
+        slots = self.slots
         known = slots.known[rows]
         slots.tokens[rows, known] = tokens
         known += 1
@@ -427,10 +489,28 @@ class Scheduler:
                     finals.append(final)
                     goes_on[index] = False
             rows, tokens, known = rows[goes_on], tokens[goes_on], known[goes_on]
-        news = StepNews(slots.owners[rows], rows, tokens, known, finals)
-        for request in self.draining.copy():
-            self._drain(request)
-        return news
+        return slots.owners[rows], rows, tokens, known
+
+    def _apply_verified(
+        self, step: ScheduledStep, chosen: I32, valid: Flags, finals: list[GenerationDelta]
+    ) -> Columns:
+        """The tokens of a verify step, all first ones before all second ones: columns as `_append` has them,
+        a request once for each token but its last. One that ends takes no more."""
+        assert step.drafts is not None
+        slots, rows = self.slots, step.slots
+        right = accepted(chosen, step.drafts, step.ends - step.starts - 1)
+        self.totals.accepted_tokens += int(right[valid].sum())
+        columns: list[Columns] = []
+        for place in range(int(right.max()) + 1):
+            now = valid & (right >= place) & slots.live[rows]
+            columns.append(self._append(rows[now], chosen[now, place].astype(np.intp), finals))
+        going = rows[valid & slots.live[rows]]
+        slots.total[going] = slots.known[going]
+        if self.cache is not None:
+            # After the tokens, for these become the names of the blocks.
+            self._register_blocks(rows, step.starts + 1 + right, valid & slots.live[rows])
+        requests, slot_numbers, tokens, known = (np.concatenate(each) for each in zip(*columns, strict=True))
+        return requests, slot_numbers, tokens, known
 
     def _accept(self, request: Request, token: int) -> GenerationDelta | None:
         """A request has this token more: its last delta, if that ends it."""
@@ -468,11 +548,12 @@ class Scheduler:
             return FinishReason.GRAMMAR
         return FinishReason.EOS if request.edits.finished else None
 
-    def _register_blocks(self, step: ScheduledStep, valid: Flags) -> None:
-        """Offer to the prefix cache the blocks whose every token is known and computed without error."""
-        full = step.ends // self.capabilities.block_size
-        for index in (full > self.slots.registered[step.slots]).nonzero()[0].tolist():
-            slot = int(step.slots[index])
+    def _register_blocks(self, rows: Index, computed: Index, valid: Flags) -> None:
+        """Offer to the prefix cache the blocks whose every token is known and computed without error, each
+        slot's first `computed` tokens being so."""
+        full = computed // self.capabilities.block_size
+        for index in (full > self.slots.registered[rows]).nonzero()[0].tolist():
+            slot = int(rows[index])
             request = self.slots.owners[slot]
             if valid[index] and request.status is Status.RUNNING:
                 self._register(request, slot, int(full[index]))

@@ -52,7 +52,8 @@ class Slots:
         self.edited: Flags = np.zeros(slots, dtype=np.bool_)
         """[S] the logits of its next token are edited."""
         self.follows: Flags = np.zeros(slots, dtype=np.bool_)
-        """[S] the request runs, and those edits depend on the token before."""
+        """[S] the request runs, and what it does in a step depends on the token before: its edits, or the
+        guesses at what follows."""
         self.tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
         """[S, B] KV blocks in order, filled up with the sink."""
         self.room = np.zeros(slots, dtype=np.intp)
@@ -71,7 +72,7 @@ class Slots:
         self.changes = 0
         """Goes up whenever the set of decoding slots changes: what was gathered before may be stale."""
 
-    def occupy(self, request: Request, blocks: Sequence[int], registered: int) -> int:
+    def occupy(self, request: Request, blocks: Sequence[int], registered: int, *, follows: bool) -> int:
         """Give a request a free slot, with the blocks of its known tokens, so many of them from the prefix
         cache; returns the slot."""
         slot = self.free.pop()
@@ -87,7 +88,7 @@ class Slots:
         self.registered[slot] = registered
         self.live[slot] = True
         self.edited[slot] = request.edits is not None
-        self._follow(slot, request.edits is not None and request.edits.follows_tokens)
+        self._follow(slot, follows)
         sampling = request.sampling
         self.sampling[slot] = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
         self.streams[slot] = streams(np.array([sampling.seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))[0]

@@ -25,6 +25,8 @@ class EngineStats(msgspec.Struct, array_like=True, gc=False):
     prefill_steps: int = 0
     decode_steps: int = 0
     padded_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     compiles_after_warmup: int = 0
     device_busy_us: int = 0
     device_idle_us: int = 0

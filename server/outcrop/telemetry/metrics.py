@@ -41,6 +41,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
     ("outcrop_prefill_steps", "Engine steps that prefilled.", lambda s: s.prefill_steps),
     ("outcrop_decode_steps", "Engine steps that decoded.", lambda s: s.decode_steps),
     ("outcrop_padded_tokens", "Tokens computed only to fill a bucket.", lambda s: s.padded_tokens),
+    ("vllm:spec_decode_num_draft_tokens", "Tokens guessed.", lambda s: s.drafted_tokens),
+    ("vllm:spec_decode_num_accepted_tokens", "Tokens guessed that were right.", lambda s: s.accepted_tokens),
     (
         "outcrop_device_busy_seconds",
         "Time that steps ran on the device.",
