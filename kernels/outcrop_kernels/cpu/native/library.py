@@ -12,6 +12,8 @@ _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ct
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "pack": (_POINTER, _POINTER, _LONG, _LONG, _INT),
     "linear": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
+    "quantise": (*(_POINTER,) * 4, _LONG, _LONG),
+    "linear_quantised": (*(_POINTER,) * 5, _LONG, _LONG, _LONG, _INT),
     "attention": (*(_POINTER,) * 6, *(_LONG,) * 7, _INT),
     "kv_write": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
     "rms_norm": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _FLOAT),
