@@ -21,7 +21,7 @@ FORBIDDEN = -1.0e30
 FINITE_MAX = 3.0e38
 """Largest magnitude taken for a number; comparisons with NaN are false, so NaN fails it too."""
 LEAST_PEAK = 1e-30
-"""A group of activations none of which is larger counts as zeros: the reciprocal of its scale is too large."""
+"""A group of activations that are all smaller counts as zeros: its scale's reciprocal would overflow."""
 
 
 def pack(weight: Tensor | Quantised[Tensor]) -> Tensor:

@@ -36,7 +36,14 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, KernelsName, PolicyName
+from outcrop.engine.config import (
+    DEFAULT_KV_MEMORY,
+    DEFAULT_WEIGHT_CACHE_SIZE,
+    DTypeName,
+    EngineConfig,
+    KernelsName,
+    PolicyName,
+)
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 MASTER_SECRET_VARIABLE = "OUTCROP_MASTER_SECRET"
@@ -77,9 +84,17 @@ def _existing(path: Path) -> Path:
 
 
 def _default_keys() -> Path:
-    state = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(state) if os.path.isabs(state) else Path("~/.local/state").expanduser()
-    return home / "outcrop" / "keys.json"
+    return _home("XDG_STATE_HOME", "~/.local/state") / "keys.json"
+
+
+def _default_weight_cache() -> str:
+    return str(_home("XDG_CACHE_HOME", "~/.cache"))
+
+
+def _home(variable: str, default: str) -> Path:
+    """Outcrop's own folder where the XDG base directories have it."""
+    given = os.environ.get(variable, "")
+    return (Path(given) if os.path.isabs(given) else Path(default).expanduser()) / "outcrop"
 
 
 def _is_loopback(host: str) -> bool:
@@ -114,7 +129,9 @@ class ModelSettings(_Section):
     aliases: tuple[Name, ...] = ()
     name: str = ""
     backend: Literal["cpu", "fake"] = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: DTypeName = "auto"
+    weight_cache: str = Field(default_factory=_default_weight_cache, min_length=1)
+    weight_cache_size: Bytes = Field(default=DEFAULT_WEIGHT_CACHE_SIZE, ge=1 << 20)
     kernels: KernelsName = "auto"
     kv_memory: Bytes = Field(default=DEFAULT_KV_MEMORY, ge=1 << 20, le=1 << 50)
     max_model_len: int | None = Field(default=None, ge=16, le=1 << 24)

@@ -69,7 +69,9 @@ def test_the_product_of_integers_is_near_the_product_of_the_numbers(format: str)
     codes[..., 0] = 127
     whole = codes.reshape(9, -1)
     wanted = whole.double() @ reference.dequantised(weight).double().T
-    torch.testing.assert_close(reference.linear_quantised(whole, weight).double(), wanted, rtol=1e-5, atol=0.1)
+    torch.testing.assert_close(
+        reference.linear_quantised(whole, weight).double(), wanted, rtol=1e-5, atol=0.1
+    )
 
 
 # -- native against the reference ------------------------------------------------------------------
@@ -78,7 +80,9 @@ def test_the_product_of_integers_is_near_the_product_of_the_numbers(format: str)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 8, 9, 13, 64, 131])
 @pytest.mark.parametrize(("features", "depth"), [(16, 32), (48, 96), (160, 576), (64, 1536)])
-def test_native_products_are_the_references(isa: str, rows: int, features: int, depth: int, format: str) -> None:
+def test_native_products_are_the_references(
+    isa: str, rows: int, features: int, depth: int, format: str
+) -> None:
     weight, x = random_weight(format, features, depth), torch.randn(rows, depth) * 3
     got, wanted = operations.linear(x, operations.pack(weight)), reference.linear_quantised(x, weight)
     scale = float(wanted.abs().max())

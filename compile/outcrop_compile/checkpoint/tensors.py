@@ -76,9 +76,9 @@ class StoredTensor:
     def read_groups_into(
         self, codes: Array, scale: Array, minimum: Array | None, rows: slice = slice(None)
     ) -> None:
-        """Write these rows of a tensor that has `groups` as they are stored: codes int8 [rows, columns], scale
-        and minimum float32 [rows, columns / GROUP]. Given a minimum, codes of 4 bits are 0 .. 15 even where
-        the file has none. Otherwise as `read_into`."""
+        """Write these rows of a tensor that has `groups` as they are stored: codes int8 [rows, columns],
+        scale and minimum float32 [rows, columns / GROUP]. Given a minimum, codes of 4 bits are 0 .. 15 even
+        where the file has none. Otherwise as `read_into`."""
         (piece,) = self.pieces
         assert piece.groups is not None
         top, bottom, _ = rows.indices(self.shape[0])

@@ -25,7 +25,7 @@ _FORMATS = {torch.float32: 0, torch.bfloat16: 1}
 
 def pack(weight: Tensor | Quantised[Tensor]) -> Tensor:
     """Vectors in float32. A matrix [out, in] in panels: [out / 16, in, 16], or [out / 16, in / 2, 16, 2] in
-    bfloat16, or as `quantised.pack` has them. One that does not divide into panels becomes or stays float32."""
+    bfloat16, or as `quantised.pack` has them. One that does not divide into panels is plain float32."""
     if isinstance(weight, Quantised):
         return quantised.pack(weight) if quantised.fits(weight) else reference.dequantised(weight)
     features, depth = weight.shape if weight.dim() == 2 else (1, 1)

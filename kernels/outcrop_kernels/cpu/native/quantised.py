@@ -1,4 +1,4 @@
-"""Quantised weights in panels, and products with them: 8-bit activations by 8-bit or 4-bit weights in integers.
+"""Quantised weights in panels, and products with them: 8-bit activations by 8-bit or 4-bit weights.
 
 The numbers are those of `reference.linear_quantised`.
 """
@@ -62,5 +62,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     activations = (codes.data_ptr(), scales.data_ptr(), sums.data_ptr())
     library().outcrop_quantise(x.data_ptr(), *activations, rows, depth)
     kind = _INT8_CHANNELS if weight.dtype is torch.int8 else _FORMATS[weight.shape[2]]
-    library().outcrop_linear_quantised(*activations, weight.data_ptr(), y.data_ptr(), rows, features, depth, kind)
+    library().outcrop_linear_quantised(
+        *activations, weight.data_ptr(), y.data_ptr(), rows, features, depth, kind
+    )
     return y
