@@ -138,9 +138,8 @@ class PagedLlama(nn.Module):
         tokens = torch.where(use_last == 1, last[:, None], token_ids)
         # Rows of the flattened [R * Q, H] to sample from.
         first = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width
-        hidden, logits = self.compute(tokens, positions, slot_mapping, block_tables, first + logits_idx)
-        peak = hidden.abs().reshape(rows, -1).amax(dim=-1).to(torch.float32)
-        finite = (peak <= FINITE_MAX) & (logits.amax(dim=-1) <= FINITE_MAX)
+        logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, first + logits_idx)
+        finite = (peaks[0] <= FINITE_MAX) & (peaks[1] <= FINITE_MAX)
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
         if allowed is not None or bias is not None or repetition is not None:
             logits = self.operations.edit_logits(logits, allowed, bias, repetition)
@@ -151,14 +150,17 @@ class PagedLlama(nn.Module):
 
     def compute(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, wanted: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """All that costs time, of registered operations and views alone, so that a target can record it.
 
         tokens int32 [R, Q]; wanted int32 [R]: rows of the flattened tokens whose logits are asked for.
-        Writes the tokens' KV. Returns the normed states [R * Q, H] and the logits float32 [R, V].
+        Writes the tokens' KV. Returns the logits float32 [R, V], and for each row the largest magnitude of
+        its tokens' normed states and of its logits, [R] each.
         """
+        ops = self.operations
         hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
-        return hidden, self.logits(self.operations.take(hidden, wanted))
+        logits = self.logits(ops.take(hidden, wanted))
+        return logits, ops.peak(hidden.reshape(tokens.shape[0], -1)), ops.peak(logits)
 
     def hidden_states(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor

@@ -160,6 +160,12 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return functional.silu(gate_up[..., :half]) * gate_up[..., half:]
 
 
+def peak(x: Tensor) -> Tensor:
+    """The largest magnitude of each row of x [R, F] float32 -> [R]; not finite if any value of the row is
+    not."""
+    return x.abs().amax(dim=-1)
+
+
 def edit_logits(
     logits: Tensor, allowed: Tensor | None, bias: Tensor | None, repetition: Tensor | None
 ) -> Tensor:

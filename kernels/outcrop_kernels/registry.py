@@ -28,6 +28,7 @@ class Operations:
     kv_write: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.kv_write
     paged_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = reference.paged_attention
     swiglu: Callable[[Tensor], Tensor] = reference.swiglu
+    peak: Callable[[Tensor], Tensor] = reference.peak
     edit_logits: Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Tensor] = (
         reference.edit_logits
     )

@@ -44,6 +44,7 @@ from outcrop.engine.config import (
     KernelsName,
     PolicyName,
 )
+from outcrop.folders import state_folder
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 MASTER_SECRET_VARIABLE = "OUTCROP_MASTER_SECRET"
@@ -84,17 +85,7 @@ def _existing(path: Path) -> Path:
 
 
 def _default_keys() -> Path:
-    return _home("XDG_STATE_HOME", "~/.local/state") / "keys.json"
-
-
-def _default_weight_cache() -> str:
-    return str(_home("XDG_CACHE_HOME", "~/.cache"))
-
-
-def _home(variable: str, default: str) -> Path:
-    """Outcrop's own folder where the XDG base directories have it."""
-    given = os.environ.get(variable, "")
-    return (Path(given) if os.path.isabs(given) else Path(default).expanduser()) / "outcrop"
+    return state_folder() / "keys.json"
 
 
 def _is_loopback(host: str) -> bool:
@@ -130,7 +121,7 @@ class ModelSettings(_Section):
     name: str = ""
     backend: Literal["cpu", "fake"] = "cpu"
     dtype: DTypeName = "auto"
-    weight_cache: str = Field(default_factory=_default_weight_cache, min_length=1)
+    weight_cache: str = Field(default="auto", min_length=1)
     weight_cache_size: Bytes = Field(default=DEFAULT_WEIGHT_CACHE_SIZE, ge=1 << 20)
     kernels: KernelsName = "auto"
     kv_memory: Bytes = Field(default=DEFAULT_KV_MEMORY, ge=1 << 20, le=1 << 50)

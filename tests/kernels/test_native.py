@@ -1,6 +1,7 @@
 """What the native kernels do beside the operations' common contract, which test_operations checks of them."""
 
 import gc
+import math
 
 import pytest
 import torch
@@ -99,14 +100,43 @@ def test_extreme_scores_leave_no_nan() -> None:
     torch.testing.assert_close(got[0, 0, 0], values[0, [0, 2, 3], 0].mean(dim=0))
 
 
-# -- the largest logit -----------------------------------------------------------------------------
+# -- sampling --------------------------------------------------------------------------------------
 
 
 def test_the_first_of_equal_logits_is_chosen_wherever_it_lies() -> None:
     logits = torch.randn(50, 1003)
     for row in range(50):
         logits[row, torch.randint(0, 1003, (3,))] = 9.0
-    assert torch.equal(operations.argmax(logits), logits.argmax(dim=-1).to(torch.int32))
+    greedy = torch.tensor([[0.0, 0.0, 1.0, 0.0]]).expand(50, 4)
+    assert torch.equal(
+        operations.sample(logits, greedy, torch.rand(50)), logits.argmax(dim=-1).to(torch.int32)
+    )
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "random"])
+def test_the_largest_logits_are_found_whatever_their_order(order: str) -> None:
+    """Each rank in turn, by a draw from equal odds (the temperature is so high) among the first so many."""
+    vocab, ranks = 5003, torch.arange(reference.TOPK_CAP)
+    logits = torch.randperm(vocab).float() if order == "random" else torch.arange(vocab).float()
+    if order == "descending":
+        logits = logits.flip(0)
+    sampling = torch.tensor([[1e9, 0.0, 1.0, 0.0]]).expand(len(ranks), 4)
+    draws = (ranks + 0.5) / len(ranks)
+    got = operations.sample(logits.expand(len(ranks), -1), sampling, draws)
+    assert torch.equal(got.long(), logits.topk(len(ranks)).indices)
+
+
+def test_of_equal_logits_the_first_ones_are_candidates() -> None:
+    count = 1000
+    sampling = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).expand(count, 4)
+    got = operations.sample(torch.zeros(count, 3000), sampling, torch.arange(count) / count)
+    assert set(got.tolist()) == set(range(reference.TOPK_CAP))
+
+
+def test_a_row_that_is_not_a_number_still_has_a_token() -> None:
+    sampling = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    got = operations.sample(torch.full((2, 40), math.nan), sampling, torch.rand(2))
+    assert got.tolist() == [0, 0]
 
 
 # -- recording -------------------------------------------------------------------------------------

@@ -281,8 +281,7 @@ def test_samples_follow_the_distribution(ops: Operations) -> None:
     assert share[~kept].sum() == 0
 
 
-def test_cpu_and_reference_choose_the_same_tokens_in_a_mixed_batch() -> None:
-    torch.manual_seed(5)
+def test_the_reference_chooses_the_same_tokens_in_a_mixed_batch(ops: Operations) -> None:
     logits = torch.randn(64, 1000) * 3
     sampling = torch.stack(
         [
@@ -294,7 +293,14 @@ def test_cpu_and_reference_choose_the_same_tokens_in_a_mixed_batch() -> None:
         dim=1,
     )
     draws = torch.rand(64)
-    assert torch.equal(
-        operations("cpu").sample(logits, sampling, draws),
-        operations("reference").sample(logits, sampling, draws),
-    )
+    assert torch.equal(ops.sample(logits, sampling, draws), reference.sample(logits, sampling, draws))
+
+
+def test_the_peak_is_the_largest_magnitude_and_shows_what_is_not_finite(ops: Operations) -> None:
+    x = torch.randn(6, 77)
+    x[0, 50], x[1, 76] = -9.0, 8.0
+    x[2, 3], x[3, 76], x[4, 40] = math.nan, math.inf, -math.inf
+    got = ops.peak(x)
+    assert got[:2].tolist() == [9.0, 8.0]
+    assert not got[2:5].isfinite().any()
+    assert got[5] == max(abs(float(value)) for value in x[5])

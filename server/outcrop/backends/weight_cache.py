@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop.folders import cache_folder
 from outcrop_kernels.cpu.native.library import library_file
 from outcrop_kernels.cpu.native.weight_memory import DamagedFile, WeightMemory
 
@@ -25,6 +26,13 @@ class WeightCache:
 
     folder: Path
     limit: int
+
+    @classmethod
+    def at(cls, setting: str, limit: int) -> WeightCache | None:
+        """The cache of a setting: a folder, "auto" for the user's own, "off" for none."""
+        if setting == "off":
+            return None
+        return cls(cache_folder() if setting == "auto" else Path(setting).expanduser(), limit)
 
     def path(self, checkpoint: Path, dtype: str) -> Path:
         """Where the weights of a checkpoint in a type are, or would be."""

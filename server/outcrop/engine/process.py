@@ -96,24 +96,21 @@ def _weights(
 ) -> tuple[dict[str, Weight] | WeightMemory, str]:
     """The weights, packed where native kernels are to read them, and a note on where they came from. Imports
     torch."""
+    from outcrop.backends.weight_cache import WeightCache
     from outcrop_compile.weights import load_weights
 
     def progress(done: int, total: int) -> None:
         report(Progress("weights", done / total))
 
-    cache = None
-    if native and config.weight_cache != "off":
-        from outcrop.backends.weight_cache import WeightCache
-
-        cache = WeightCache(Path(config.weight_cache).expanduser(), config.weight_cache_size)
-        path = cache.path(Path(config.model), dtype)
-        if path.exists():
-            with ThreadPoolExecutor(1) as reader:
-                reading = reader.submit(cache.load, path)
-                _import_torch(report)
-            if (memory := reading.result()) is not None:
-                progress(1, 1)
-                return memory, " (packed before)"
+    cache = WeightCache.at(config.weight_cache, config.weight_cache_size) if native else None
+    path = cache.path(Path(config.model), dtype) if cache else None
+    if cache and path and path.exists():
+        with ThreadPoolExecutor(1) as reader:
+            reading = reader.submit(cache.load, path)
+            _import_torch(report)
+        if (memory := reading.result()) is not None:
+            progress(1, 1)
+            return memory, " (packed before)"
     # Before torch is imported, if it can be: its import would fight the reading threads for the interpreter.
     weights = load_weights(checkpoint, dtype=dtype, plain=plain, progress=progress)
     _import_torch(report)
@@ -124,7 +121,7 @@ def _weights(
 
     start(config.threads or len(os.sched_getaffinity(0)))
     memory = pack(weights)
-    return memory, "" if cache is None else f" (packed, {cache.store(path, memory)})"
+    return memory, f" (packed, {cache.store(path, memory)})" if cache and path else ""
 
 
 def _import_torch(report: Callable[[Event], None]) -> None:

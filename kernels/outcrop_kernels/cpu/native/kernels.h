@@ -80,10 +80,15 @@ struct Add {
     long count;
 };
 
-struct ArgMax {
-    const float* logits;  // [rows, vocab]
-    int32_t* token;       // [rows]
-    float* largest;       // [rows], NaN if any logit is
+struct Peak {
+    const float* x;  // [rows, features]
+    float* y;        // [rows]
+    long rows, features;
+};
+
+struct Sample {
+    const float *logits, *sampling, *draws;  // [rows, vocab], [rows, 4], [rows]
+    int32_t* tokens;                         // [rows]
     long rows, vocab;
 };
 
@@ -97,7 +102,8 @@ struct Kernels {
     void (*swiglu)(const SwiGlu&, int part, int parts);
     void (*take)(const Take&, int part, int parts);
     void (*add)(const Add&, int part, int parts);
-    void (*argmax)(const ArgMax&, int part, int parts);
+    void (*peak)(const Peak&, int part, int parts);
+    void (*sample)(const Sample&, int part, int parts);
 };
 
 const Kernels& portable_kernels();

@@ -157,7 +157,12 @@ EXPORTED void outcrop_add(const float* a, const float* b, float* y, long count) 
     run(chosen->add, Add{a, b, y, count}, count);
 }
 
-EXPORTED void outcrop_argmax(const float* logits, int32_t* token, float* largest, long rows, long vocab) {
-    run(chosen->argmax, ArgMax{logits, token, largest, rows, vocab}, rows * vocab);
+EXPORTED void outcrop_peak(const float* x, float* y, long rows, long features) {
+    run(chosen->peak, Peak{x, y, rows, features}, rows * features);
+}
+
+EXPORTED void outcrop_sample(const float* logits, const float* sampling, const float* draws, int32_t* tokens,
+                             long rows, long vocab) {
+    run(chosen->sample, Sample{logits, sampling, draws, tokens, rows, vocab}, rows * vocab);
 }
 }

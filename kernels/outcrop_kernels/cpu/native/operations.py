@@ -136,21 +136,21 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return y
 
 
-def argmax(logits: Tensor) -> Tensor:
-    """The first of the largest of each row of logits [R, V] -> int32 [R]."""
-    logits = _floats(logits)
-    rows, vocab = logits.shape
-    token, largest = torch.empty(rows, dtype=torch.int32), torch.empty(rows)
-    library().outcrop_argmax(logits.data_ptr(), token.data_ptr(), largest.data_ptr(), rows, vocab)
-    return token
+def peak(x: Tensor) -> Tensor:
+    x = _floats(x)
+    rows, features = x.shape
+    y = empty(rows)
+    library().outcrop_peak(x.data_ptr(), y.data_ptr(), rows, features)
+    return y
 
 
 def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
-    """Top-k only for the rows that draw."""
-    tokens = argmax(logits)
-    drawing = (sampling[:, 0] > 0).nonzero()[:, 0]
-    if len(drawing):
-        tokens[drawing] = reference.sample(logits[drawing], sampling[drawing], draws[drawing])
+    logits, sampling, draws = _floats(logits), _floats(sampling), _floats(draws)
+    rows, vocab = logits.shape
+    tokens = torch.empty(rows, dtype=torch.int32)
+    library().outcrop_sample(
+        logits.data_ptr(), sampling.data_ptr(), draws.data_ptr(), tokens.data_ptr(), rows, vocab
+    )
     return tokens
 
 
@@ -179,5 +179,6 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "kv_write": kv_write,
     "paged_attention": paged_attention,
     "swiglu": swiglu,
+    "peak": peak,
     "sample": sample,
 }

@@ -1,4 +1,4 @@
-// Everything that touches each value once: norms, rotations, activations, copies, and the largest logit.
+// Everything that touches each value once: norms, rotations, activations, copies.
 
 constexpr float kLargestFinite = 3.0e38f;
 
@@ -93,37 +93,25 @@ static void add(const Add& job, int part, int parts) {
     for (long at = work.first; at < work.last; ++at) job.y[at] = job.a[at] + job.b[at];
 }
 
-static void argmax(const ArgMax& job, int part, int parts) {
+// The largest magnitude of each row; NaN if there is a NaN in it.
+static void peak(const Peak& job, int part, int parts) {
     const Share rows(job.rows, part, parts);
     for (long row = rows.first; row < rows.last; ++row) {
-        const float* logits = job.logits + row * job.vocab;
-        F32 best = splat(-__builtin_inff()), poison{};
-        I32 where{}, index{};
-        for (int lane = 0; lane < kLanes; ++lane) index[lane] = lane;
+        const float* x = job.x + row * job.features;
+        F32 largest{}, poison{};
         long at = 0;
-        for (; at + kLanes <= job.vocab; at += kLanes, index += kLanes) {
-            const F32 value = load(logits + at);
-            const I32 better = value > best;
-            best = blend(better, value, best);
-            where = (where & ~better) | (index & better);
+        for (; at + kLanes <= job.features; at += kLanes) {
+            const F32 value = load(x + at);
+            largest = larger(largest, larger(value, -value));
             poison += value * 0.0f;  // NaN once there is a NaN or an infinity
         }
-        float largest = best[0];
-        long token = where[0];
-        for (int lane = 1; lane < kLanes; ++lane)
-            if (best[lane] > largest || (best[lane] == largest && where[lane] < token)) {
-                largest = best[lane];
-                token = where[lane];
-            }
-        float spoiled = sum(poison);
-        for (; at < job.vocab; ++at) {
-            spoiled += logits[at] * 0.0f;
-            if (logits[at] > largest) {
-                largest = logits[at];
-                token = at;
-            }
+        float top = 0, spoiled = sum(poison);
+        for (int lane = 0; lane < kLanes; ++lane) top = largest[lane] > top ? largest[lane] : top;
+        for (; at < job.features; ++at) {
+            const float size = __builtin_fabsf(x[at]);
+            top = size > top ? size : top;
+            spoiled += x[at] * 0.0f;
         }
-        job.token[row] = static_cast<int32_t>(token);
-        job.largest[row] = largest + spoiled;
+        job.y[row] = top + spoiled;
     }
 }

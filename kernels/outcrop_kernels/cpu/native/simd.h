@@ -39,6 +39,19 @@ static inline F32 blend(I32 choose, F32 yes, F32 no) {
     return reinterpret_cast<F32>((reinterpret_cast<I32>(yes) & choose) | (reinterpret_cast<I32>(no) & ~choose));
 }
 
+// Whether any lane of a comparison's result is set.
+static inline bool any(I32 chosen) {
+#if OUTCROP_LANES == 8 && defined(__AVX2__)
+    return !_mm256_testz_si256(reinterpret_cast<__m256i>(chosen), reinterpret_cast<__m256i>(chosen));
+#elif OUTCROP_LANES == 16 && defined(__AVX512F__)
+    return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(chosen), reinterpret_cast<__m512i>(chosen)) != 0;
+#else
+    int32_t found = 0;
+    for (int lane = 0; lane < kLanes; ++lane) found |= chosen[lane];
+    return found != 0;
+#endif
+}
+
 static inline F32 larger(F32 a, F32 b) { return blend(a > b, a, b); }
 
 static inline float sum(F32 value) {
