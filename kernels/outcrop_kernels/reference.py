@@ -20,6 +20,8 @@ FORBIDDEN = -1.0e30
 """Logit of a token that must not be sampled: below any model's, and at no temperature likely."""
 FINITE_MAX = 3.0e38
 """Largest magnitude taken for a number; comparisons with NaN are false, so NaN fails it too."""
+LARGEST_CODE = 32767
+"""Of a quantised activation."""
 LEAST_PEAK = 1e-30
 """A group of activations that are all smaller counts as zeros: its scale's reciprocal would overflow."""
 
@@ -64,15 +66,18 @@ def dequantised(weight: Quantised[Tensor]) -> Tensor:
 
 
 def quantise_activations(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x float32 [T, in] as codes int8 [T, in / GROUP, GROUP] and a scale float32 [T, in / GROUP], by which
-    the largest magnitude of a group is code 127 (rounded to nearest, ties to even). The scale of a group
-    that holds NaN or Inf is NaN."""
+    """x float32 [T, in] as codes int16 [T, in / GROUP, GROUP] and a scale float32 [T, in / GROUP], by which
+    the largest magnitude of a group is code 32767 (rounded to nearest, ties to even). The scale of a group
+    that holds NaN or Inf is NaN.
+
+    16 bits lose nothing that shows in an answer. 8 bits do, and are no faster where two products of bytes
+    do not fit in 16 bits (AVX2)."""
     groups = x.reshape(x.shape[0], -1, GROUP)
     peak = groups.abs().amax(dim=-1)
     peak = torch.where(peak <= FINITE_MAX, peak, torch.full_like(peak, float("nan")))
-    inverse = torch.where(peak > LEAST_PEAK, 127 / peak, torch.zeros_like(peak))
+    inverse = torch.where(peak > LEAST_PEAK, LARGEST_CODE / peak, torch.zeros_like(peak))
     codes = torch.round(torch.nan_to_num(groups * inverse[..., None]))
-    return torch.clamp(codes, -127, 127).to(torch.int8), peak / 127
+    return torch.clamp(codes, -LARGEST_CODE, LARGEST_CODE).to(torch.int16), peak / LARGEST_CODE
 
 
 def linear_quantised(x: Tensor, weight: Quantised[Tensor]) -> Tensor:
@@ -80,18 +85,16 @@ def linear_quantised(x: Tensor, weight: Quantised[Tensor]) -> Tensor:
     integers: what a target computes that keeps weights quantised.
 
     Activations are quantised too, for every number of rows alike, so that an answer does not depend on its
-    company. in is a multiple of GROUP; sums within a group are exact, across groups in float32.
+    company. in is a multiple of GROUP; sums within a group are exact (int32), across groups in float32.
     """
     codes, scale = quantise_activations(x)
     features, depth = weight.codes.shape
     groups = depth // GROUP
-    # Exact: sums of a group's products are far below 2^24.
-    matrix = weight.codes.to(torch.float32).reshape(features, groups, GROUP)
-    wide = codes.to(torch.float32)
-    sums = torch.einsum("tgk,ogk->tog", wide, matrix)
+    matrix, wide = weight.codes.to(torch.float64).reshape(features, groups, GROUP), codes.to(torch.float64)
+    sums = torch.einsum("tgk,ogk->tog", wide, matrix).to(torch.float32)
     total = (sums * scale[:, None, :] * weight.scale).sum(dim=-1)
     if weight.minimum is not None:
-        total = total + (wide.sum(dim=-1) * scale) @ weight.minimum.T
+        total = total + (wide.sum(dim=-1).to(torch.float32) * scale) @ weight.minimum.T
     return total
 
 

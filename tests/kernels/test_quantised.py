@@ -53,9 +53,9 @@ def test_activations_are_rounded_to_the_nearest_code_of_their_group() -> None:
     x = torch.randn(5, 4 * GROUP) * torch.logspace(-6, 3, 5)[:, None]
     x[1, GROUP : 2 * GROUP] = 0
     codes, scale = reference.quantise_activations(x)
-    assert bool((codes.abs().amax(dim=-1)[[0, 2, 3, 4]] == 127).all())
+    assert bool((codes.abs().amax(dim=-1)[[0, 2, 3, 4]] == 32767).all())
     error = (codes * scale[..., None]).reshape(5, -1) - x
-    assert bool((error.abs() <= scale.repeat_interleave(GROUP, dim=1) * 0.5001).all())
+    assert bool((error.abs() <= scale.repeat_interleave(GROUP, dim=1) * 0.51).all())
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -64,13 +64,13 @@ def test_the_product_of_integers_is_near_the_product_of_the_numbers(format: str)
     weight, x = random_weight(format, 48, 4 * GROUP), torch.randn(9, 4 * GROUP)
     exact = x @ reference.dequantised(weight).T
     error = (reference.linear_quantised(x, weight) - exact).norm() / exact.norm()
-    assert 0 < float(error) < 0.01
-    codes = torch.randint(-127, 128, (9, 4, GROUP)).float()
-    codes[..., 0] = 127
+    assert 0 < float(error) < 1e-4
+    codes = torch.randint(-32767, 32768, (9, 4, GROUP)).float()
+    codes[..., 0] = 32767
     whole = codes.reshape(9, -1)
     wanted = whole.double() @ reference.dequantised(weight).double().T
     torch.testing.assert_close(
-        reference.linear_quantised(whole, weight).double(), wanted, rtol=1e-5, atol=0.1
+        reference.linear_quantised(whole, weight).double(), wanted, rtol=1e-5, atol=30
     )
 
 

@@ -42,7 +42,7 @@ bool choose(const char* name) {
         bool supported;
         const Kernels* kernels;
         const QuantisedKernels* quantised;
-    } best_first[] = {{has_avx512, &avx512_kernels(), has_vnni ? &vnni_quantised() : &avx2_quantised()},
+    } best_first[] = {{has_avx512, &avx512_kernels(), has_vnni ? &vnni_quantised() : &avx512_quantised()},
                       {has_avx2, &avx2_kernels(), &avx2_quantised()},
                       {true, &portable_kernels(), &portable_quantised()}};
     for (const auto& candidate : best_first)
@@ -108,11 +108,11 @@ EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long 
         rows * features * depth);
 }
 
-EXPORTED void outcrop_quantise(const float* x, int8_t* codes, float* scales, int32_t* sums, long rows, long depth) {
+EXPORTED void outcrop_quantise(const float* x, int16_t* codes, float* scales, int32_t* sums, long rows, long depth) {
     run(quantised->quantise, Quantise{x, codes, scales, sums, rows, depth}, rows * depth);
 }
 
-EXPORTED void outcrop_linear_quantised(const int8_t* codes, const float* scales, const int32_t* sums,
+EXPORTED void outcrop_linear_quantised(const int16_t* codes, const float* scales, const int32_t* sums,
                                        const uint8_t* weight, float* y, long rows, long features, long depth,
                                        int format) {
     run(quantised->linear,

@@ -1,4 +1,4 @@
-"""Quantised weights in panels, and products with them: 8-bit activations by 8-bit or 4-bit weights.
+"""Quantised weights in panels, and products with them: 16-bit activations by 8-bit or 4-bit weights.
 
 The numbers are those of `reference.linear_quantised`.
 """
@@ -32,8 +32,8 @@ def pack(weight: Quantised[Tensor]) -> Tensor:
 
     Scales of groups are kept in float16, in which a GGUF file has them."""
     features, depth = weight.codes.shape
-    panels, groups, steps = features // PANEL, depth // GROUP, GROUP // 4
-    codes = weight.codes.view(panels, PANEL, groups, steps, 4).permute(0, 2, 3, 1, 4)
+    panels, groups, steps = features // PANEL, depth // GROUP, GROUP // 2
+    codes = weight.codes.view(panels, PANEL, groups, steps, 2).permute(0, 2, 3, 1, 4)
     if weight.bits == 4:
         codes = codes.contiguous().view(torch.uint8) + (8 if weight.minimum is None else 0)
         codes = codes[:, :, :, :8] | codes[:, :, :, 8:] << 4
@@ -57,7 +57,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x float32 [T, in], contiguous, times what `pack` returned -> float32 [T, out]."""
     rows, depth = x.shape
     groups, features = depth // GROUP, weight.shape[0] * PANEL
-    codes, scales, sums = empty(rows, depth // 4), empty(rows, groups), empty(rows, groups)
+    codes, scales, sums = empty(rows, depth // 2), empty(rows, groups), empty(rows, groups)
     y = empty(rows, features)
     activations = (codes.data_ptr(), scales.data_ptr(), sums.data_ptr())
     library().outcrop_quantise(x.data_ptr(), *activations, rows, depth)

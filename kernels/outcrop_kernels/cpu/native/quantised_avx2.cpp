@@ -6,7 +6,6 @@
 #include <immintrin.h>
 
 #define OUTCROP_LANES 8
-#define OUTCROP_BYTES_AVX2
 
 namespace outcrop {
 namespace quantised_avx2 {

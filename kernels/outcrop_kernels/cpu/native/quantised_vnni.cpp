@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #define OUTCROP_LANES 16
-#define OUTCROP_BYTES_VNNI
+#define OUTCROP_VNNI
 
 namespace outcrop {
 namespace quantised_vnni {
