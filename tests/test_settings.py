@@ -198,7 +198,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "id": ("", "at least 1 character (given: '')"),
     "aliases": ("x", "valid tuple (given: 'x')"),
     "backend": ("gpu", "'cpu' or 'fake' (given: 'gpu')"),
-    "dtype": ("float16", "'auto', 'float32' or 'bfloat16' (given: 'float16')"),
+    "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),
     "kernels": ("cuda", "'auto', 'native' or 'torch' (given: 'cuda')"),
     "max_model_len": (15, "greater than or equal to 16 (given: 15)"),
     "max_rows": ("many", "valid integer, unable to parse string as an integer (given: 'many')"),

@@ -3,7 +3,7 @@
     python benchmarks/accuracy/perplexity.py [--dtypes float32 bfloat16 int8 int4] [--tokens 20000]
 
 The text is Python's documentation of its own language (pydoc's topics, PSF licence), which every interpreter
-has. It is read in windows of 1,024 tokens, of which each token but the first is predicted from those before it.
+has. It is read in windows of 1,024 tokens, of which each but the first is predicted from those before it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ from outcrop_compile.weights import load_weights
 
 DEMO = Path(__file__).parents[2] / ".demo" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 WINDOW, CHUNK = 1024, 256
+
+
+def passage(model: Path, count: int) -> list[int]:
+    """The first tokens of the text."""
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    return load_tokenizer(model).encode(text[: 8 * count])[:count]
 
 
 def backend(model: Path, dtype: str, kernels: str, threads: int | None) -> CpuBackend:
@@ -66,8 +72,7 @@ def main() -> None:
     parser.add_argument("--kernels", choices=("native", "torch"), default="native")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    text = "\n\n".join(topics[name] for name in sorted(topics))
-    tokens = load_tokenizer(options.model).encode(text[: 8 * options.tokens])[: options.tokens]
+    tokens = passage(options.model, options.tokens)
     windows = [tokens[start : start + WINDOW] for start in range(0, len(tokens), WINDOW)]
     print(f"{len(tokens)} tokens in {len(windows)} windows, {options.kernels} kernels\n")
     print("| weights | perplexity | rise | seconds |\n|---|---|---|---|")

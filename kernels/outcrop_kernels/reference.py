@@ -75,7 +75,9 @@ def quantise_activations(x: Tensor) -> tuple[Tensor, Tensor]:
     groups = x.reshape(x.shape[0], -1, GROUP)
     peak = groups.abs().amax(dim=-1)
     peak = torch.where(peak <= FINITE_MAX, peak, torch.full_like(peak, float("nan")))
-    inverse = torch.where(peak > LEAST_PEAK, LARGEST_CODE / peak, torch.zeros_like(peak))
+    # A number divided by a tensor would be its reciprocal times the number, which rounds twice.
+    inverse = torch.full_like(peak, LARGEST_CODE) / peak
+    inverse = torch.where(peak > LEAST_PEAK, inverse, torch.zeros_like(peak))
     codes = torch.round(torch.nan_to_num(groups * inverse[..., None]))
     return torch.clamp(codes, -LARGEST_CODE, LARGEST_CODE).to(torch.int16), peak / LARGEST_CODE
 

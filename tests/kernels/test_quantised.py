@@ -69,9 +69,7 @@ def test_the_product_of_integers_is_near_the_product_of_the_numbers(format: str)
     codes[..., 0] = 32767
     whole = codes.reshape(9, -1)
     wanted = whole.double() @ reference.dequantised(weight).double().T
-    torch.testing.assert_close(
-        reference.linear_quantised(whole, weight).double(), wanted, rtol=1e-5, atol=30
-    )
+    torch.testing.assert_close(reference.linear_quantised(whole, weight).double(), wanted, rtol=1e-5, atol=30)
 
 
 # -- native against the reference ------------------------------------------------------------------
