@@ -200,7 +200,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "backend": ("gpu", "'cpu' or 'fake' (given: 'gpu')"),
     "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),
     "weight_cache": ("", "at least 1 character (given: '')"),
-    "weight_cache_size": ("1K", "greater than or equal to 1048576 (given: '1K')"),
+    "weight_cache_size": ("1K", "greater than or equal to 1048576 (given: 1024)"),
     "kernels": ("cuda", "'auto', 'native' or 'torch' (given: 'cuda')"),
     "max_model_len": (15, "greater than or equal to 16 (given: 15)"),
     "max_rows": ("many", "valid integer, unable to parse string as an integer (given: 'many')"),
