@@ -1,12 +1,21 @@
 """Makes the helper modules of the test folders importable, and keeps the clock out of property tests."""
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 for folder in (".", "engine"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+# Packed weights are kept for the servers of this run (whose processes inherit the variable), not in the home.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="outcrop-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 collect_ignore = ["example_app"]  # a project of its own, which tests/dev runs
 

@@ -1,6 +1,6 @@
 """How long `outcrop serve` takes to be ready on the demo model, and the memory its processes hold.
 
-python benchmarks/api/startup.py [--runs 5]
+python benchmarks/api/startup.py [--runs 5] [options of outcrop serve, such as --weight-cache off]
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def resident_mb(root: psutil.Process) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
+    options, serve = parser.parse_known_args()
     seconds, idle, loaded = [], [], []
     prompts = [f"Tell me a long story about the number {n}." for n in range(64)]
     for run in range(options.runs):
-        with served() as (url, process, ready_after):
+        with served(*serve) as (url, process, ready_after):
             seconds.append(ready_after)
             idle.append(resident_mb(process))
             asyncio.run(run_load(url, "demo", prompts, 64, 32))

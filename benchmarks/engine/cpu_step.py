@@ -29,7 +29,7 @@ def backend(options: argparse.Namespace) -> CpuBackend:
     checkpoint = open_checkpoint(options.model)
     return CpuBackend(
         checkpoint.config,
-        load_weights(checkpoint, dtype=options.dtype),
+        load_weights(checkpoint, dtype=options.dtype, plain="bfloat16"),
         kv_memory=1 << 30,
         max_model_len=2048,
         max_rows=64,

@@ -8,12 +8,14 @@ For a rank of `world`, with D = head_dim and kv = max(1, kv_heads / world) key-v
     layers.{i}.gate_up [2*F/world, H]            gate rows, then up rows
     layers.{i}.down [H, F/world]
     lm_head [V/world, H]                         absent when tied to embed
+
+Quantised, every matrix but embed is `Quantised`, and a tied lm_head is there as well, made of embed.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,11 +23,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from outcrop_compile.checkpoint import Checkpoint
+from outcrop_compile.checkpoint import Checkpoint, CheckpointError
 from outcrop_compile.checkpoint.names import canonical_shapes, kind_of
 from outcrop_compile.config import LlamaConfig
+from outcrop_compile.quantise import Form, empty_quantised, form_of, quantise_channels
+from outcrop_kernels.quantised import Quantised
 
-WeightType = Literal["float32", "bfloat16"]
+FloatType = Literal["float32", "bfloat16"]
+WeightType = Literal["float32", "bfloat16", "int8", "int4"]
+Weight = npt.NDArray[Any] | Quantised[npt.NDArray[Any]]
 Progress = Callable[[int, int], None]
 
 _STORAGE = {"float32": np.float32, "bfloat16": np.uint16}
@@ -86,8 +92,12 @@ class _Part:
 
 def parameter_shapes(config: LlamaConfig, world: int = 1) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of one rank, in the order of the layers. Raises ShardingError."""
+    return _shapes(_parts(config, 0, world))
+
+
+def _shapes(parts: Iterable[_Part]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for part in _parts(config, 0, world):
+    for part in parts:
         height, *width = part.shape
         shapes[part.target] = (part.row + height, *width)
     return shapes
@@ -97,32 +107,49 @@ def load_weights(
     checkpoint: Checkpoint,
     *,
     dtype: WeightType = "float32",
+    plain: FloatType = "float32",
     rank: int = 0,
     world: int = 1,
     threads: int = 2,
     progress: Progress | None = None,
-) -> dict[str, npt.NDArray[Any]]:
+) -> dict[str, Weight]:
     """Read the parameters of one rank, in the order of the layers.
 
-    Arrays are float32, or for bfloat16 uint16 holding its bits (rounded to nearest even). Every tensor is
-    read straight into its place, so memory never holds more than the parameters and a few MiB. `progress`
-    is called in this thread with (bytes done, bytes in all). Raises ShardingError; whatever `progress`
-    raises ends the loading.
+    Arrays are float32, or for bfloat16 uint16 holding its bits (rounded to nearest even). int8 and int4 are
+    types of matrices: int4 keeps a file's groups of 4 bits, both keep its groups of 8 bits (GGUF's Q8_0),
+    and what is stored otherwise gets 8 bits with a scale for each output feature; embed and vectors, which
+    no matrix product reads, are of the `plain` type then.
+
+    Every tensor is read straight into its place, so memory never holds more than the parameters and a few
+    MiB. `progress` is called in this thread with (bytes done, bytes in all). Raises ShardingError, and
+    CheckpointError where int4 finds no groups of 4 bits; whatever `progress` raises ends the loading.
     """
-    config = checkpoint.config
-    shapes = parameter_shapes(config, world)
-    parameters = {name: np.empty(shape, _STORAGE[dtype]) for name, shape in shapes.items()}
-    total, done = sum(array.nbytes for array in parameters.values()), 0
+    parts = list(_parts(checkpoint.config, rank, world))
+    forms: dict[str, Form | None] = {}
+    if dtype == "int8" or dtype == "int4":
+        parts += _tied_head(checkpoint.config, parts, rank, world)
+        forms = _forms(checkpoint, parts, dtype)
+    else:
+        plain = dtype
+    parameters: dict[str, Weight] = {}
+    for name, shape in _shapes(parts).items():
+        form = forms.get(name)
+        parameters[name] = np.empty(shape, _STORAGE[plain]) if form is None else empty_quantised(shape, form)
+    total, done = sum(map(_size, parameters.values())), 0
 
     def read(task: _Part) -> int:
-        height = task.shape[0]
-        out = parameters[task.target][task.row : task.row + height]
+        target, rows = parameters[task.target], slice(task.row, task.row + task.shape[0])
+        if isinstance(target, Quantised):
+            part = _rows(target, rows)
+            _read_quantised(checkpoint, task, part, forms[task.target])
+            return _size(part)
+        out = target[rows]
         checkpoint.read_into(task.source, out, task.rows, task.columns)
-        return int(out.nbytes)
+        return _size(out)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="weights") as pool:
-        parts = _parts(config, rank, world)
-        tasks = [pool.submit(read, task) for part in parts for task in _tasks(part, config.head_dim)]
+        head_dim = checkpoint.config.head_dim
+        tasks = [pool.submit(read, task) for part in parts for task in _tasks(part, head_dim)]
         try:
             for task in as_completed(tasks):
                 done += task.result()
@@ -132,6 +159,58 @@ def load_weights(
             pool.shutdown(cancel_futures=True)
             raise
     return parameters
+
+
+def _tied_head(config: LlamaConfig, parts: list[_Part], rank: int, world: int) -> list[_Part]:
+    """The head that is tied to embed as a part of its own, since embed itself is not quantised."""
+    if not config.tie_embeddings:
+        return []
+    embed = parts[0]
+    rows = _share(config, PLACEMENTS["lm_head"], config.vocab_size, rank, world)
+    shape = (rows.stop - rows.start, embed.shape[1])
+    return [replace(embed, target="lm_head", shape=shape, rows=rows)]
+
+
+def _forms(
+    checkpoint: Checkpoint, parts: list[_Part], dtype: Literal["int8", "int4"]
+) -> dict[str, Form | None]:
+    """How each target is quantised; None for those that are not."""
+    sources: dict[str, list[_Part]] = {}
+    for part in parts:
+        sources.setdefault(part.target, []).append(part)
+    forms: dict[str, Form | None] = {}
+    for target, stacked in sources.items():
+        matrix = target != "embed" and len(stacked[0].shape) == 2
+        # Columns that a rank leaves out would cut through groups.
+        whole = all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
+        found = [checkpoint.groups(part.source) if whole else None for part in stacked]
+        forms[target] = form_of(found, dtype) if matrix else None
+    if dtype == "int4" and not any(form is not None and form.bits == 4 for form in forms.values()):
+        raise CheckpointError(
+            f"{checkpoint.path}: dtype int4 serves the 4-bit groups of a GGUF file (Q4_0, Q4_1), and this "
+            "checkpoint has none; choose dtype int8"
+        )
+    return forms
+
+
+def _read_quantised(checkpoint: Checkpoint, task: _Part, out: Quantised[Any], form: Form | None) -> None:
+    if form is not None and form.groups:
+        checkpoint.read_groups_into(task.source, out.codes, out.scale, out.minimum, task.rows)
+        return
+    numbers = np.empty(task.shape, np.float32)
+    checkpoint.read_into(task.source, numbers, task.rows, task.columns)
+    quantise_channels(numbers, out)
+
+
+def _rows(weight: Quantised[npt.NDArray[Any]], rows: slice) -> Quantised[npt.NDArray[Any]]:
+    minimum = None if weight.minimum is None else weight.minimum[rows]
+    return replace(weight, codes=weight.codes[rows], scale=weight.scale[rows], minimum=minimum)
+
+
+def _size(weight: Weight) -> int:
+    """Bytes."""
+    arrays = (weight.codes, weight.scale, weight.minimum) if isinstance(weight, Quantised) else (weight,)
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _parts(config: LlamaConfig, rank: int, world: int) -> Iterator[_Part]:

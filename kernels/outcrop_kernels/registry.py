@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from outcrop_kernels import reference
+from outcrop_kernels.quantised import Quantised
 
 Target = Literal["reference", "cpu", "native"]
 
@@ -18,7 +19,7 @@ class Operations:
     """One implementation of each operation the model calls. The contract of each (shapes, dtypes,
     rounding) is the docstring of the function of that name in `outcrop_kernels.reference`."""
 
-    pack: Callable[[Tensor], Tensor] = reference.pack
+    pack: Callable[[Tensor | Quantised[Tensor]], Tensor] = reference.pack
     take: Callable[[Tensor, Tensor], Tensor] = reference.take
     add: Callable[[Tensor, Tensor], Tensor] = reference.add
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear

@@ -36,7 +36,15 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig, KernelsName, PolicyName
+from outcrop.engine.config import (
+    DEFAULT_KV_MEMORY,
+    DEFAULT_WEIGHT_CACHE_SIZE,
+    DTypeName,
+    EngineConfig,
+    KernelsName,
+    PolicyName,
+)
+from outcrop.folders import state_folder
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 MASTER_SECRET_VARIABLE = "OUTCROP_MASTER_SECRET"
@@ -77,9 +85,7 @@ def _existing(path: Path) -> Path:
 
 
 def _default_keys() -> Path:
-    state = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(state) if os.path.isabs(state) else Path("~/.local/state").expanduser()
-    return home / "outcrop" / "keys.json"
+    return state_folder() / "keys.json"
 
 
 def _is_loopback(host: str) -> bool:
@@ -114,7 +120,9 @@ class ModelSettings(_Section):
     aliases: tuple[Name, ...] = ()
     name: str = ""
     backend: Literal["cpu", "fake"] = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: DTypeName = "auto"
+    weight_cache: str = Field(default="auto", min_length=1)
+    weight_cache_size: Bytes = Field(default=DEFAULT_WEIGHT_CACHE_SIZE, ge=1 << 20)
     kernels: KernelsName = "auto"
     kv_memory: Bytes = Field(default=DEFAULT_KV_MEMORY, ge=1 << 20, le=1 << 50)
     max_model_len: int | None = Field(default=None, ge=16, le=1 << 24)

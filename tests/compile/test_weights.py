@@ -10,9 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import LLAMA_31, LLAMA_32, canonical, tiny_model, write_gguf, write_huggingface, write_meta
 
-from outcrop_compile.checkpoint import open_checkpoint
+from outcrop_compile.checkpoint import CheckpointError, open_checkpoint
+from outcrop_compile.checkpoint.groups import Groups
 from outcrop_compile.checkpoint.huggingface import read_config
+from outcrop_compile.quantise import Form, form_of
 from outcrop_compile.weights import ShardingError, load_weights, parameter_shapes
+from outcrop_kernels import reference
+from outcrop_kernels.quantised import Quantised
 
 GQA = LLAMA_32 | {
     "num_attention_heads": 8,
@@ -207,3 +211,76 @@ def test_memory_never_holds_the_model_twice(tmp_path, source):
     total = sum(array.nbytes for array in found.values())
     assert total > 50e6
     assert total <= peak < total + 12e6  # a few cache-sized blocks a thread
+
+
+# -- quantised -------------------------------------------------------------------------------------
+
+
+def quantised(weight: Quantised[np.ndarray]) -> Quantised[torch.Tensor]:
+    minimum = None if weight.minimum is None else torch.from_numpy(weight.minimum)
+    return Quantised(torch.from_numpy(weight.codes), torch.from_numpy(weight.scale), minimum, weight.bits)
+
+
+@pytest.mark.parametrize("shape", [LLAMA_31, LLAMA_32])
+@pytest.mark.parametrize("world", [1, 2])
+def test_int8_is_the_references_quantisation_of_every_matrix_but_embed(tmp_path, shape, world):
+    checkpoint = open_checkpoint(
+        write_huggingface(tiny_model(shape, num_key_value_heads=2, num_attention_heads=4), tmp_path)
+    )
+    for rank in range(world):
+        full = load_weights(checkpoint, rank=rank, world=world)
+        found = load_weights(checkpoint, dtype="int8", rank=rank, world=world)
+        rows = checkpoint.config.vocab_size // world
+        full.setdefault("lm_head", full["embed"][rank * rows : (rank + 1) * rows])
+        assert found.keys() == full.keys()
+        for name, array in full.items():
+            if array.ndim == 1 or name == "embed":
+                np.testing.assert_array_equal(found[name], array)
+                continue
+            got, wanted = quantised(found[name]), reference.quantise_channels(torch.from_numpy(array))
+            assert (got.bits, got.minimum) == (8, None)
+            assert torch.equal(got.scale, wanted.scale), name
+            assert torch.equal(got.codes, wanted.codes), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "bits"), [("Q4_0", "int4", 4), ("Q4_1", "int4", 4), ("Q8_0", "int8", 8)]
+)
+def test_a_files_own_groups_are_kept_to_the_bit(tmp_path, kind, dtype, bits):
+    checkpoint = open_checkpoint(write_gguf(tiny_model(LLAMA_31), tmp_path / "model.gguf", kind=kind))
+    full, found = load_weights(checkpoint), load_weights(checkpoint, dtype=dtype)
+    for name, array in full.items():
+        if array.ndim == 1 or name == "embed":
+            continue
+        got = quantised(found[name])
+        assert (got.bits, got.scale.shape[1], got.minimum is None) == (
+            bits,
+            array.shape[1] // 32,
+            kind != "Q4_1",
+        )
+        assert -8 <= int(got.codes.min()) < int(got.codes.max()) <= 15 or bits == 8
+        np.testing.assert_array_equal(reference.dequantised(got).numpy(), array, err_msg=name)
+
+
+def test_a_stack_of_both_kinds_of_4_bits_has_minima(tmp_path):
+    left = Groups(lambda rows: rows, 4)
+    right = Groups(lambda rows: rows, 4, ranges=True)
+    wide = Groups(lambda rows: rows, 8)
+    assert form_of([left, left], "int4") == Form(4, groups=True)
+    assert form_of([left, right], "int4") == Form(4, groups=True, ranges=True)
+    assert form_of([left, wide], "int4") == form_of([left, left], "int8") == Form(8, groups=False)
+    assert form_of([wide, wide], "int4") == form_of([wide, wide], "int8") == Form(8, groups=True)
+    checkpoint = open_checkpoint(write_gguf(tiny_model(LLAMA_31), tmp_path / "model.gguf", kind="Q4_0"))
+    codes, scale, minimum = (
+        np.empty((256, width), kind) for width, kind in ((256, np.int8), (8, np.float32), (8, np.float32))
+    )
+    checkpoint.read_groups_into("layers.0.q", codes, scale, minimum)
+    got = reference.dequantised(quantised(Quantised(codes, scale, minimum, 4)))
+    np.testing.assert_array_equal(got.numpy(), checkpoint.read("layers.0.q"))
+    assert codes.min() >= 0
+
+
+def test_int4_of_a_checkpoint_without_4_bits_says_what_to_choose(tmp_path):
+    checkpoint = open_checkpoint(write_huggingface(tiny_model(LLAMA_31), tmp_path))
+    with pytest.raises(CheckpointError, match=r"has none; choose dtype int8"):
+        load_weights(checkpoint, dtype="int4")

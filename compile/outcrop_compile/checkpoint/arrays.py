@@ -42,7 +42,8 @@ def to_bfloat16(values: Array) -> Array:
 
 def convert_into(source: Array, out: Array) -> None:
     """Copy float32, float16 or bfloat16 bits (uint16) into an array, of the same shape, of float32 or
-    bfloat16 bits (uint16). Rounds only where `out` is the narrower type."""
+    bfloat16 bits (uint16), or numbers of any type into an array of that type. Rounds only where `out` is the
+    narrower type."""
     if out.dtype == source.dtype:
         out[...] = source
     elif out.dtype == np.uint16:

@@ -15,6 +15,7 @@ from outcrop_compile.checkpoint.arrays import Array, map_file
 from outcrop_compile.checkpoint.errors import CheckpointError
 from outcrop_compile.checkpoint.fields import Fields
 from outcrop_compile.checkpoint.gguf_header import GGUFHeader, TensorEntry, read_header
+from outcrop_compile.checkpoint.groups import GROUPS
 from outcrop_compile.checkpoint.model import Checkpoint
 from outcrop_compile.checkpoint.names import ROTARY, kind_of, match
 from outcrop_compile.checkpoint.tensors import Piece, StoredTensor
@@ -95,7 +96,8 @@ def _piece(entry: TensorEntry, data: Array, file: Path) -> Piece:
         raise CheckpointError(
             f"{file}: truncated: the file has {len(data)} bytes, tensor {entry.name!r} ends at byte {end}"
         )
-    return Piece(data[entry.offset : end].reshape(height, row_bytes), width, _DECODERS[kind])
+    rows = data[entry.offset : end].reshape(height, row_bytes)
+    return Piece(rows, width, _DECODERS[kind], groups=GROUPS.get(kind))
 
 
 def _read_config(header: GGUFHeader, divisors: Piece | None) -> LlamaConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from outcrop_compile.checkpoint.arrays import Array
 from outcrop_compile.checkpoint.errors import CheckpointError
 from outcrop_compile.checkpoint.tensors import Shape, StoredTensor
 from outcrop_compile.config import LlamaConfig
+
+if TYPE_CHECKING:
+    from outcrop_compile.checkpoint.groups import Groups
 
 Format = Literal["huggingface", "meta", "gguf"]
 
@@ -51,6 +54,16 @@ class Checkpoint:
     ) -> None:
         """Write a part of a tensor to `out`, without another copy of it. See StoredTensor.read_into."""
         self._tensor(name).read_into(out, rows, columns)
+
+    def groups(self, name: str) -> Groups | None:
+        """How a tensor is stored in groups of integers, if it is. See StoredTensor.read_groups_into."""
+        return self._tensor(name).groups
+
+    def read_groups_into(
+        self, name: str, codes: Array, scale: Array, minimum: Array | None, rows: slice = slice(None)
+    ) -> None:
+        """Write rows of a tensor that has `groups` as they are stored. See StoredTensor.read_groups_into."""
+        self._tensor(name).read_groups_into(codes, scale, minimum, rows)
 
     def _tensor(self, name: str) -> StoredTensor:
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from outcrop_compile.checkpoint.arrays import Array, convert_into
+
+if TYPE_CHECKING:
+    from outcrop_compile.checkpoint.groups import Groups
 
 Shape = tuple[int, ...]
 
@@ -19,7 +23,8 @@ class Piece:
     """A rectangle of a tensor, as it lies in one file.
 
     data: [rows, ...], memory-mapped; decode turns any run of its rows into [rows, columns] of float32,
-    float16 or bfloat16 bits (uint16). row, column: where the rectangle's corner is in the tensor.
+    float16 or bfloat16 bits (uint16). groups: where the numbers are stored as integers with a scale for a
+    group of them, how to read those. row, column: where the rectangle's corner is in the tensor.
     """
 
     data: Array
@@ -27,6 +32,7 @@ class Piece:
     decode: Callable[[Array], Array]
     row: int = 0
     column: int = 0
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +47,11 @@ class StoredTensor:
     pieces: tuple[Piece, ...]
     interleaved: int = 0
 
+    @property
+    def groups(self) -> Groups | None:
+        """How the whole tensor is stored in groups, if it is."""
+        return self.pieces[0].groups if len(self.pieces) == 1 else None
+
     def read_into(self, out: Array, rows: slice = slice(None), columns: slice = slice(None)) -> None:
         """Write this part of the tensor to `out`: float32, or uint16 for bfloat16 bits.
 
@@ -52,19 +63,43 @@ class StoredTensor:
         left, right, _ = columns.indices(width)
         out = out.reshape(bottom - top, right - left)
         for piece in self.pieces:
-            first, last = max(top, piece.row), min(bottom, piece.row + len(piece.data))
             start, stop = max(left, piece.column), min(right, piece.column + piece.columns)
             if start >= stop:
                 continue
-            unit = self.interleaved or 1
-            step = max(1, _BLOCK // (piece.columns * unit)) * unit
-            for row in range(first, last, step):
-                end = min(row + step, last)
+            for row, end in self._blocks(piece, top, bottom):
                 block = piece.decode(piece.data[row - piece.row : end - piece.row])
                 self._place(
                     block[:, start - piece.column : stop - piece.column],
                     out[row - top : end - top, start - left : stop - left],
                 )
+
+    def read_groups_into(
+        self, codes: Array, scale: Array, minimum: Array | None, rows: slice = slice(None)
+    ) -> None:
+        """Write these rows of a tensor that has `groups` as they are stored: codes int8 [rows, columns],
+        scale and minimum float32 [rows, columns / GROUP]. Given a minimum, codes of 4 bits are 0 .. 15 even
+        where the file has none. Otherwise as `read_into`."""
+        (piece,) = self.pieces
+        assert piece.groups is not None
+        top, bottom, _ = rows.indices(self.shape[0])
+        for row, end in self._blocks(piece, top, bottom):
+            block = piece.groups.read(piece.data[row:end])
+            target = slice(row - top, end - top)
+            self._place(block.scale, scale[target])
+            if minimum is None or block.minimum is not None:
+                self._place(block.codes, codes[target])
+            else:
+                self._place(block.codes + 8, codes[target])
+            if minimum is not None:
+                self._place(block.scale * -8 if block.minimum is None else block.minimum, minimum[target])
+
+    def _blocks(self, piece: Piece, top: int, bottom: int) -> Iterator[tuple[int, int]]:
+        """The tensor's rows from top to bottom that are the piece's, in runs that fit in a cache."""
+        first, last = max(top, piece.row), min(bottom, piece.row + len(piece.data))
+        unit = self.interleaved or 1
+        step = max(1, _BLOCK // (piece.columns * unit)) * unit
+        for row in range(first, last, step):
+            yield row, min(row + step, last)
 
     def _place(self, block: Array, out: Array) -> None:
         if self.interleaved:

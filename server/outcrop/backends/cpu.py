@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, StepInput, StepKind, StepOutput
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_compile.weights import Weight
+from outcrop_kernels import reference
 from outcrop_kernels.cpu.native.library import start
+from outcrop_kernels.cpu.native.packed import pack_weights, tensors
 from outcrop_kernels.cpu.native.recording import Recorded
-from outcrop_kernels.reference import TOPK_CAP
+from outcrop_kernels.cpu.native.weight_memory import WeightMemory
+from outcrop_kernels.quantised import Quantised
 from outcrop_kernels.registry import operations
 
 _PREFILL_TOKENS = 512
@@ -59,15 +63,15 @@ class CpuBackend:
     """Runs steps in order on one worker thread, which torch leaves free of the GIL most of the time, so
     the engine plans the next step meanwhile.
 
-    weights: arrays of `outcrop_compile.weights.load_weights`, adopted without a copy where torch runs the
-    model. native: whether to use the native kernels. guesses: as in `cpu_buckets`. Raises
-    ValueError as `kv_capacity` does, and NativeUnavailable.
+    weights: of `outcrop_compile.weights.load_weights`, adopted without a copy where torch runs the model; or
+    what `pack` made of them, for the native kernels. native: whether to use those. guesses: as in
+    `cpu_buckets`. Raises ValueError as `kv_capacity` does, and NativeUnavailable.
     """
 
     def __init__(
         self,
         config: LlamaConfig,
-        weights: Mapping[str, npt.NDArray[Any]],
+        weights: Mapping[str, Weight] | WeightMemory,
         *,
         kv_memory: int,
         max_model_len: int | None,
@@ -82,10 +86,17 @@ class CpuBackend:
         self.kernels = start(threads) if native else "torch"
         # Beside the native team, threads of torch's own would only be in the way.
         torch.set_num_threads(1 if native else threads)
-        tensors = {name: _as_tensor(array) for name, array in weights.items()}
+        ops = operations("native" if native else "cpu")
+        if native:
+            memory = weights if isinstance(weights, WeightMemory) else pack(dict(weights))
+            parameters, ops = tensors(memory), replace(ops, pack=_packed)
+        else:
+            assert not isinstance(weights, WeightMemory)
+            # Torch multiplies with the numbers that quantised weights stand for.
+            parameters = {name: reference.pack(_as_tensor(weight)) for name, weight in weights.items()}
         kv = kv_capacity(
             config,
-            itemsize=tensors["embed"].element_size(),
+            itemsize=parameters["embed"].element_size(),
             kv_memory=kv_memory,
             block_size=block_size,
             max_model_len=max_model_len,
@@ -96,16 +107,16 @@ class CpuBackend:
             num_blocks=kv.num_blocks,
             max_model_len=kv.max_model_len,
             vocab_size=config.vocab_size,
-            topk_cap=TOPK_CAP,
+            topk_cap=reference.TOPK_CAP,
             depth=depth,
         )
         self.buckets = cpu_buckets(max_rows, -(-kv.max_model_len // block_size), guesses)
-        self.dtype = tensors["embed"].dtype
+        self.dtype = parameters["embed"].dtype
         self.model = PagedLlama(
             config,
-            tensors,
+            parameters,
             KVSizes(kv.num_blocks, block_size, max_rows),
-            operations("native" if native else "cpu"),
+            ops,
             max_positions=kv.max_model_len,
         )
         if native:
@@ -177,8 +188,27 @@ class CpuBackend:
         )
 
 
-def _as_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """Adopt an array; numpy has no bfloat16, so its bits arrive as uint16."""
-    if array.dtype == np.uint16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+def pack(weights: dict[str, Weight]) -> WeightMemory:
+    """Weights in the form of the native kernels. Empties the dictionary, so that memory never holds both."""
+
+    def one_by_one() -> Iterator[tuple[str, torch.Tensor | Quantised[torch.Tensor]]]:
+        for name in list(weights):
+            yield name, _as_tensor(weights.pop(name))
+
+    return pack_weights(one_by_one())
+
+
+def _packed(weight: torch.Tensor | Quantised[torch.Tensor]) -> torch.Tensor:
+    """What the operation `pack` is for weights that are packed."""
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+def _as_tensor(weight: Weight) -> torch.Tensor | Quantised[torch.Tensor]:
+    """Adopt arrays; numpy has no bfloat16, so its bits arrive as uint16."""
+    if isinstance(weight, Quantised):
+        minimum = None if weight.minimum is None else torch.from_numpy(weight.minimum)
+        return Quantised(torch.from_numpy(weight.codes), torch.from_numpy(weight.scale), minimum, weight.bits)
+    if weight.dtype == np.uint16:
+        return torch.from_numpy(weight.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(weight)

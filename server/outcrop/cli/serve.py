@@ -46,7 +46,14 @@ def serve(
     model: Annotated[Given, _model("PATH", "Hugging Face or Meta checkpoint folder, or GGUF file.")] = None,
     id: Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers to every id.")] = None,
     backend: Annotated[Given, _model("NAME", "cpu, or fake, which needs no weights.", "cpu")] = None,
-    dtype: Annotated[Given, _model("NAME", "auto, float32 or bfloat16.", "auto")] = None,
+    dtype: Annotated[
+        Given,
+        _model("NAME", "Of weights: auto, float32, bfloat16, int8, or int4 (GGUF's own 4 bits).", "auto"),
+    ] = None,
+    weight_cache: Annotated[
+        Given,
+        _model("FOLDER", "Where packed weights are kept for the next start, or off.", "~/.cache/outcrop"),
+    ] = None,
     kernels: Annotated[Given, _model("NAME", "auto, native (C++) or torch.", "auto")] = None,
     max_model_len: Annotated[
         Given,
@@ -116,7 +123,7 @@ def serve(
     For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """
     model_options = _given(
-        path=model, id=id, backend=backend, dtype=dtype, kernels=kernels,
+        path=model, id=id, backend=backend, dtype=dtype, weight_cache=weight_cache, kernels=kernels,
         max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
         speculative_tokens=speculative_tokens,
     )  # fmt: skip

@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -32,6 +33,11 @@ from outcrop.engine.policy import POLICIES
 from outcrop.engine.speculation import NgramDrafter
 from outcrop.text.base import Tokenizer
 
+if TYPE_CHECKING:
+    from outcrop_compile.checkpoint import Checkpoint
+    from outcrop_compile.weights import FloatType, Weight, WeightType
+    from outcrop_kernels.cpu.native.weight_memory import WeightMemory
+
 _FAKE_BLOCKS = 4096
 
 
@@ -41,34 +47,28 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     if config.backend == "fake":
         return _fake_backend(config), "fake backend (a hash for a model)"
     from outcrop_compile.checkpoint import open_checkpoint
-    from outcrop_compile.weights import load_weights
     from outcrop_kernels.cpu.native.library import available
 
     native = available() if config.kernels == "auto" else config.kernels == "native"
     checkpoint = open_checkpoint(Path(config.model))
     dtype = fastest_dtype(native) if config.dtype == "auto" else config.dtype
+    quantised: FloatType = "bfloat16" if native else "float32"
+    plain = dtype if dtype == "float32" or dtype == "bfloat16" else quantised
     # The backend will find the same; but a setting that cannot be is refused before the weights are read.
     kv_capacity(
         checkpoint.config,
-        itemsize=2 if dtype == "bfloat16" else 4,
+        itemsize=2 if plain == "bfloat16" else 4,
         kv_memory=config.kv_memory,
         block_size=config.block_size,
         max_model_len=config.max_model_len,
     )
-
-    def progress(done: int, total: int) -> None:
-        report(Progress("weights", done / total))
-
-    # Before torch is imported: its import would fight the reading threads for the interpreter.
-    weights = load_weights(checkpoint, dtype=dtype, progress=progress)
     model, kind = checkpoint.config, checkpoint.format
+    weights, origin = _weights(config, checkpoint, dtype, plain, native, report)
     # Its memory map counts as resident; collected now, while there is little to look through.
     del checkpoint
     gc.collect()
-    report(Progress("runtime", 0.0))
     from outcrop.backends.cpu import CpuBackend
 
-    report(Progress("runtime", 1.0))
     backend = CpuBackend(
         model,
         weights,
@@ -83,12 +83,57 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     )
     caps = backend.capabilities
     return backend, (
-        f"{kind} checkpoint in {dtype} with {backend.kernels} kernels, "
+        f"{kind} checkpoint in {dtype}{origin} with {backend.kernels} kernels, "
         f"{caps.num_blocks * caps.block_size} tokens of KV, {caps.max_rows} requests at once"
     )
 
 
-def fastest_dtype(native: bool) -> Literal["float32", "bfloat16"]:
+def _weights(
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    dtype: WeightType,
+    plain: FloatType,
+    native: bool,
+    report: Callable[[Event], None],
+) -> tuple[dict[str, Weight] | WeightMemory, str]:
+    """The weights, packed where native kernels are to read them, and a note on where they came from. Imports
+    torch."""
+    from outcrop.backends.weight_cache import WeightCache
+    from outcrop_compile.weights import load_weights
+
+    def progress(done: int, total: int) -> None:
+        report(Progress("weights", done / total))
+
+    cache = WeightCache.at(config.weight_cache, config.weight_cache_size) if native else None
+    path = cache.path(Path(config.model), dtype) if cache else None
+    if cache and path and path.exists():
+        with ThreadPoolExecutor(1) as reader:
+            reading = reader.submit(cache.load, path)
+            _import_torch(report)
+        if (memory := reading.result()) is not None:
+            progress(1, 1)
+            return memory, " (packed before)"
+    # Before torch is imported, if it can be: its import would fight the reading threads for the interpreter.
+    weights = load_weights(checkpoint, dtype=dtype, plain=plain, progress=progress)
+    _import_torch(report)
+    if not native:
+        return weights, ""
+    from outcrop.backends.cpu import pack
+    from outcrop_kernels.cpu.native.library import start
+
+    start(config.threads or len(os.sched_getaffinity(0)))
+    memory = pack(weights)
+    return memory, f" (packed, {cache.store(path, memory)})" if cache and path else ""
+
+
+def _import_torch(report: Callable[[Event], None]) -> None:
+    report(Progress("runtime", 0.0))
+    import outcrop.backends.cpu  # noqa: F401
+
+    report(Progress("runtime", 1.0))
+
+
+def fastest_dtype(native: bool) -> FloatType:
     """bfloat16 with the native kernels, which read it in half the time; torch needs a CPU that multiplies
     it in hardware."""
     try:

@@ -3,12 +3,14 @@
 
 #include "kernels.h"
 #include "program.h"
+#include "quantised.h"
 #include "team.h"
 
 namespace outcrop {
 namespace {
 
 const Kernels* chosen = &portable_kernels();
+const QuantisedKernels* quantised = &portable_quantised();
 
 thread_local Program* recording = nullptr;
 
@@ -27,20 +29,26 @@ void run(const char* name, void (*kernel)(const Work&, int, int), const Work& wo
 
 bool choose(const char* name) {
 #if defined(__x86_64__)
-    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                          __builtin_cpu_supports("f16c");
     const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
 #else
-    const bool has_avx2 = false, has_avx512 = false;
+    const bool has_avx2 = false, has_avx512 = false, has_vnni = false;
 #endif
     const bool any = std::strcmp(name, "auto") == 0;
     const struct {
         bool supported;
         const Kernels* kernels;
-    } best_first[] = {{has_avx512, &avx512_kernels()}, {has_avx2, &avx2_kernels()}, {true, &portable_kernels()}};
+        const QuantisedKernels* quantised;
+    } best_first[] = {{has_avx512, &avx512_kernels(), has_vnni ? &vnni_quantised() : &avx512_quantised()},
+                      {has_avx2, &avx2_kernels(), &avx2_quantised()},
+                      {true, &portable_kernels(), &portable_quantised()}};
     for (const auto& candidate : best_first)
         if (candidate.supported && (any || std::strcmp(name, candidate.kernels->name) == 0)) {
             chosen = candidate.kernels;
+            quantised = candidate.quantised;
             return true;
         }
     return false;
@@ -103,6 +111,18 @@ EXPORTED void outcrop_free(Program* program) { delete program; }
 EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth,
                              int format) {
     run("linear", chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows},
+        rows * features * depth);
+}
+
+EXPORTED void outcrop_quantise(const float* x, int16_t* codes, float* scales, int32_t* sums, long rows, long depth) {
+    run("quantise", quantised->quantise, Quantise{x, codes, scales, sums, rows, depth}, rows * depth);
+}
+
+EXPORTED void outcrop_linear_quantised(const int16_t* codes, const float* scales, const int32_t* sums,
+                                       const uint8_t* weight, float* y, long rows, long features, long depth,
+                                       int format) {
+    run("linear", quantised->linear,
+        QuantisedLinear{codes, scales, sums, weight, y, rows, features, depth, static_cast<Codes>(format)},
         rows * features * depth);
 }
 

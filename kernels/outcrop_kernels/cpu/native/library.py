@@ -12,6 +12,8 @@ _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ct
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "pack": (_POINTER, _POINTER, _LONG, _LONG, _INT),
     "linear": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
+    "quantise": (*(_POINTER,) * 4, _LONG, _LONG),
+    "linear_quantised": (*(_POINTER,) * 5, _LONG, _LONG, _LONG, _INT),
     "attention": (*(_POINTER,) * 6, *(_LONG,) * 7, _INT),
     "kv_write": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
     "rms_norm": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _FLOAT),
@@ -51,9 +53,8 @@ def start(threads: int, isa: str = "auto") -> str:
     return name.decode()
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The library, each function with its signature. Not thread-safe. Raises NativeUnavailable."""
+def library_file() -> Path:
+    """Where the library is. Raises NativeUnavailable."""
     folder = Path(__file__).parent
     found = [folder / f"_library{suffix}" for suffix in EXTENSION_SUFFIXES]
     path = next((candidate for candidate in found if candidate.is_file()), None)
@@ -62,7 +63,13 @@ def library() -> ctypes.CDLL:
             f"{folder}: the native kernels were not built; install a C++ compiler (g++ 11 or later) and then "
             "the package again"
         )
-    native = ctypes.CDLL(str(path))
+    return path
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The library, each function with its signature. Not thread-safe. Raises NativeUnavailable."""
+    native = ctypes.CDLL(str(library_file()))
     native.outcrop_isa.restype = ctypes.c_char_p
     native.outcrop_start.argtypes = (ctypes.c_char_p, _INT)
     native.outcrop_record.restype = _POINTER

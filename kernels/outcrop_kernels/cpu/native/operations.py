@@ -13,18 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from outcrop_kernels import reference
+from outcrop_kernels.cpu.native import quantised
 from outcrop_kernels.cpu.native.library import library
+from outcrop_kernels.cpu.native.quantised import PANEL
 from outcrop_kernels.cpu.native.recording import contiguous, empty
-
-PANEL = 16
-"""Output features that a panel of packed weights holds, as kPanel in kernels.h."""
+from outcrop_kernels.quantised import Quantised
 
 _FORMATS = {torch.float32: 0, torch.bfloat16: 1}
 
 
-def pack(weight: Tensor) -> Tensor:
+def pack(weight: Tensor | Quantised[Tensor]) -> Tensor:
     """Vectors in float32. A matrix [out, in] in panels: [out / 16, in, 16], or [out / 16, in / 2, 16, 2] in
-    bfloat16. One that does not divide into panels stays as it is, in float32."""
+    bfloat16, or as `quantised.pack` has them. One that does not divide into panels is plain float32."""
+    if isinstance(weight, Quantised):
+        return quantised.pack(weight) if quantised.fits(weight) else reference.dequantised(weight)
     features, depth = weight.shape if weight.dim() == 2 else (1, 1)
     if features % PANEL or depth % 2:
         return weight.to(torch.float32)
@@ -53,9 +56,11 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
+    x = _floats(x)
+    if weight.dtype in (torch.int8, torch.uint8):
+        return quantised.linear(x, weight)
     if weight.dim() == 2:
         return functional.linear(x, weight)
-    x = _floats(x)
     rows, depth = x.shape
     features = weight.shape[0] * PANEL
     y = empty(rows, features)
