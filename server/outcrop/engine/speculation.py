@@ -60,4 +60,5 @@ def accepted(chosen: I32, drafts: I32, counts: npt.NDArray[np.intp]) -> npt.NDAr
     """
     wrong = (chosen[:, :-1] != drafts) | (np.arange(drafts.shape[1]) >= counts[:, None])
     # With one more column that is always wrong, the first wrong one is how many are right.
-    return np.argmax(np.pad(wrong, ((0, 0), (0, 1)), constant_values=True), axis=1)
+    right: npt.NDArray[np.intp] = np.pad(wrong, ((0, 0), (0, 1)), constant_values=True).argmax(axis=1)
+    return right
