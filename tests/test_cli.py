@@ -21,7 +21,9 @@ from outcrop import __version__
 from outcrop.cli.display import Display
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 
-NOT_OPTIONS = {"aliases", "name", "block_size", "depth", "prefix_cache", "fake_step_ms", "fake_poison"}
+NOT_OPTIONS = {
+    "aliases", "name", "block_size", "depth", "prefix_cache", "weight_cache_size", "fake_step_ms", "fake_poison",
+}  # fmt: skip
 """Settings that only a configuration file has."""
 
 

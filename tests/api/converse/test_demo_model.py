@@ -72,7 +72,7 @@ def test_a_forced_call_and_its_stream(runtime: Any) -> None:
 
 def test_any_tool(runtime: Any) -> None:
     choice = {"tools": TOOLS, "toolChoice": {"any": {}}}
-    answer = ask(runtime, toolConfig=choice, inferenceConfig={"maxTokens": 40, "temperature": 0})
+    answer = ask(runtime, toolConfig=choice)
     calls = [block["toolUse"]["name"] for block in answer["output"]["message"]["content"]]
     assert calls
     assert set(calls) <= {"weather", "time"}
