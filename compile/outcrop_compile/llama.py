@@ -202,6 +202,7 @@ def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:
     )
 
 
+_CACHE_LINE = 64  # bytes
 _LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")
 
 
@@ -256,6 +257,8 @@ class _Layer(nn.Module):
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros that occupy memory only once they are written: torch's own fill would touch every page of a
-    KV pool that a lightly loaded server never fills."""
+    KV pool that a lightly loaded server never fills. They begin with a cache line, as heads then do too."""
     size = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).reshape(shape)
+    memory = np.zeros(size + _CACHE_LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return torch.from_numpy(memory[start : start + size]).view(dtype).reshape(shape)

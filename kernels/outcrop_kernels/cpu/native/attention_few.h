@@ -102,6 +102,15 @@ static inline void mix(float* const (&out)[kQueries], const float* const (&weigh
                 out[query][d] += weights[query][position] * widen(values[position * stride + d]);
 }
 
+// Asks for `count` rows of `dim` elements ahead of their use. A row of one head lies apart from the next one, and a
+// block from the next block: the processor's own prefetching does not follow, and would wait for each.
+template <class Element>
+static inline void fetch(const Element* rows, long count, long stride, long dim) {
+    constexpr long kLine = 64 / sizeof(Element);
+    for (long row = 0; row < count; ++row)
+        for (long d = 0; d < dim; d += kLine) __builtin_prefetch(rows + row * stride + d, 0, 2);
+}
+
 template <int kCount, class Element>
 static void attend(const Attention& job, long row, long kv_head, const long (&index)[kQueries], float* scratch) {
     const long group = job.heads / job.kv_heads, stride = job.kv_heads * job.dim;
@@ -123,14 +132,22 @@ static void attend(const Attention& job, long row, long kv_head, const long (&in
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(job.dim));
     const Element* keys = static_cast<const Element*>(job.keys);
     const Element* values = static_cast<const Element*>(job.values);
+    const auto offset_of = [&](long start) {
+        return table[start / job.block_size] * job.block_size * stride + kv_head * job.dim;
+    };
+    fetch(keys + offset_of(0), span < job.block_size ? span : job.block_size, stride, job.dim);
     for (long start = 0; start < span; start += job.block_size) {
-        const long offset = table[start / job.block_size] * job.block_size * stride + kv_head * job.dim;
+        const long offset = offset_of(start);
         const long count = span - start < job.block_size ? span - start : job.block_size;
         const Element* block = keys + offset;
+        const Element* next = start + count < span ? keys + offset_of(start + count) : nullptr;
         long position = 0;
-        for (; position + kKeys<kCount> <= count; position += kKeys<kCount>)
+        for (; position + kKeys<kCount> <= count; position += kKeys<kCount>) {
+            if (next != nullptr) fetch(next + position * stride, kKeys<kCount>, stride, job.dim);
+            fetch(values + offset + position * stride, kKeys<kCount>, stride, job.dim);
             dot<kCount, kKeys<kCount>>(queries, block + position * stride, stride, job.dim, scale, scores,
                                        start + position);
+        }
         for (; position < count; ++position)
             dot<kCount, 1>(queries, block + position * stride, stride, job.dim, scale, scores, start + position);
     }
@@ -140,7 +157,7 @@ static void attend(const Attention& job, long row, long kv_head, const long (&in
         __builtin_memset(outs[query], 0, job.dim * sizeof(float));
     }
     for (long start = 0; start < span; start += job.block_size) {
-        const long offset = table[start / job.block_size] * job.block_size * stride + kv_head * job.dim;
+        const long offset = offset_of(start);
         const long count = span - start < job.block_size ? span - start : job.block_size;
         const float* weights[kQueries];
         for (int query = 0; query < kCount; ++query) weights[query] = scores[query] + start;
