@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from benchmarks.load.completions import Call
 
@@ -23,9 +23,6 @@ class Figures:
     decode_rate: float
     throughput: float
     seconds: float
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def figures(calls: Sequence[Call]) -> Figures:
