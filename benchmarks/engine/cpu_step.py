@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from outcrop.backends.base import StepInput, StepKind
+from outcrop.backends.base import StepInput
 from outcrop.backends.cpu import CpuBackend
+from outcrop_compile.bucket import StepKind
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
 from outcrop_kernels.cpu.native.recording import Recorded

@@ -22,7 +22,7 @@ import statistics
 import time
 from collections import defaultdict, deque
 
-from outcrop.backends.base import Capabilities, StepHandle, StepKind
+from outcrop.backends.base import Capabilities, StepHandle
 from outcrop.backends.fake import FakeBackend
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.config import EngineConfig
@@ -33,6 +33,7 @@ from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.process_client import ProcessClient
 from outcrop.engine.scheduler import ScheduledStep, Scheduler
+from outcrop_compile.bucket import StepKind
 
 VOCABULARY = 32000
 clock = time.thread_time_ns  # a busy machine may take the core away, and that is not the host path's cost

@@ -15,11 +15,12 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from outcrop.backends.base import Bucket, Capabilities, StepInput, StepKind
+from outcrop.backends.base import Capabilities, StepInput
 from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import POLICIES
+from outcrop_compile.bucket import Bucket, StepKind
 
 
 @dataclass

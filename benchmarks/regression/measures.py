@@ -18,12 +18,10 @@ from benchmarks.peers.workloads import Workload
 
 from outcrop.backends.base import (
     Backend,
-    Bucket,
     Capabilities,
     Progress,
     StepHandle,
     StepInput,
-    StepKind,
     StepOutput,
 )
 from outcrop.backends.cpu import CpuBackend
@@ -32,6 +30,7 @@ from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import Interleave
 from outcrop.engine.process import build_backend
+from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from outcrop.backends.base import Bucket, StepKind
 from outcrop.backends.cpu import cpu_buckets
 from outcrop.engine.buckets import BucketOverflowError, BucketTable, padded_work
+from outcrop_compile.bucket import Bucket, StepKind
 
 
 def test_every_step_within_the_table_gets_the_cheapest_bucket_that_holds_it() -> None:

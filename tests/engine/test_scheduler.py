@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from reference import OftenRight, ToyMatcher, answer, capabilities
 
-from outcrop.backends.base import Capabilities, StepInput, StepKind, StepOutput
+from outcrop.backends.base import Capabilities, StepInput, StepOutput
 from outcrop.backends.fake import FakeBackend
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.draws import draws, streams
@@ -23,6 +23,7 @@ from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.request import Request, Status
 from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop_compile.bucket import StepKind
 
 prompts = st.tuples(st.integers(0, 13), st.lists(st.integers(1, 49), min_size=1, max_size=60)).map(
     lambda parts: list(range(1, parts[0] + 1)) + parts[1]

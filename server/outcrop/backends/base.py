@@ -7,7 +7,6 @@ are int32 (the chip has no others) and every array is already padded to the step
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,28 +14,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from outcrop_compile.bucket import Bucket
+
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of it that is done."""
-
-
-class StepKind(enum.StrEnum):
-    PREFILL = "prefill"
-    DECODE = "decode"
-    VERIFY = "verify"
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One compiled shape: rows x width tokens, each row reading up to `blocks` KV blocks."""
-
-    kind: StepKind
-    rows: int
-    width: int
-    blocks: int
 
 
 @dataclass(frozen=True, slots=True)

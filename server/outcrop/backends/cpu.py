@@ -16,8 +16,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from outcrop.backends.base import Bucket, Capabilities, Progress, StepHandle, StepInput, StepKind, StepOutput
+from outcrop.backends.base import Capabilities, Progress, StepHandle, StepInput, StepOutput
 from outcrop.backends.kv_memory import kv_capacity
+from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama
 from outcrop_compile.weights import Weight

@@ -18,15 +18,14 @@ from outcrop.backends.base import (
     F32,
     I32,
     U8,
-    Bucket,
     Capabilities,
     Progress,
     StepHandle,
     StepInput,
-    StepKind,
     StepOutput,
 )
 from outcrop.engine.speculation import accepted
+from outcrop_compile.bucket import Bucket, StepKind
 
 U64 = npt.NDArray[np.uint64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from outcrop.backends.base import Bucket, StepKind
+from outcrop_compile.bucket import Bucket, StepKind
 
 
 class BucketOverflowError(ValueError):

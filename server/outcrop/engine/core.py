@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outcrop.backends.base import Backend, StepHandle, StepKind
+from outcrop.backends.base import Backend, StepHandle
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
@@ -17,6 +17,7 @@ from outcrop.engine.request import Request
 from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
 from outcrop.engine.speculation import Drafter
 from outcrop.engine.stats import EngineStats
+from outcrop_compile.bucket import StepKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from outcrop.backends.base import F32, I32, Bucket, Capabilities, StepInput, StepKind
+from outcrop.backends.base import F32, I32, Capabilities, StepInput
 from outcrop.engine.draws import draws
 from outcrop.engine.edits import LogitEdits, gather
 from outcrop.engine.scheduler import ScheduledStep
 from outcrop.engine.slots import Index, Slots
+from outcrop_compile.bucket import Bucket, StepKind
 
 _DRAWS_AHEAD = 1024
 """Draws made at once: their cost is in the number of numpy calls up to about so many of them."""

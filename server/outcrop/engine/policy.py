@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from outcrop.backends.base import StepKind
 from outcrop.engine.config import PolicyName
+from outcrop_compile.bucket import StepKind
 
 
 @dataclass(frozen=True, slots=True)

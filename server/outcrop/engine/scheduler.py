@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.backends.base import I32, Bucket, Capabilities, StepKind, StepOutput
+from outcrop.backends.base import I32, Capabilities, StepOutput
 from outcrop.engine.block_pool import BlockPool
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher, edits_of
@@ -20,6 +20,7 @@ from outcrop.engine.request import Request, Status
 from outcrop.engine.slots import Flags, Index, Slots
 from outcrop.engine.speculation import Drafter, accepted
 from outcrop.engine.stats import EngineStats
+from outcrop_compile.bucket import Bucket, StepKind
 
 _NO_ROWS = np.empty(0, dtype=np.intp)
 
