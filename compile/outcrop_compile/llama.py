@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -202,7 +201,6 @@ def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:
     )
 
 
-_CACHE_LINE = 64  # bytes
 _LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")
 
 
@@ -219,7 +217,8 @@ class _Layer(nn.Module):
             self.register_buffer(name, model.operations.pack(weight), persistent=False)
         shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
         for name in ("key_pool", "value_pool"):
-            self.register_buffer(name, _zeros(shape, model.embed.dtype), persistent=False)
+            pool = model.operations.kv_pool(*shape, model.embed.dtype)
+            self.register_buffer(name, pool, persistent=False)
 
     attn_norm: Tensor
     qkv: Tensor
@@ -253,12 +252,3 @@ class _Layer(nn.Module):
         hidden = ops.add(hidden, self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o)))
         gate_up = ops.linear(ops.rms_norm(hidden, self.mlp_norm, self.eps), self.gate_up)
         return ops.add(hidden, self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down)))
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros that occupy memory only once they are written: torch's own fill would touch every page of a
-    KV pool that a lightly loaded server never fills. They begin with a cache line, as heads then do too."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + _CACHE_LINE, dtype=np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
-    return torch.from_numpy(memory[start : start + size]).view(dtype).reshape(shape)

@@ -116,6 +116,11 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
 
 
+def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
+    """Zeros [blocks, block_size, kv_heads, dim], in whatever order an implementation likes them in memory."""
+    return torch.zeros(blocks, block_size, kv_heads, dim, dtype=dtype)
+
+
 def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
     """The pool [blocks + 1, block_size, kv_heads, D] with values [T, kv_heads, D] at slots [T] (int32,
     block * block_size + offset). Returns the new pool; an implementation may write in place.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from outcrop_kernels import reference
@@ -25,6 +26,7 @@ class Operations:
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = reference.rms_norm
     rope: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.rope
+    kv_pool: Callable[[int, int, int, int, torch.dtype], Tensor] = reference.kv_pool
     kv_write: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.kv_write
     paged_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = reference.paged_attention
     swiglu: Callable[[Tensor], Tensor] = reference.swiglu

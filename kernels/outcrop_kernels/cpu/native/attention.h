@@ -27,7 +27,7 @@ static void attend_all(const Attention& job, int part, int parts) {
         return;
     }
     static thread_local std::vector<float> scratch;
-    scratch.resize(kQueries * job.table_width * job.block_size);
+    scratch.resize(kQueries * job.table_width * job.pages.block_size);
     for_tiles(job, kQueries, part, parts, [&](long row, long kv_head, long first, long count) {
         const long index[kQueries] = {first, first + 1, first + 2, first + 3};
         switch (count) {
@@ -40,7 +40,7 @@ static void attend_all(const Attention& job, int part, int parts) {
 }
 
 static void attention(const Attention& job, int part, int parts) {
-    if (job.format == Format::float32)
+    if (job.pages.format == Format::float32)
         attend_all<float>(job, part, parts);
     else
         attend_all<uint16_t>(job, part, parts);

@@ -10,9 +10,10 @@ constexpr int kKeys = kCount == 1 ? 8 : kCount == 4 ? 2 : 4;
 template <int kCount>
 constexpr int kParts = kCount == 4 ? 2 : 4;
 
-// Scores of kCount queries with kNumber keys, `stride` elements apart: scores[query][first + key].
+// Scores of kCount queries with kNumber keys, `stride` elements apart: scores[query][first + key]. A function of its
+// own, like mix_part below, or the compiler would find no registers for the sums among all else that goes on.
 template <int kCount, int kNumber, class Element>
-static inline void dot(const float* const (&queries)[kQueries], const Element* keys, long stride, long dim, float scale,
+static __attribute__((noinline)) void dot(const float* const (&queries)[kQueries], const Element* keys, long stride, long dim, float scale,
                        float* const (&scores)[kQueries], long first) {
     F32 sums[kCount][kNumber];
 #pragma GCC unroll 4
@@ -21,32 +22,44 @@ static inline void dot(const float* const (&queries)[kQueries], const Element* k
         for (int key = 0; key < kNumber; ++key) sums[query][key] = F32{};
     long d = 0;
     for (; d + kLanes <= dim; d += kLanes) {
-        F32 parts[kNumber];
-#pragma GCC unroll 8
-        for (int key = 0; key < kNumber; ++key) parts[key] = load(keys + key * stride + d);
+        F32 factors[kCount];
 #pragma GCC unroll 4
-        for (int query = 0; query < kCount; ++query) {
-            const F32 factor = load(queries[query] + d);
+        for (int query = 0; query < kCount; ++query) factors[query] = load(queries[query] + d);
 #pragma GCC unroll 8
-            for (int key = 0; key < kNumber; ++key) sums[query][key] += factor * parts[key];
+        for (int key = 0; key < kNumber; ++key) {
+            const F32 part = load(keys + key * stride + d);
+#pragma GCC unroll 4
+            for (int query = 0; query < kCount; ++query) multiply_add(sums[query][key], factors[query], part);
         }
     }
 #pragma GCC unroll 4
-    for (int query = 0; query < kCount; ++query)
+    for (int query = 0; query < kCount; ++query) {
+        float* to = scores[query] + first;
+        if constexpr (kNumber % 4 == 0) {
+#pragma GCC unroll 2
+            for (int key = 0; key < kNumber; key += 4)
+                *reinterpret_cast<Four*>(to + key) =
+                    across(sums[query][key], sums[query][key + 1], sums[query][key + 2], sums[query][key + 3]) * scale;
+        } else {
 #pragma GCC unroll 8
-        for (int key = 0; key < kNumber; ++key) {
-            float total = sum(sums[query][key]);
-            for (long rest = d; rest < dim; ++rest) total += widen(keys[key * stride + rest]) * queries[query][rest];
-            scores[query][first + key] = total * scale;
+            for (int key = 0; key < kNumber; ++key) to[key] = sum(sums[query][key]) * scale;
         }
+        for (int key = 0; key < kNumber; ++key)
+            for (long rest = d; rest < dim; ++rest)
+                to[key] += widen(keys[key * stride + rest]) * queries[query][rest] * scale;
+    }
 }
 
 // Probabilities in place of scores [0, visible), zero in [visible, span). Returns their sum.
 static inline float softmax(float* scores, long visible, long span) {
-    float largest = scores[0];
-    for (long at = 1; at < visible; ++at) largest = scores[at] > largest ? scores[at] : largest;
-    F32 sums{};
     long at = 0;
+    F32 tops = splat(scores[0]);
+    for (; at + kLanes <= visible; at += kLanes) tops = larger(load(scores + at), tops);
+    float largest = tops[0];
+    for (int lane = 1; lane < kLanes; ++lane) largest = tops[lane] > largest ? tops[lane] : largest;
+    for (; at < visible; ++at) largest = scores[at] > largest ? scores[at] : largest;
+    F32 sums{};
+    at = 0;
     for (; at + kLanes <= visible; at += kLanes) {
         const F32 odds = exponential(load(scores + at) - largest);
         store(scores + at, odds);
@@ -64,7 +77,7 @@ static inline float softmax(float* scores, long visible, long span) {
 
 // out[query] += weights[query][position] * value[position] for kNumber vectors of the values of one block.
 template <int kCount, int kNumber, class Element>
-static inline void mix_part(float* const (&out)[kQueries], const float* const (&weights)[kQueries],
+static __attribute__((noinline)) void mix_part(float* const (&out)[kQueries], const float* const (&weights)[kQueries],
                             const Element* values, long count, long stride, long d) {
     F32 sums[kCount][kNumber];
 #pragma GCC unroll 4
@@ -79,7 +92,7 @@ static inline void mix_part(float* const (&out)[kQueries], const float* const (&
         for (int query = 0; query < kCount; ++query) {
             const F32 weight = splat(weights[query][position]);
 #pragma GCC unroll 4
-            for (int part = 0; part < kNumber; ++part) sums[query][part] += weight * parts[part];
+            for (int part = 0; part < kNumber; ++part) multiply_add(sums[query][part], weight, parts[part]);
         }
     }
 #pragma GCC unroll 4
@@ -113,12 +126,12 @@ static inline void fetch(const Element* rows, long count, long stride, long dim)
 
 template <int kCount, class Element>
 static void attend(const Attention& job, long row, long kv_head, const long (&index)[kQueries], float* scratch) {
-    const long group = job.heads / job.kv_heads, stride = job.kv_heads * job.dim;
+    const long group = job.heads / job.kv_heads, stride = job.pages.token, size = job.pages.block_size;
     const int32_t* table = job.block_tables + row * job.table_width;
     const float* queries[kQueries];
     float *outs[kQueries], *scores[kQueries];
     long visible[kQueries], span = 0;
-    const long most = job.table_width * job.block_size;
+    const long most = job.table_width * size;
     for (int query = 0; query < kCount; ++query) {
         // index counts the queries of this row and kv head: token first, then head of the group.
         const long token = index[query] / group, head = kv_head * group + index[query] % group;
@@ -133,12 +146,12 @@ static void attend(const Attention& job, long row, long kv_head, const long (&in
     const Element* keys = static_cast<const Element*>(job.keys);
     const Element* values = static_cast<const Element*>(job.values);
     const auto offset_of = [&](long start) {
-        return table[start / job.block_size] * job.block_size * stride + kv_head * job.dim;
+        return table[start / size] * job.pages.block + kv_head * job.pages.head;
     };
-    fetch(keys + offset_of(0), span < job.block_size ? span : job.block_size, stride, job.dim);
-    for (long start = 0; start < span; start += job.block_size) {
+    fetch(keys + offset_of(0), span < size ? span : size, stride, job.dim);
+    for (long start = 0; start < span; start += size) {
         const long offset = offset_of(start);
-        const long count = span - start < job.block_size ? span - start : job.block_size;
+        const long count = span - start < size ? span - start : size;
         const Element* block = keys + offset;
         const Element* next = start + count < span ? keys + offset_of(start + count) : nullptr;
         long position = 0;
@@ -156,9 +169,9 @@ static void attend(const Attention& job, long row, long kv_head, const long (&in
         totals[query] = softmax(scores[query], visible[query], span);
         __builtin_memset(outs[query], 0, job.dim * sizeof(float));
     }
-    for (long start = 0; start < span; start += job.block_size) {
+    for (long start = 0; start < span; start += size) {
         const long offset = offset_of(start);
-        const long count = span - start < job.block_size ? span - start : job.block_size;
+        const long count = span - start < size ? span - start : size;
         const float* weights[kQueries];
         for (int query = 0; query < kCount; ++query) weights[query] = scores[query] + start;
         mix<kCount>(outs, weights, values + offset, count, stride, job.dim);

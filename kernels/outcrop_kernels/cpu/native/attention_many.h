@@ -19,7 +19,6 @@ struct ManyScratch {
 // lies there may not be a number.
 template <class Element>
 static void lay_out(const Attention& job, long row, long kv_head, long start, long count, ManyScratch& scratch) {
-    const long stride = job.kv_heads * job.dim;
     const int32_t* table = job.block_tables + row * job.table_width;
     for (long key = 0; key < kChunkKeys; ++key) {
         float* to_keys = scratch.keys.data() + key / kPanel * kPanel * job.dim + key % kPanel;
@@ -30,9 +29,10 @@ static void lay_out(const Attention& job, long row, long kv_head, long start, lo
             continue;
         }
         const long position = start + key;
-        const long slot = table[position / job.block_size] * job.block_size + position % job.block_size;
-        const Element* from_keys = static_cast<const Element*>(job.keys) + slot * stride + kv_head * job.dim;
-        const Element* from_values = static_cast<const Element*>(job.values) + slot * stride + kv_head * job.dim;
+        const long size = job.pages.block_size;
+        const long at = job.pages.at(table[position / size] * size + position % size, kv_head);
+        const Element* from_keys = static_cast<const Element*>(job.keys) + at;
+        const Element* from_values = static_cast<const Element*>(job.values) + at;
         for (long d = 0; d < job.dim; ++d) to_keys[d * kPanel] = widen(from_keys[d]);
         for (long panel = 0; panel < job.dim; panel += kPanel)
             for (long d = 0; d < kPanel; d += kLanes)
@@ -46,7 +46,7 @@ static void update_softmax(float* scores, long seen, float* out, long dim, float
     float top = largest;
     for (long key = 0; key < seen; ++key) top = scores[key] > top ? scores[key] : top;
     if (top > largest) {
-        const float factor = exponential(splat(larger(splat(largest - top), splat(-87.0f))[0]))[0];
+        const float factor = exponential(splat(largest - top))[0];
         for (long d = 0; d < dim; d += kLanes) store(out + d, load(out + d) * factor);
         total *= factor;
         largest = top;

@@ -28,23 +28,33 @@ struct Linear {
     long rows;
 };
 
+// Where the KV of a token and head lies in a pool [blocks, block_size, kv_heads, dim]: elements from one block, token
+// or head to the next. Numbers of one head lie side by side.
+struct Pages {
+    long block_size, block, token, head;
+    Format format;
+
+    long at(long slot, long kv_head) const {
+        return slot / block_size * block + slot % block_size * token + kv_head * head;
+    }
+};
+
 struct Attention {
     const float* query;            // [rows, width, heads, dim]
-    const void* keys;              // [blocks, block_size, kv_heads, dim]
-    const void* values;            // likewise
+    const void *keys, *values;     // pools
     const int32_t* block_tables;   // [rows, table_width]
     const int32_t* positions;      // [rows, width]
     float* out;                    // as query
-    long rows, width, heads, kv_heads, dim, block_size, table_width;
-    Format format;  // of keys and values
+    long rows, width, heads, kv_heads, dim, table_width;
+    Pages pages;  // of keys and of values
 };
 
 struct KvWrite {
-    const float* values;  // [tokens, kv_heads * dim], rows `stride` floats apart
-    void* pool;           // [blocks * block_size, kv_heads * dim]
-    const int32_t* slots;
-    long tokens, features, stride;
-    Format format;
+    const float* values;  // [tokens, kv_heads, dim], rows `stride` floats apart
+    void* pool;
+    const int32_t* slots;  // block * block_size + offset
+    long tokens, kv_heads, dim, stride;
+    Pages pages;
 };
 
 struct RmsNorm {

@@ -128,17 +128,21 @@ EXPORTED void outcrop_linear_quantised(const int16_t* codes, const float* scales
 
 EXPORTED void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
                                 const int32_t* positions, float* out, long rows, long width, long heads,
-                                long kv_heads, long dim, long block_size, long table_width, int format) {
+                                long kv_heads, long dim, long table_width, long block_size, long per_block,
+                                long per_token, long per_head, int format) {
+    const Pages pages{block_size, per_block, per_token, per_head, static_cast<Format>(format)};
     run("attention", chosen->attention,
-        Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads, dim, block_size,
-                  table_width, static_cast<Format>(format)},
+        Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads, dim, table_width,
+                  pages},
         rows * width * heads * dim * block_size * table_width);
 }
 
-EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long features,
-                               long stride, int format) {
-    run("kv_write", chosen->kv_write, KvWrite{values, pool, slots, tokens, features, stride, static_cast<Format>(format)},
-        tokens * features);
+EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long kv_heads,
+                               long dim, long stride, long block_size, long per_block, long per_token, long per_head,
+                               int format) {
+    const Pages pages{block_size, per_block, per_token, per_head, static_cast<Format>(format)};
+    run("kv_write", chosen->kv_write, KvWrite{values, pool, slots, tokens, kv_heads, dim, stride, pages},
+        tokens * kv_heads * dim);
 }
 
 EXPORTED void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {

@@ -17,6 +17,8 @@ struct BFloat16Panels {
     }
 };
 
+// A step of the panels that follow is asked for with each step of these: the processor's own prefetching stops at
+// every page, and with few rows it is the waiting for weights that takes the time.
 template <class Panels, int kRows, int kPanels, bool kAdd = false>
 static inline void tile(const float* x, const typename Panels::Element* weight, float* y, long depth,
                         long features) {
@@ -30,6 +32,9 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
             sums[row][vector] = kAdd ? load(y + row * features + vector * kLanes) : F32{};
     const long panel_size = depth * kPanel;
     for (long k = 0; k < depth; k += kSteps) {
+#pragma GCC unroll 16
+        for (int panel = 0; panel < kPanels; ++panel)
+            __builtin_prefetch(weight + (kPanels + panel) * panel_size + k * kPanel, 0, 2);
 #pragma GCC unroll 2
         for (int step = 0; step < kSteps; ++step) {
             F32 part[kPanels * kVectors];
@@ -43,7 +48,7 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
             for (int row = 0; row < kRows; ++row) {
                 const F32 factor = splat(x[row * depth + k + step]);
 #pragma GCC unroll 16
-                for (int vector = 0; vector < kPanels * kVectors; ++vector) sums[row][vector] += factor * part[vector];
+                for (int vector = 0; vector < kPanels * kVectors; ++vector) multiply_add(sums[row][vector], factor, part[vector]);
             }
         }
     }
@@ -106,39 +111,10 @@ static void linear_panels(const Linear& job, long first, long last) {
     }
 }
 
-// Many rows: a panel of bfloat16 is widened once for all rows of a block, instead of once for every tile.
-constexpr long kWorthWidening = 4 * kMostRows;
-
-static void linear_widened(const Linear& job, long first, long last) {
-    const long depth = job.weight.depth, features = job.weight.features, block = 2 * rows_in_cache(depth);
-    static thread_local std::vector<float> panel_memory;
-    panel_memory.resize(depth * kPanel);
-    float* wide = panel_memory.data();
-    for (long start = 0; start < job.rows; start += block) {
-        const long rows = job.rows - start < block ? job.rows - start : block;
-        const long tiles = (rows + kMostRows - 1) / kMostRows;
-        for (long panel = first; panel < last; ++panel) {
-            const uint16_t* narrow = static_cast<const uint16_t*>(job.weight.data) + panel * depth * kPanel;
-            for (long k = 0; k < depth; k += 2)
-                for (int step = 0; step < 2; ++step)
-                    for (int at = 0; at < kPanel; at += kLanes)
-                        store(wide + (k + step) * kPanel + at,
-                              BFloat16Panels::take(narrow + k * kPanel + at * 2, step));
-            for (long index = 0; index < tiles; ++index) {
-                const long begin = rows * index / tiles, end = rows * (index + 1) / tiles;
-                tile_of<Float32Panels, 1>(end - begin, job.x + (start + begin) * depth, wide,
-                                          job.y + (start + begin) * features + panel * kPanel, depth, features);
-            }
-        }
-    }
-}
-
 static void linear(const Linear& job, int part, int parts) {
     const Share panels(job.weight.features / kPanel, part, parts);
     if (job.weight.format == Format::float32)
         linear_panels<Float32Panels>(job, panels.first, panels.last);
-    else if (job.rows < kWorthWidening)
-        linear_panels<BFloat16Panels>(job, panels.first, panels.last);
     else
-        linear_widened(job, panels.first, panels.last);
+        linear_panels<BFloat16Panels>(job, panels.first, panels.last);
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from outcrop_kernels import reference
+from outcrop_kernels.cpu import eager
 from outcrop_kernels.cpu.native import quantised
 from outcrop_kernels.cpu.native.library import library
 from outcrop_kernels.cpu.native.quantised import PANEL
@@ -87,6 +88,12 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return y
 
 
+def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
+    """Within a block the tokens of one head lie side by side: attention reads the keys of one head at a time, and
+    memory is quick where what is read next follows."""
+    return eager.kv_pool(blocks, kv_heads, block_size, dim, dtype).transpose(1, 2)
+
+
 def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
     """Writes in place."""
     tokens, heads, dim = values.shape
@@ -95,9 +102,10 @@ def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
         pool.data_ptr(),
         slots.data_ptr(),
         tokens,
-        heads * dim,
+        heads,
+        dim,
         _row_stride(values),
-        _FORMATS[pool.dtype],
+        *_pages(pool),
     )
     return pool
 
@@ -107,7 +115,8 @@ def paged_attention(
 ) -> Tensor:
     query = _floats(query)
     rows, width, heads, dim = query.shape
-    _, block_size, kv_heads, _ = key_pool.shape
+    if key_pool.stride() != value_pool.stride():
+        raise ValueError("keys and values must lie in the same order")
     out = empty(*query.shape)
     library().outcrop_attention(
         query.data_ptr(),
@@ -119,11 +128,10 @@ def paged_attention(
         rows,
         width,
         heads,
-        kv_heads,
+        key_pool.shape[2],
         dim,
-        block_size,
         block_tables.shape[1],
-        _FORMATS[key_pool.dtype],
+        *_pages(key_pool),
     )
     return out
 
@@ -160,6 +168,15 @@ def _floats(x: Tensor) -> Tensor:
     return contiguous(x)
 
 
+def _pages(pool: Tensor) -> tuple[int, int, int, int, int]:
+    """Where things lie in a pool, as Pages in kernels.h: block size, elements between blocks, tokens and heads,
+    and the format."""
+    block, token, head, one = pool.stride()
+    if one != 1:
+        raise ValueError("the numbers of one head of a KV pool must lie side by side")
+    return pool.shape[1], block, token, head, _FORMATS[pool.dtype]
+
+
 def _row_stride(x: Tensor) -> int:
     """Floats from one token to the next of x [tokens, heads, dim], which may be a slice of wider rows."""
     if x.dtype is not torch.float32:
@@ -176,6 +193,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "rms_norm": rms_norm,
     "rope": rope,
+    "kv_pool": kv_pool,
     "kv_write": kv_write,
     "paged_attention": paged_attention,
     "swiglu": swiglu,

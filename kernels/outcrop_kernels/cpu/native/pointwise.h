@@ -62,14 +62,16 @@ static inline float finite_or_zero(float value) { return __builtin_fabsf(value) 
 static void kv_write(const KvWrite& job, int part, int parts) {
     const Share tokens(job.tokens, part, parts);
     for (long token = tokens.first; token < tokens.last; ++token) {
-        const float* from = job.values + token * job.stride;
-        const long at = job.slots[token] * job.features;
-        if (job.format == Format::float32) {
-            float* to = static_cast<float*>(job.pool) + at;
-            for (long index = 0; index < job.features; ++index) to[index] = finite_or_zero(from[index]);
-        } else {
-            uint16_t* to = static_cast<uint16_t*>(job.pool) + at;
-            for (long index = 0; index < job.features; ++index) to[index] = narrow(finite_or_zero(from[index]));
+        for (long head = 0; head < job.kv_heads; ++head) {
+            const float* from = job.values + token * job.stride + head * job.dim;
+            const long at = job.pages.at(job.slots[token], head);
+            if (job.pages.format == Format::float32) {
+                float* to = static_cast<float*>(job.pool) + at;
+                for (long d = 0; d < job.dim; ++d) to[d] = finite_or_zero(from[d]);
+            } else {
+                uint16_t* to = static_cast<uint16_t*>(job.pool) + at;
+                for (long d = 0; d < job.dim; ++d) to[d] = narrow(finite_or_zero(from[d]));
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ class Program {
         void (*call)(const Entry&, int part, int parts);
         void (*kernel)();
         const char* name;
-        alignas(8) char work[128];
+        alignas(8) char work[144];
     };
     std::vector<Entry> entries_;
 };
