@@ -89,8 +89,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
-    """Within a block the tokens of one head lie side by side: attention reads the keys of one head at a time, and
-    memory is quick where what is read next follows."""
+    """Within a block the tokens of one head lie side by side: attention reads the keys of one head at a time,
+    and memory is quick where what is read next follows."""
     return eager.kv_pool(blocks, kv_heads, block_size, dim, dtype).transpose(1, 2)
 
 
@@ -169,8 +169,8 @@ def _floats(x: Tensor) -> Tensor:
 
 
 def _pages(pool: Tensor) -> tuple[int, int, int, int, int]:
-    """Where things lie in a pool, as Pages in kernels.h: block size, elements between blocks, tokens and heads,
-    and the format."""
+    """Where things lie in a pool, as Pages in kernels.h: block size, elements between blocks, tokens and
+    heads, and the format."""
     block, token, head, one = pool.stride()
     if one != 1:
         raise ValueError("the numbers of one head of a KV pool must lie side by side")
