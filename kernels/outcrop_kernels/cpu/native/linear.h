@@ -59,20 +59,24 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
             store(y + row * features + vector * kLanes, sums[row][vector]);
 }
 
-template <class Panels, int kPanels, bool kAdd = false>
-static inline void tile_of(long rows, const float* x, const typename Panels::Element* weight, float* y, long depth,
-                           long features) {
-    switch (rows) {
-        case 1: return tile<Panels, 1, kPanels, kAdd>(x, weight, y, depth, features);
-        case 2: return tile<Panels, 2, kPanels, kAdd>(x, weight, y, depth, features);
-        case 3: return tile<Panels, 3, kPanels, kAdd>(x, weight, y, depth, features);
-        case 4: return tile<Panels, 4, kPanels, kAdd>(x, weight, y, depth, features);
-        case 5: return tile<Panels, 5, kPanels, kAdd>(x, weight, y, depth, features);
-        default: return tile<Panels, 6, kPanels, kAdd>(x, weight, y, depth, features);
-    }
+// As many sums as fit into registers beside what is multiplied, and so the tallest tile.
+constexpr int kSums = kLanes == 16 ? 24 : 12;
+constexpr int kMostRows = kSums * kLanes / kPanel < 12 ? kSums * kLanes / kPanel : 12;
+
+// The most rows of a tile that is `panels` panels wide.
+constexpr int rows_beside(int panels) {
+    const int rows = kSums * kLanes / (panels * kPanel);
+    return rows < 1 ? 1 : rows < kMostRows ? rows : kMostRows;
 }
 
-constexpr long kMostRows = 6;
+template <class Panels, int kPanels, bool kAdd = false, int kRows = rows_beside(kPanels)>
+static inline void tile_of(long rows, const float* x, const typename Panels::Element* weight, float* y, long depth,
+                           long features) {
+    if (rows == kRows)
+        tile<Panels, kRows, kPanels, kAdd>(x, weight, y, depth, features);
+    else if constexpr (kRows > 1)
+        tile_of<Panels, kPanels, kAdd, kRows - 1>(rows, x, weight, y, depth, features);
+}
 
 // Rows that stay in the second-level cache while all panels pass by them.
 static inline long rows_in_cache(long depth) {
@@ -85,26 +89,25 @@ static void linear_panels(const Linear& job, long first, long last) {
     typedef typename Panels::Element Element;
     const long depth = job.weight.depth, features = job.weight.features;
     const Element* weight = static_cast<const Element*>(job.weight.data);
-    const long panel_size = depth * kPanel;
-    // Few rows: more panels side by side, for there must be enough sums in flight to hide the latency.
-    const int side_by_side = job.rows == 1 ? 4 : job.rows <= 3 ? 2 : 1;
     const long block = rows_in_cache(depth);
     for (long start = 0; start < job.rows; start += block) {
         const long rows = job.rows - start < block ? job.rows - start : block;
-        const long tiles = (rows + kMostRows - 1) / kMostRows;
+        const long tiles = (rows + kMostRows - 1) / kMostRows, tallest = (rows + tiles - 1) / tiles;
+        // Few rows: more panels side by side, for there must be enough sums in flight to hide the latency.
+        const int side_by_side = tallest <= rows_beside(4) ? 4 : tallest <= rows_beside(2) ? 2 : 1;
         for (long panel = first; panel < last;) {
             const int panels = last - panel >= side_by_side ? side_by_side : 1;
-            const Element* at = weight + panel * panel_size;
+            const Element* at = weight + panel * depth * kPanel;
             for (long index = 0; index < tiles; ++index) {
-                const long begin = rows * index / tiles, end = rows * (index + 1) / tiles;
+                const long begin = rows * index / tiles, count = rows * (index + 1) / tiles - begin;
                 const float* x = job.x + (start + begin) * depth;
                 float* y = job.y + (start + begin) * features + panel * kPanel;
                 if (panels == 4)
-                    tile<Panels, 1, 4>(x, at, y, depth, features);
+                    tile_of<Panels, 4>(count, x, at, y, depth, features);
                 else if (panels == 2)
-                    tile_of<Panels, 2>(end - begin, x, at, y, depth, features);
+                    tile_of<Panels, 2>(count, x, at, y, depth, features);
                 else
-                    tile_of<Panels, 1>(end - begin, x, at, y, depth, features);
+                    tile_of<Panels, 1>(count, x, at, y, depth, features);
             }
             panel += panels;
         }

@@ -1,7 +1,5 @@
 #include "team.h"
 
-#include <sched.h>
-
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -15,19 +13,25 @@ namespace {
 // Between steps it must sleep, for the cores are shared with the rest of the server.
 constexpr auto kSpin = std::chrono::microseconds(60);
 
+constexpr int kPatience = 2000;  // some ten microseconds
+
 inline void relax() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
 }
 
-// Waits for other threads that are at work: a core that does something else meanwhile is needed back.
-template <class Condition>
-void spin_until(const Condition& condition) {
-    for (int spin = 1; !condition(); ++spin) {
-        if (spin % 4096 == 0) sched_yield();
+// Waits until `value` is no longer `old`; returns what it is. The others are at work and done within microseconds,
+// unless something else has their core: that they get it back sooner if this thread sleeps.
+template <class Value>
+Value wait_for_change(const std::atomic<Value>& value, Value old) {
+    for (int spin = 0; spin < kPatience; ++spin) {
+        const Value now = value.load(std::memory_order_acquire);
+        if (now != old) return now;
         relax();
     }
+    value.wait(old, std::memory_order_acquire);
+    return value.load(std::memory_order_acquire);
 }
 
 struct Team {
@@ -55,7 +59,7 @@ struct Team {
             seen = next_round(seen);
             if (stopping.load()) return;
             job(context, part, static_cast<int>(workers.size()) + 1);
-            unfinished.fetch_sub(1, std::memory_order_release);
+            if (unfinished.fetch_sub(1, std::memory_order_release) == 1) unfinished.notify_one();
         }
     }
 
@@ -109,7 +113,8 @@ void run_team(Job job, const void* context) {
         members.round.notify_all();
     }
     job(context, 0, parts);
-    spin_until([&] { return members.unfinished.load(std::memory_order_acquire) == 0; });
+    for (int left = members.unfinished.load(std::memory_order_acquire); left != 0;)
+        left = wait_for_change(members.unfinished, left);
 }
 
 void Barrier::wait(int parts) {
@@ -117,8 +122,9 @@ void Barrier::wait(int parts) {
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == parts - 1) {
         arrived_.store(0, std::memory_order_relaxed);
         round_.store(round + 1, std::memory_order_release);
+        round_.notify_all();
     } else {
-        spin_until([&] { return round_.load(std::memory_order_acquire) != round; });
+        wait_for_change(round_, round);
     }
 }
 
