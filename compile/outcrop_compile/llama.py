@@ -95,8 +95,7 @@ class PagedLlama(nn.Module):
             for index in range(config.num_layers)
         )
         self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
-        tied = embed[layout.vocabulary(self.parallel.rank)]
-        self.register_buffer("head", operations.pack(weights.get("lm_head", tied)), persistent=False)
+        self.register_buffer("head", operations.pack(weights.get("lm_head", embed)), persistent=False)
         angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
@@ -175,7 +174,9 @@ class PagedLlama(nn.Module):
     ) -> Tensor:
         """Run the layers over tokens [R, Q], writing their KV. Returns normed states [R * Q, H]."""
         ops, flat = self.operations, positions.reshape(-1)
-        hidden = ops.take(self.embed, tokens.reshape(-1))
+        hidden = self.parallel.all_gather(ops.take(self.embed, tokens.reshape(-1)))
+        if hidden.shape[-1] > self.config.hidden_size:
+            hidden = hidden[:, : self.config.hidden_size]
         cos, sin = ops.take(self.cos, flat), ops.take(self.sin, flat)
         slots = slot_mapping.reshape(-1)
         for layer in self.layers:

@@ -1,16 +1,17 @@
 """Weights as the model definition takes them: fused, and sharded for one tensor-parallel rank. No torch.
 
-For a rank, with D = head_dim and the rank's own numbers of heads, kv heads and rows of the MLP and of the
-vocabulary (of its `Layout`, whose padding is zeros here):
+For a rank, with D = head_dim and the rank's own numbers of heads, kv heads, rows of the MLP, tokens and
+columns of embed (of its `Layout`, whose padding is zeros here):
 
-    embed [V, H]                         layers.{i}.attn_norm, layers.{i}.mlp_norm, norm [H]
+    embed [V, columns]                   layers.{i}.attn_norm, layers.{i}.mlp_norm, norm [H]
     layers.{i}.qkv [(heads + 2*kv)*D, H]   this rank's q, then k, then v
     layers.{i}.o [H, heads*D]
     layers.{i}.gate_up [2*rows, H]         gate rows, then up rows
     layers.{i}.down [H, rows]
-    lm_head [tokens, H]                    absent when tied to embed
+    lm_head [tokens, H]                    absent when tied to embed and whole
 
-Quantised, every matrix but embed is `Quantised`, and a tied lm_head is there as well, made of embed.
+Quantised, every matrix but embed is `Quantised`. A tied lm_head is there as well then, made of embed, and so
+it is where there are several ranks, for it is divided otherwise than embed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Split(enum.Enum):
     KEYS = enum.auto()
     INTERMEDIATE = enum.auto()
     VOCABULARY = enum.auto()
+    HIDDEN = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Placement:
 
 
 PLACEMENTS = {
-    "embed": Placement("embed"),
+    "embed": Placement("embed", columns=Split.HIDDEN),
     "attn_norm": Placement("attn_norm"),
     "q": Placement("qkv", rows=Split.QUERIES),
     "k": Placement("qkv", rows=Split.KEYS),
@@ -91,7 +93,7 @@ class _Part:
 
 def parameter_shapes(config: LlamaConfig, world: int = 1) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of one rank, in the order of the layers. Raises ShardingError."""
-    return _shapes(_parts(divide(config, world), 0))
+    return _shapes(_parts(divide(config, world), 0, own_head=world > 1))
 
 
 def _shapes(parts: Iterable[_Part]) -> dict[str, tuple[int, ...]]:
@@ -124,10 +126,9 @@ def load_weights(
     CheckpointError where int4 finds no groups of 4 bits; whatever `progress` raises ends the loading.
     """
     layout = divide(checkpoint.config, world)
-    parts = list(_parts(layout, rank))
+    parts = list(_parts(layout, rank, own_head=world > 1 or dtype in ("int8", "int4")))
     forms: dict[str, Form | None] = {}
     if dtype == "int8" or dtype == "int4":
-        parts += _tied_head(layout, parts, rank)
         forms = _forms(checkpoint, parts, dtype)
     else:
         plain = dtype
@@ -157,15 +158,6 @@ def load_weights(
             pool.shutdown(cancel_futures=True)
             raise
     return parameters
-
-
-def _tied_head(layout: Layout, parts: list[_Part], rank: int) -> list[_Part]:
-    """The head that is tied to embed as a part of its own, since embed itself is not quantised."""
-    if not layout.config.tie_embeddings:
-        return []
-    embed = parts[0]
-    shape = (layout.vocab_size, *embed.shape[1:])
-    return [replace(embed, target="lm_head", shape=shape, rows=layout.vocabulary(rank))]
 
 
 def _forms(
@@ -221,13 +213,18 @@ def _size(weight: Weight) -> int:
     return sum(array.nbytes for array in arrays if array is not None)
 
 
-def _parts(layout: Layout, rank: int) -> Iterator[_Part]:
-    """The table of placements, applied to a model and a rank."""
+def _parts(layout: Layout, rank: int, *, own_head: bool) -> Iterator[_Part]:
+    """The table of placements, applied to a model and a rank. own_head: whether a head that is tied to embed
+    is a part of its own."""
     if not 0 <= rank < layout.world:
         raise ShardingError(f"rank {rank} is not one of {layout.world}")
     filled: dict[str, int] = {}
-    for source, whole in canonical_shapes(layout.config):
-        placement = PLACEMENTS[kind_of(source)]
+    whole_shapes = [(source, kind_of(source), whole) for source, whole in canonical_shapes(layout.config)]
+    if own_head and layout.config.tie_embeddings:
+        source, _, whole = whole_shapes[0]
+        whole_shapes.append((source, "lm_head", whole))
+    for source, kind, whole in whole_shapes:
+        placement = PLACEMENTS[kind]
         shape, rows, columns = whole, slice(None), slice(None)
         if len(whole) == 2:
             height, rows = _share(layout, placement.rows, whole[0], rank)
@@ -253,6 +250,8 @@ def _share(layout: Layout, split: Split, length: int, rank: int) -> tuple[int, s
             return layout.intermediate_size, layout.intermediate_rows(rank)
         case Split.VOCABULARY:
             return layout.vocab_size, layout.vocabulary(rank)
+        case Split.HIDDEN:
+            return layout.embed_size, layout.embed_columns(rank)
 
 
 def _times(heads: slice, dim: int) -> slice:

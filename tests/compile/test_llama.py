@@ -162,11 +162,11 @@ def test_a_verify_step_chooses_what_decode_steps_would(folder: Path, target: Tar
 
 
 # Two kv heads for two ranks; one that two share; one that four share, for whose three query heads and 770
-# rows of the MLP they have four places and 772.
+# rows of the MLP they have four places and 772, and 200 columns for 198 of the hidden state.
 DIVIDED = {
     "divided": (2, LLAMA_32),
     "copied": (2, LLAMA_31),
-    "padded": (4, LLAMA_31 | {"num_attention_heads": 3, "hidden_size": 192, "intermediate_size": 770}),
+    "padded": (4, LLAMA_31 | {"num_attention_heads": 3, "hidden_size": 198, "intermediate_size": 770}),
 }
 
 
