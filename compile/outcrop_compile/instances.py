@@ -1,9 +1,9 @@
 """The machines that have NeuronCore-v2, as data.
 
-Sizes: about-neuron/arch/neuron-hardware/{inf2,trn1}-arch.rst in aws-neuron/aws-neuron-sdk, commit 81ce03ae261e.
-Its bandwidths are taken as GB/s, as AWS's product pages have them. Tensor-parallel degrees: those the runtime
-supports (archive/transformers-neuronx/transformers-neuronx-developer-guide.rst: 1, 2, 8, 32 on Trn1; 1, 2, 4,
-8, 24 on Inf2), and 16 on Trn1, of whose torus 1, 4, 8 or 16 chips can be had together
+Sizes: about-neuron/arch/neuron-hardware/{inf2,trn1}-arch.rst in aws-neuron/aws-neuron-sdk, commit
+81ce03ae261e. Its bandwidths are taken as GB/s, as AWS's product pages have them. Tensor-parallel degrees:
+those that the runtime supports (archive/transformers-neuronx/transformers-neuronx-developer-guide.rst: 1, 2, 8,
+32 on Trn1; 1, 2, 4, 8, 24 on Inf2), and 16 on Trn1, of whose torus 1, 4, 8 or 16 chips can be had together
 (deploy/infrastructure/scheduler.rst).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from itertools import pairwise
 
 CORES_PER_CHIP = 2
 HBM_PER_CORE = 16 << 30  # bytes
@@ -76,7 +77,7 @@ def collective_floor(tp: int) -> float:
     those it is interpolated. On Inf2's ring it is taken to be the same. Not yet run on a device by us.
     """
     measured = ((1, 0.0), (2, 0.15e-3), (8, 2.45e-3), (16, 3.76e-3), (32, 5.1e-3))
-    for (fewer, low), (more, high) in zip(measured, measured[1:], strict=False):
+    for (fewer, low), (more, high) in pairwise(measured):
         if tp <= more:
             return low + (high - low) * (tp - fewer) / (more - fewer)
     return measured[-1][1]

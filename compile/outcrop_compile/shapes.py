@@ -1,5 +1,5 @@
-"""The Llama 3 text models: their configurations under their Hugging Face and Amazon Bedrock names. With these,
-planning needs no checkpoint.
+"""The Llama 3 text models: their configurations under their Hugging Face and Amazon Bedrock names. With
+these, planning needs no checkpoint.
 
 Values: the config.json of each model under https://huggingface.co/meta-llama.
 """
@@ -80,5 +80,3 @@ def find_shape(name: str) -> ModelShape | None:
     """The model of a name, in any case; None if it is no Llama 3 text model's."""
     wanted = name.lower()
     return next((shape for shape in SHAPES.values() if wanted in shape.aliases), None)
-
-

@@ -1,9 +1,10 @@
-"""Which shapes are compiled for the chip. Each costs minutes to compile and memory on every core, so there are
-few of them; what lies between pads."""
+"""Which shapes are compiled for the chip. Each costs minutes to compile and memory on every core, so there
+are few of them; what lies between pads."""
 
 from __future__ import annotations
 
 from outcrop_compile.bucket import Bucket, StepKind
+from outcrop_compile.plan.instructions import LIMIT, instructions
 from outcrop_compile.tensor_parallel import Layout
 
 _ROWS = (1, 4, 8, 16, 32)
@@ -20,7 +21,9 @@ def neuron_buckets(
 ) -> tuple[Bucket, ...]:
     """The table: for every kind of step all sizes x all lengths, so that whatever fits by size and by length
     fits. With blocks of a whole sequence there is but one length, which is slot mode."""
-    lengths = sorted({-(-tokens // block_size) for tokens in (*_below(_CONTEXTS, max_model_len), max_model_len)})
+    lengths = sorted(
+        {-(-tokens // block_size) for tokens in (*_below(_CONTEXTS, max_model_len), max_model_len)}
+    )
     rows = [*_below(_ROWS, max_rows), max_rows]
     widths = [width for width in _WIDTHS if width < max_model_len and _fits(layout, width, max_model_len)]
     sizes = [(StepKind.DECODE, each, 1) for each in rows]
@@ -42,4 +45,6 @@ def _below(grid: tuple[int, ...], limit: int) -> list[int]:
 
 
 def _fits(layout: Layout, width: int, length: int) -> bool:
-    return 4 * layout.heads * width * length <= _SCORES
+    """Whether a prefill step of so many tokens can be compiled and run."""
+    step = Bucket(StepKind.PREFILL, 1, width, 1)
+    return 4 * layout.heads * width * length <= _SCORES and instructions(layout, step) <= LIMIT

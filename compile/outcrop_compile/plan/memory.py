@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
@@ -45,8 +46,12 @@ class CoreMemory:
 
 def weight_bytes(config: LlamaConfig, tp: int, dtype: Dtype, max_model_len: int) -> int:
     """Of one rank: its shard with padding and copies, and the rotary tables. Raises ShardingError."""
-    item = 4 if dtype == "float32" else 2
-    total = 2 * max_model_len * (config.head_dim // 2) * 4
+    return _parameter_bytes(config, tp, dtype) + 2 * max_model_len * (config.head_dim // 2) * 4
+
+
+@lru_cache(64)
+def _parameter_bytes(config: LlamaConfig, tp: int, dtype: Dtype) -> int:
+    item, total = 4 if dtype == "float32" else 2, 0
     for name, shape in parameter_shapes(config, tp, quantised=dtype == "int8").items():
         quantised = dtype == "int8" and len(shape) == 2 and name != "embed"
         # A float32 scale for each output feature.

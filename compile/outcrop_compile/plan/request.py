@@ -9,6 +9,7 @@ from outcrop_compile.config import LlamaConfig
 from outcrop_compile.instances import Instance
 
 Dtype = Literal["bfloat16", "int8", "float32"]
+DTYPES: tuple[Dtype, ...] = ("bfloat16", "int8", "float32")
 
 DEFAULT_MAX_MODEL_LEN = 8192
 DEFAULT_BATCH = 32
@@ -25,7 +26,7 @@ class PlanRequest:
     block_size: tokens of a KV block. slots: blocks that hold a whole sequence each, instead; for compilers
     that cannot do pages (NCC_ITEN404, aws-neuron-sdk issue 1304). dtype: int8 is of matrices, with bfloat16
     beside it. guesses: tokens of speculation that a verify step takes. reserve: bytes of a core to leave for
-    code, rings and the runtime, instead of the estimate.
+    code, rings and the runtime, instead of the estimate. Raises ValueError for numbers that mean nothing.
     """
 
     name: str
@@ -39,6 +40,15 @@ class PlanRequest:
     dtype: Dtype = "bfloat16"
     guesses: int = 0
     reserve: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tp", "max_model_len", "batch", "block_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it has to be at least 1")
+        for name in ("guesses", "reserve"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it cannot be negative")
 
     @property
     def length(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.checkpoint.names import canonical_shapes
@@ -30,6 +31,7 @@ class StepTime:
     expected: float
 
 
+@lru_cache(64)
 def streamed_weights(config: LlamaConfig, dtype: Dtype) -> int:
     """Bytes of the model that every step reads: all matrices but embed, of which it looks up rows, and the
     vectors. A tied embed is read as the head."""
@@ -75,9 +77,7 @@ def _flops(layout: Layout, bucket: Bucket, block_size: int) -> float:
     """Of one rank. Masked scores are computed too."""
     config, tokens = layout.config, bucket.rows * bucket.width
     head = config.vocab_size * config.hidden_size
-    shapes = dict(canonical_shapes(config))
-    shapes.pop("embed"), shapes.pop("lm_head", None)
-    layers = sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)
+    layers = streamed_weights(config, "bfloat16") // 2 - head  # vectors among it, a millionth
     sampled = tokens if bucket.kind is StepKind.VERIFY else bucket.rows
     span = bucket.blocks * block_size
     attention = 4 * tokens * span * layout.heads * config.head_dim * config.num_layers
