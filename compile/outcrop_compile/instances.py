@@ -2,8 +2,8 @@
 
 Sizes: about-neuron/arch/neuron-hardware/{inf2,trn1}-arch.rst in aws-neuron/aws-neuron-sdk, commit
 81ce03ae261e. Its bandwidths are taken as GB/s, as AWS's product pages have them. Tensor-parallel degrees:
-those that the runtime supports (archive/transformers-neuronx/transformers-neuronx-developer-guide.rst: 1, 2, 8,
-32 on Trn1; 1, 2, 4, 8, 24 on Inf2), and 16 on Trn1, of whose torus 1, 4, 8 or 16 chips can be had together
+those that the runtime supports (archive/transformers-neuronx/transformers-neuronx-developer-guide.rst: 1, 2,
+8, 32 on Trn1; 1, 2, 4, 8, 24 on Inf2), and 16 on Trn1, of whose torus 1, 4, 8 or 16 chips can be had together
 (deploy/infrastructure/scheduler.rst).
 """
 

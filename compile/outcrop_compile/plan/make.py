@@ -46,66 +46,66 @@ def _degrees(request: PlanRequest) -> list[int]:
     return usual[::-1] + rest[::-1]
 
 
-Candidate = tuple[PlanRequest, str]
-
-
 def _suggestions(request: PlanRequest) -> Iterator[Suggestion]:
     """The least change of each kind that helps; where none does, the least of several together."""
     kinds = (_fewer_rows, _shorter, _quantised, _other_degree, _larger)
-    found = [each for kind in kinds if (each := _first(kind(request)))]
-    if not found and (each := _first(_together(request))):
+    found = [each for kind in kinds if (each := _first(request, kind(request)))]
+    if not found and (each := _first(request, _together(request))):
         found = [each]
     yield from found
 
 
-def _first(candidates: Iterable[Candidate]) -> Suggestion | None:
-    return next((Suggestion(*each) for each in candidates if _admitted(each[0])), None)
+def _first(request: PlanRequest, candidates: Iterable[PlanRequest]) -> Suggestion | None:
+    for changed in candidates:
+        try:
+            tp = _plan(changed).tp
+        except PlanRefused:
+            continue
+        if request.tp is not None:
+            changed = replace(changed, tp=tp)
+        return Suggestion(changed, _changes(request, changed))
+    return None
 
 
-def _fewer_rows(request: PlanRequest) -> Iterator[Candidate]:
-    for batch in _BATCHES:
-        if batch < request.batch:
-            yield replace(request, batch=batch), f"--batch {batch}"
+def _changes(request: PlanRequest, changed: PlanRequest) -> str:
+    """The options in which they differ."""
+    options = {
+        "--instance": (request.instance.name, changed.instance.name),
+        "--tp": (request.tp, changed.tp),
+        "--dtype": (request.dtype, changed.dtype),
+        "--max-model-len": (request.length, changed.length),
+        "--batch": (request.batch, changed.batch),
+    }
+    return " ".join(f"{name} {new}" for name, (old, new) in options.items() if new != old)
 
 
-def _shorter(request: PlanRequest) -> Iterator[Candidate]:
-    for length in _LENGTHS:
-        if length < request.length:
-            yield replace(request, max_model_len=length), f"--max-model-len {length}"
+def _fewer_rows(request: PlanRequest) -> Iterator[PlanRequest]:
+    return (replace(request, batch=batch) for batch in _BATCHES if batch < request.batch)
 
 
-def _quantised(request: PlanRequest) -> Iterator[Candidate]:
+def _shorter(request: PlanRequest) -> Iterator[PlanRequest]:
+    return (replace(request, max_model_len=length) for length in _LENGTHS if length < request.length)
+
+
+def _quantised(request: PlanRequest) -> Iterator[PlanRequest]:
     if request.dtype != "int8":
-        yield replace(request, dtype="int8"), "--dtype int8"
+        yield replace(request, dtype="int8")
 
 
-def _other_degree(request: PlanRequest) -> Iterator[Candidate]:
+def _other_degree(request: PlanRequest) -> Iterator[PlanRequest]:
     if request.tp is not None:
-        for tp in request.instance.degrees:
-            yield replace(request, tp=tp), f"--tp {tp}"
+        yield from (replace(request, tp=tp) for tp in request.instance.degrees)
 
 
-def _larger(request: PlanRequest) -> Iterator[Candidate]:
-    for name, other in INSTANCES.items():
+def _larger(request: PlanRequest) -> Iterator[PlanRequest]:
+    for other in INSTANCES.values():
         if other.cores > request.instance.cores:
-            yield replace(request, instance=other, tp=None), f"--instance {name}"
+            yield replace(request, instance=other, tp=None)
 
 
-def _together(request: PlanRequest) -> Iterator[Candidate]:
+def _together(request: PlanRequest) -> Iterator[PlanRequest]:
     small = replace(request, tp=None, dtype="int8")
-    instances = [small, *(each for each, _ in _larger(small))]
-    for each in instances:
+    for each in (small, *_larger(small)):
         for length in (request.length, *(length for length in _LENGTHS if length < request.length)):
             for batch in sorted({request.batch, min(8, request.batch), 1}, reverse=True):
-                yield (
-                    replace(each, max_model_len=length, batch=batch),
-                    f"--instance {each.instance.name} --dtype int8 --max-model-len {length} --batch {batch}",
-                )
-
-
-def _admitted(request: PlanRequest) -> bool:
-    try:
-        _plan(request)
-    except PlanRefused:
-        return False
-    return True
+                yield replace(each, max_model_len=length, batch=batch)

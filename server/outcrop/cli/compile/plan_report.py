@@ -36,7 +36,7 @@ def print_plan(plan: Plan) -> None:
         if buckets:
             console.print(_steps(kind, buckets))
     console.print(
-        "Each cell: ms a step by HBM bandwidth (the roofline) | by DMA bandwidth, with padding and "
+        "Milliseconds a step: by HBM bandwidth (the roofline) / by DMA bandwidth, with padding and "
         "collectives. Calculated, not measured: nothing has yet run on a device.",
         style="dim",
     )
@@ -72,7 +72,8 @@ _SIZES = {StepKind.DECODE: "rows", StepKind.PREFILL: "tokens", StepKind.VERIFY: 
 def _steps(kind: StepKind, buckets: list[PlannedBucket]) -> Table:
     """Sizes down, contexts across."""
     contexts = sorted({each.context for each in buckets})
-    table = Table(f"{kind}: {_SIZES[kind]}, context", *(f"{context:,}" for context in contexts))
+    title = f"{kind} steps by context"
+    table = Table(_SIZES[kind], *(f"{context:,}" for context in contexts), title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     rows: dict[str, dict[int, str]] = {}
@@ -82,7 +83,7 @@ def _steps(kind: StepKind, buckets: list[PlannedBucket]) -> Table:
             StepKind.PREFILL: f"{each.bucket.width:,}",
             StepKind.VERIFY: f"{each.bucket.rows} x {each.bucket.width}",
         }[kind]
-        rows.setdefault(size, {})[each.context] = f"{_ms(each.time.hbm)} | {_ms(each.time.expected)}"
+        rows.setdefault(size, {})[each.context] = f"{_ms(each.time.hbm)}/{_ms(each.time.expected)}"
     for size, cells in rows.items():
         table.add_row(size, *(cells.get(context, "") for context in contexts))
     return table
