@@ -60,6 +60,12 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
     return torch.where(between, smooth, scaled)
 
 
+def rotary_tables(config: LlamaConfig, positions: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, float32 [positions, head_dim / 2] each."""
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rope_frequencies(config))
+    return angles.cos(), angles.sin()
+
+
 class PagedLlama(nn.Module):
     """Llama over a paged KV cache: one forward pass for prefill chunks, decode and verify steps.
 
@@ -96,9 +102,8 @@ class PagedLlama(nn.Module):
         )
         self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
         self.register_buffer("head", operations.pack(weights.get("lm_head", embed)), persistent=False)
-        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, table in zip(("cos", "sin"), rotary_tables(config, max_positions), strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.register_buffer("last_token", torch.zeros(kv.max_rows + 1, dtype=torch.int32), persistent=False)
 
     embed: Tensor
