@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.tensor_parallel import divide
-from outcrop_kernels.reference import FINITE_MAX
+from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
 from outcrop_kernels.registry import Operations
 
 
@@ -60,6 +60,12 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
     return torch.where(between, smooth, scaled)
 
 
+def rotary_tables(config: LlamaConfig, positions: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, float32 [positions, head_dim / 2] each."""
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rope_frequencies(config))
+    return angles.cos(), angles.sin()
+
+
 class PagedLlama(nn.Module):
     """Llama over a paged KV cache: one forward pass for prefill chunks, decode and verify steps.
 
@@ -96,9 +102,8 @@ class PagedLlama(nn.Module):
         )
         self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
         self.register_buffer("head", operations.pack(weights.get("lm_head", embed)), persistent=False)
-        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, table in zip(("cos", "sin"), rotary_tables(config, max_positions), strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.register_buffer("last_token", torch.zeros(kv.max_rows + 1, dtype=torch.int32), persistent=False)
 
     embed: Tensor
@@ -118,41 +123,89 @@ class PagedLlama(nn.Module):
         logits_idx: Tensor,
         sampled: Tensor,
         slots: Tensor,
-        sampling: Tensor,
-        draws: Tensor,
+        sampling: Tensor | None = None,
+        draws: Tensor | None = None,
         allowed: Tensor | None = None,
         bias: Tensor | None = None,
         repetition: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last three are given
-        is part of the graph's shape, and so is whether `draws` has a column for each token, which makes it a
-        verify step.
+        """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last five are given
+        is part of the graph's shape: without `sampling` and `draws` it takes the largest logit of every row,
+        and where `draws` has a column for each token, it is a verify step.
 
         Returns tokens int32 [R], or [R, Q] in a verify step, and finite int32 [R]; the token table keeps a
         row's token where `sampled`.
         """
         rows, width = token_ids.shape
+        verify = draws is not None and draws.dim() == 2
         last = self.last_token.index_select(0, slots)
-        tokens = torch.where(use_last == 1, last[:, None], token_ids)
+        tokens = torch.where(use_last.to(torch.bool), last[:, None], token_ids)
         # Rows of the flattened [R * Q, H] to sample from.
-        if draws.dim() == 2:
+        if verify:
             wanted = torch.arange(rows * width, dtype=torch.int32, device=tokens.device)
         else:
             wanted = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width + logits_idx
         logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, wanted)
-        finite = (peaks[0] <= FINITE_MAX) & (peaks[1] <= FINITE_MAX)
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
-        if allowed is not None or bias is not None or repetition is not None:
-            logits = self.operations.edit_logits(logits, allowed, bias, repetition)
-        if draws.dim() == 2:
-            repeated = sampling[:, None, :].expand(rows, width, 4).reshape(-1, 4)
-            chosen = self.operations.sample(logits, repeated, draws.reshape(-1)).reshape(rows, width)
+        finite = self._finite(peaks[0]) & self._finite(peaks[1])
+        edits = (allowed, bias, repetition)
+        if verify:
+            assert sampling is not None
+            assert draws is not None
+            sampling, draws = sampling[:, None, :].expand(rows, width, 4).reshape(-1, 4), draws.reshape(-1)
+        chosen = self._choose(logits, sampling, draws, edits)
+        if verify:
+            chosen = chosen.reshape(rows, width)
             kept = _after_accepted(chosen, tokens, logits_idx)
         else:
-            chosen = kept = self.operations.sample(logits, sampling, draws)
-        kept_at = torch.where(sampled == 1, slots, torch.full_like(slots, self.sink_slot))
+            kept = chosen
+        kept_at = torch.where(sampled.to(torch.bool), slots, torch.full_like(slots, self.sink_slot))
         self.last_token = torch.index_put(self.last_token, (kept_at,), kept)
         return chosen, finite.to(torch.int32)
+
+    def _finite(self, peak: Tensor) -> Tensor:
+        """Whether a row's peak on every rank [R] is a number: bool [R]."""
+        if self.parallel.world > 1:
+            peak = self.operations.peak(self.parallel.all_gather(peak[:, None]))
+        return peak <= torch.full_like(peak, FINITE_MAX)
+
+    def _choose(
+        self,
+        logits: Tensor,
+        sampling: Tensor | None,
+        draws: Tensor | None,
+        edits: tuple[Tensor | None, Tensor | None, Tensor | None],
+    ) -> Tensor:
+        """A token for each row of this rank's logits [N, V / world]: int32 [N]. Ranks send each other their
+        likeliest tokens, and all logits only where those are to be edited."""
+        ops, ids = self.operations, None
+        if any(edit is not None for edit in edits):
+            logits = ops.edit_logits(self.parallel.all_gather(logits), *edits)
+        elif self.parallel.world > 1:
+            logits, ids = self._likeliest(logits, 1 if sampling is None else TOPK_CAP)
+        if sampling is None or draws is None:
+            place = ops.greedy(logits)
+        else:
+            place = ops.sample(logits, sampling, draws)
+        if ids is None:
+            return place
+        places = torch.arange(ids.shape[-1], dtype=torch.int32, device=ids.device)
+        at = places[None, :] == place[:, None]
+        return torch.where(at, ids, torch.zeros_like(ids)).sum(dim=-1, dtype=torch.int32)
+
+    def _likeliest(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` likeliest tokens of every rank, side by side: logits and ids, [N, count * world]. The
+        ranks' first tokens are the graph's constants, which knows no rank of its own."""
+        size = logits.shape[-1]
+        count = min(count, size)
+        if count == 1:
+            values = logits.amax(dim=-1, keepdim=True)
+            ids = self.operations.greedy(logits)[:, None]
+        else:
+            values, ids = self.operations.candidates(logits, count)
+        ranks = torch.arange(self.parallel.world, dtype=torch.int32, device=ids.device)
+        start = (ranks * size)[:, None].expand(self.parallel.world, count).reshape(1, -1)
+        return self.parallel.all_gather(values), self.parallel.all_gather(ids) + start
 
     def compute(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, wanted: Tensor
@@ -160,8 +213,8 @@ class PagedLlama(nn.Module):
         """All that costs time, of registered operations and views alone, so that a target can record it.
 
         tokens int32 [R, Q]; wanted int32 [N]: rows of the flattened tokens whose logits are asked for, N
-        being R or R * Q. Writes the tokens' KV. Returns the logits float32 [N, V], and for each row the
-        largest magnitude of its tokens' normed states and of its logits, [R] each.
+        being R or R * Q. Writes the tokens' KV. Returns this rank's logits float32 [N, V / world], and for
+        each row the largest magnitude of its tokens' normed states and of those logits, [R] each.
         """
         ops = self.operations
         hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
@@ -184,8 +237,8 @@ class PagedLlama(nn.Module):
         return ops.rms_norm(hidden, self.norm, self.config.rms_norm_eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32 [N, V] of hidden states [N, H]."""
-        return self.parallel.all_gather(self.operations.linear(hidden, self.head).to(torch.float32))
+        """This rank's logits float32 [N, V / world] of hidden states [N, H]."""
+        return self.operations.linear(hidden, self.head).to(torch.float32)
 
 
 def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from outcrop_compile.checkpoint import Checkpoint, CheckpointError
 from outcrop_compile.checkpoint.names import canonical_shapes, kind_of
 from outcrop_compile.config import LlamaConfig
-from outcrop_compile.quantise import Form, form_of, quantise_channels, zero_quantised
+from outcrop_compile.quantise import Allocate, Form, form_of, quantise_channels, zero_quantised, zeros
 from outcrop_compile.tensor_parallel import Layout, ShardingError, divide
 from outcrop_kernels.quantised import Quantised
 
@@ -116,29 +116,36 @@ def load_weights(
     world: int = 1,
     threads: int = 2,
     progress: Progress | None = None,
+    file_groups: bool = True,
+    own_head: bool = False,
+    allocate: Allocate = zeros,
 ) -> dict[str, Weight]:
     """Read the parameters of one rank, in the order of the layers.
 
     Arrays are float32, or for bfloat16 uint16 holding its bits (rounded to nearest even). int8 and int4 are
     types of matrices: int4 keeps a file's groups of 4 bits, both keep its groups of 8 bits (GGUF's Q8_0),
     and what is stored otherwise gets 8 bits with a scale for each output feature; embed and vectors, which
-    no matrix product reads, are of the `plain` type then.
+    no matrix product reads, are of the `plain` type then. Without `file_groups`, every matrix gets a scale
+    for each output feature. With `own_head`, a head tied to embed is a part of its own in any case.
 
-    Every tensor is read straight into its place, so memory never holds more than the parameters and a few
-    MiB. `progress` is called in this thread with (bytes done, bytes in all). Raises ShardingError, and
-    CheckpointError where int4 finds no groups of 4 bits; whatever `progress` raises ends the loading.
+    Every tensor is read straight into its place, which `allocate` makes, so memory never holds more than the
+    parameters and a few MiB. `progress` is called in this thread with (bytes done, bytes in all). Raises
+    ShardingError, and CheckpointError where int4 finds no groups of 4 bits; whatever `progress` raises ends
+    the loading.
     """
     layout = divide(checkpoint.config, world)
-    parts = list(_parts(layout, rank, own_head=world > 1 or dtype in ("int8", "int4")))
+    parts = list(_parts(layout, rank, own_head=own_head or world > 1 or dtype in ("int8", "int4")))
     forms: dict[str, Form | None] = {}
     if dtype == "int8" or dtype == "int4":
-        forms = _forms(checkpoint, parts, dtype)
+        forms = _forms(checkpoint, parts, dtype, file_groups)
     else:
         plain = dtype
     parameters: dict[str, Weight] = {}
     for name, shape in _shapes(parts).items():
-        form = forms.get(name)
-        parameters[name] = np.zeros(shape, _STORAGE[plain]) if form is None else zero_quantised(shape, form)
+        if (form := forms.get(name)) is None:
+            parameters[name] = allocate(name, shape, _STORAGE[plain])
+        else:
+            parameters[name] = zero_quantised(name, shape, form, allocate)
     cuts = [cut for part in parts for cut in _cuts(part, checkpoint.config.head_dim)]
     total, done = sum(_size(_place(parameters[cut.target], cut)) for cut in cuts), 0
 
@@ -164,7 +171,7 @@ def load_weights(
 
 
 def _forms(
-    checkpoint: Checkpoint, parts: list[_Part], dtype: Literal["int8", "int4"]
+    checkpoint: Checkpoint, parts: list[_Part], dtype: Literal["int8", "int4"], file_groups: bool
 ) -> dict[str, Form | None]:
     """How each target is quantised; None for those that are not."""
     sources: dict[str, list[_Part]] = {}
@@ -174,7 +181,7 @@ def _forms(
     for target, stacked in sources.items():
         matrix = target != "embed" and len(stacked[0].shape) == 2
         # Columns that a rank leaves out would cut through groups.
-        whole = all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
+        whole = file_groups and all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
         found = [checkpoint.groups(part.source) if whole else None for part in stacked]
         forms[target] = form_of(found, dtype) if matrix else None
     if dtype == "int4" and not any(form is not None and form.bits == 4 for form in forms.values()):

@@ -11,7 +11,7 @@ from torch import Tensor
 from outcrop_kernels import reference
 from outcrop_kernels.quantised import Quantised
 
-Target = Literal["reference", "cpu", "native"]
+Target = Literal["reference", "cpu", "native", "neuron"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Operations:
     edit_logits: Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Tensor] = (
         reference.edit_logits
     )
+    candidates: Callable[[Tensor, int], tuple[Tensor, Tensor]] = reference.candidates
+    greedy: Callable[[Tensor], Tensor] = reference.greedy
     sample: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.sample
 
 
@@ -43,6 +45,10 @@ def operations(target: Target) -> Operations:
     """The operations of a target: its own where it has one, the reference otherwise."""
     if target == "reference":
         return Operations()
+    if target == "neuron":
+        from outcrop_kernels import neuron
+
+        return replace(Operations(), **neuron.IMPLEMENTATIONS)
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":

@@ -15,7 +15,7 @@ from outcrop_kernels.cpu import eager
 from outcrop_kernels.cpu.native.library import NativeUnavailable, start
 from outcrop_kernels.registry import Operations, Target, operation_names, operations
 
-TARGETS = ("reference", "cpu", "native portable", "native avx2", "native avx512")
+TARGETS = ("reference", "neuron", "cpu", "native portable", "native avx2", "native avx512")
 
 
 @pytest.fixture(params=TARGETS)
@@ -132,6 +132,19 @@ def draw(
 
 def test_greedy_takes_the_first_of_the_largest_logits(ops: Operations) -> None:
     assert draw(ops, [1.0, 5.0, 5.0, 2.0], 0.99, 0.0, 0, 1.0) == 1
+
+
+def test_the_candidates_of_a_row_wider_than_the_chips_instruction(ops: Operations) -> None:
+    logits = torch.randn(2, 3 * 16384)
+    logits[1, 16384:32768] += 4  # all of a row's candidates in one piece of it
+    values, ids = ops.candidates(logits, 256)
+    expected, places = torch.topk(logits, 256)
+    assert torch.equal(values, expected)
+    assert torch.equal(ids, places.to(torch.int32))
+
+
+def test_greedy_of_a_row_that_is_not_a_number_is_a_token_all_the_same(ops: Operations) -> None:
+    assert 0 <= int(ops.greedy(torch.full((1, 7), math.nan))[0]) < 7
 
 
 def test_a_draw_walks_the_cumulative_distribution_from_the_likeliest_token(ops: Operations) -> None:
