@@ -137,9 +137,9 @@ async def _watch(
 
 
 async def _first_given_up(engines: list[ProcessClient], display: Display) -> str:
-    """Why an engine cannot be had. One that was drained is no reason to end: a server that a supervisor starts
-    again would load on the hardware that failed, while one that is up and not ready says so, and is left
-    out by whatever balances the load."""
+    """Why an engine cannot be had. One that was drained is no reason to end: a server that is started again
+    would load on the hardware that failed, while one that is up and not ready says so, and is left out by
+    whatever balances the load."""
     waiting = {asyncio.create_task(engine.given_up()): engine for engine in engines}
     while waiting:
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -148,4 +148,5 @@ async def _first_given_up(engines: list[ProcessClient], display: Display) -> str
             if not engine.drained:
                 return task.result()
             display.error(f"{engine.drained}; the server is not ready any more, and stays up to say so")
-    return await asyncio.get_running_loop().create_future()  # until `_serve` ends this
+    forever: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await forever  # `_serve` cancels it at the end

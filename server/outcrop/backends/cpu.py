@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from outcrop.backends.base import Capabilities, Progress, StepHandle, StepInput, StepOutput, blank_step

@@ -71,8 +71,8 @@ class Stepped(msgspec.Struct, tag=True, array_like=True):
 
 
 Drain = Literal["never", "repeated", "now"]
-"""Whether an engine that failed stays down, since its hardware is not to be trusted: never, when engines go on
-failing in this way, or at once."""
+"""Whether an engine that failed stays down, since its hardware is not to be trusted: never, when engines go
+on failing in this way, or at once."""
 
 
 class Failed(msgspec.Struct, tag=True, array_like=True):

@@ -46,6 +46,10 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     meant for the operator."""
     if config.backend == "fake":
         return _fake_backend(config), "fake backend (a hash for a model)"
+    if config.backend == "neuron":
+        from outcrop.backends.neuron.launch import open_backend
+
+        return open_backend(config, lambda stage, fraction: report(Progress(stage, fraction)))
     from outcrop_compile.checkpoint import open_checkpoint
     from outcrop_kernels.cpu.native.library import available
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from outcrop.backends.base import (
+    I32,
     Capabilities,
     DeviceFailure,
     Progress,
@@ -24,9 +25,8 @@ from outcrop.backends.base import (
     blank_step,
 )
 from outcrop.backends.neuron.graphs import Graphs
-from outcrop.backends.neuron.nrt import Effect, NrtStatus, status_of
+from outcrop.backends.neuron.nrt import Effect, drain_of, status_of
 from outcrop.backends.neuron.runtime import CompilationForbidden, Execution, Outputs, Runtime
-from outcrop.engine.frames import Drain
 from outcrop_compile.artifact import ArtifactMismatch, CompiledBucket, Manifest
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,6 @@ taken for broken."""
 
 _FAILED_STEPS = 3
 """Steps in a row that do not run: the engine's state is at fault, not a request."""
-
-_DRAINS: dict[Effect | None, Drain] = {Effect.DRAIN: "repeated"}
 
 
 @dataclass(slots=True, eq=False)
@@ -88,13 +86,14 @@ class NeuronBackend:
             depth=depth,
         )
         self._graphs = Graphs(manifest)
+        self._mend = manifest.build_command()
         self.buckets = self._graphs.buckets
         self._runtime = runtime
         self._uncorrectable = uncorrectable
         self._errors_before = uncorrectable()
         self._queue: deque[_Handle] = deque()
         self._warm: set[str] | None = None
-        self._compiles = 0
+        self._compiles = self._booked_compiles = 0
         self._failed_in_a_row = 0
         self._finished = 0.0
 
@@ -109,7 +108,9 @@ class NeuronBackend:
             outputs = self._outputs(handle)
             for spec, output in zip(graph.outputs, outputs, strict=True):
                 if output.shape != spec.shape:
-                    raise ArtifactMismatch(f"{graph.tag}.outputs.{spec.name}", spec.shape, output.shape, "")
+                    raise ArtifactMismatch(
+                        f"buckets.{graph.tag}.outputs.{spec.name}", spec.shape, output.shape, self._mend
+                    )
             warm.add(graph.tag)
             progress("warm-up", (index + 1) / len(graphs))
         self._warm = warm
@@ -120,12 +121,9 @@ class NeuronBackend:
             raise RuntimeError(
                 f"{len(self._queue)} steps are submitted; the depth is {self.capabilities.depth}"
             )
-        handle = _Handle(step, self._graphs.choose(step))
-        if not self._queue:
-            handle.idle_from = self._finished
+        handle = _Handle(step, self._graphs.choose(step), idle_from=0.0 if self._queue else self._finished)
         self._queue.append(handle)
-        if all(each.execution or each.error for each in self._queue if each is not handle):
-            self._start(handle)  # else one before it waits to be taken
+        self._start_waiting()
         return handle
 
     def collect(self, handle: StepHandle) -> StepOutput:
@@ -135,15 +133,23 @@ class NeuronBackend:
         try:
             tokens, finite = self._outputs(submitted)
             self._failed_in_a_row = 0
-        except (RuntimeError, CompilationForbidden) as error:
+        except RuntimeError as error:
             tokens, finite = self._failed(submitted, error)
-        finally:
-            self._queue.popleft()
+        self._queue.popleft()
+        self._start_waiting()
         return self._booked(submitted, tokens, finite)
 
     def close(self) -> None:
         self._queue.clear()
         self._runtime.close()
+
+    def _start_waiting(self) -> None:
+        """Offer the runtime what it has not taken yet, in order."""
+        for handle in self._queue:
+            if handle.execution is None and handle.error is None:
+                self._start(handle)
+                if handle.execution is None and handle.error is None:
+                    return
 
     def _start(self, handle: _Handle) -> None:
         """Give a step to the runtime, if it takes it."""
@@ -162,14 +168,72 @@ class NeuronBackend:
                 handle.error = error
 
     def _outputs(self, handle: _Handle) -> Outputs:
-        """Wait for a step, the first of the queue. Raises what it raised."""
+        """Wait for the step that is first in line. Raises what it raised."""
         for _ in range(_RETRIES):
             if handle.error is not None:
                 raise handle.error
             if handle.execution is not None:
-                return handle.execution.wait()
+                try:
+                    return handle.execution.wait()
+                except RuntimeError as error:
+                    # Once a later step is out, running this one again would be out of order.
+                    if status_of(error).effect is not Effect.RETRY or len(self._queue) > 1:
+                        raise
+                    handle.execution = None
             time.sleep(_RETRY_SECONDS)
             self._start(handle)
         raise DeviceFailure(
             f"the runtime has taken no step for {_RETRIES * _RETRY_SECONDS:.0f} s", code=7, drain="never"
         )
+
+    def _failed(self, handle: _Handle, error: RuntimeError) -> Outputs:
+        """What is left of a step that failed. Raises DeviceFailure where the device's state is unknown."""
+        if isinstance(error, DeviceFailure):
+            raise error
+        where = f"step {handle.step.step_id}, graph {handle.graph.tag}"
+        if isinstance(error, CompilationForbidden):
+            logger.error("%s: %s; its requests fail", where, error)
+            return _no_outputs(handle.step)
+        status = status_of(error)
+        logger.error("%s: %s (%s)", where, status, error)
+        if status.effect is Effect.FAIL_ROWS:
+            return self._despite_nan(handle)
+        if status.effect is Effect.FAIL_STEP:
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row < _FAILED_STEPS:
+                return _no_outputs(handle.step)
+        broken = self._uncorrectable() > self._errors_before
+        drain = "now" if broken else drain_of(status)
+        raise DeviceFailure(f"{status} ({error})", code=status.code, drain=drain) from error
+
+    def _despite_nan(self, handle: _Handle) -> Outputs:
+        """The outputs of a step that the runtime found NaN in: it ran to its end, and they say which rows are
+        concerned. Where they cannot be had, all are."""
+        assert handle.execution is not None
+        try:
+            return handle.execution.wait()
+        except RuntimeError:
+            return _no_outputs(handle.step)
+
+    def _booked(self, handle: _Handle, tokens: I32, finite: I32) -> StepOutput:
+        """Times are as the host sees them: the runtime tells of none."""
+        now = time.perf_counter()
+        begun = max(handle.started, self._finished)
+        idle = max(0.0, handle.started - handle.idle_from) if handle.started and handle.idle_from else 0.0
+        busy = now - begun if handle.started else 0.0
+        self._finished = now
+        compiles = self._compiles + self._runtime.compilations
+        news, self._booked_compiles = compiles - self._booked_compiles, compiles
+        return StepOutput(
+            handle.step.step_id,
+            tokens,
+            finite.astype(np.uint8),
+            device_us=int(busy * 1e6),
+            idle_us=int(idle * 1e6),
+            compiles=news,
+        )
+
+
+def _no_outputs(step: StepInput) -> Outputs:
+    """Of a step that did not run: every row fails."""
+    return np.zeros(step.draws.shape, dtype=np.int32), np.zeros(step.bucket.rows, dtype=np.int32)

@@ -23,7 +23,7 @@ def format_cores(cores: range) -> str:
 
 
 def cores_of(wanted: str | None, tp: int) -> range:
-    """The cores of a replica of `tp` ranks: those of the setting, or the machine's first. Raises ValueError."""
+    """Of a replica of `tp` ranks: those of the setting, or the machine's first. Raises ValueError."""
     if wanted is None:
         return range(tp)
     cores = parse_cores(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ _FLOATS = frozenset({"sampling", "draws", "bias", "repetition"})
 class Graphs:
     """The compiled buckets by what they can do.
 
-    A bucket may have several graphs, which differ in their inputs: one without `sampling` and `draws` takes the
-    largest logit, one with some of `allowed`, `bias` and `repetition` edits the logits. A step runs in the
-    smallest graph that has an input for everything it wants; inputs that it has no use for get values that
-    change nothing.
+    A bucket may have several graphs, which differ in their inputs: one without `sampling` and `draws` takes
+    the largest logit, one with some of `allowed`, `bias` and `repetition` edits the logits. A step runs in
+    the smallest graph that has an input for everything it wants; inputs that it has no use for get values
+    that change nothing.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -59,7 +59,7 @@ class Graphs:
     def buckets(self) -> tuple[Bucket, ...]:
         return tuple(self._by_bucket)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[CompiledBucket]:
         for graphs in self._by_bucket.values():
             yield from graphs
 
@@ -101,7 +101,10 @@ def _check(manifest: Manifest, index: int, graph: CompiledBucket) -> None:
         expected = shapes.get(spec.name)
         if expected is None:
             raise ArtifactMismatch(
-                where, "an input", "absent: a step of this Outcrop has no such input", manifest.build_command()
+                where,
+                "an input",
+                "absent: a step has no such input",
+                manifest.build_command(),
             )
         if spec.shape != expected:
             raise ArtifactMismatch(f"{where}.shape", spec.shape, expected, manifest.build_command())

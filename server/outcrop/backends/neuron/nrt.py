@@ -1,8 +1,8 @@
 """What the Neuron runtime's status codes mean for requests, for the engine and for the machine.
 
-Codes and names are those of libnrt's `nrt_status.h` (aws-neuron-sdk, src/libnrt/include/nrt); what to do about
-hardware errors follows AWS's runtime troubleshooting guide (neuron-runtime/nrt-troubleshoot.rst). torch-neuronx
-raises them as `RuntimeError: Failed to execute the model status=1003 message=Numerical Error`.
+Codes and names are those of libnrt's `nrt_status.h` (aws-neuron-sdk, src/libnrt/include/nrt); what to do
+about hardware errors follows AWS's runtime troubleshooting guide (neuron-runtime/nrt-troubleshoot.rst).
+torch-neuronx raises them as `RuntimeError: Failed to execute the model status=1003 message=Numerical Error`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+
+from outcrop.engine.frames import Drain
 
 _STATUS = re.compile(r"\bstatus=(\d+)")
 
@@ -53,7 +55,9 @@ _MEMORY = (
     "the runtime has written neuron_mem_table_device_*.log to its working directory; build with fewer or "
     "smaller buckets, or a shorter --max-model-len (`outcrop compile plan` shows what fits)"
 )
-_OTHER_OWNER = "another process has these NeuronCores: `neuron-ls` shows which; end it, or choose other --cores"
+_OTHER_OWNER = (
+    "another process has these NeuronCores: `neuron-ls` shows which; end it, or choose other --cores"
+)
 _OUR_BUG = "this is a defect of Outcrop: please report it with the log"
 
 _TABLE = (
@@ -74,7 +78,7 @@ _TABLE = (
         9, "LOAD_NOT_ENOUGH_NC", "not enough NeuronCores to load", Effect.RESTART, advice=_OTHER_OWNER
     ),
     NrtStatus(
-        10, "UNSUPPORTED_NEFF_VERSION", "the runtime is too old, or too new, for the artifact", Effect.RESTART,
+        10, "UNSUPPORTED_NEFF_VERSION", "the runtime is of another age than the artifact", Effect.RESTART,
         advice="install the runtime of the SDK named in its manifest, or build it again with this one",
     ),
     NrtStatus(
@@ -89,7 +93,7 @@ _TABLE = (
         _REPLACE,
     ),
     NrtStatus(
-        1002, "EXEC_BAD_INPUT", "the graph was given a wrong input", Effect.FAIL_STEP, Effect.RESTART, _OUR_BUG
+        1002, "EXEC_BAD_INPUT", "the graph got a wrong input", Effect.FAIL_STEP, Effect.RESTART, _OUR_BUG
     ),
     NrtStatus(1003, "EXEC_COMPLETED_WITH_NUM_ERR", "a step produced NaN", Effect.FAIL_ROWS),
     NrtStatus(1004, "EXEC_COMPLETED_WITH_ERR", "a step ended with an error", Effect.RESTART),
@@ -115,7 +119,7 @@ _TABLE = (
         advice="set NEURON_RT_ENABLE_DGE_NOTIFICATIONS=0",
     ),
     NrtStatus(
-        1205, "EXEC_HW_ERR_REPAIRABLE_HBM_UE", "repairable uncorrectable error of device memory", Effect.DRAIN,
+        1205, "EXEC_HW_ERR_REPAIRABLE_HBM_UE", "repairable error of device memory", Effect.DRAIN,
         advice="reload the driver (sudo rmmod neuron; sudo modprobe neuron) or reboot, which repairs it",
     ),
     NrtStatus(1206, "NETWORK_PROXY_FAILURE", "the network proxy failed", Effect.RESTART),
@@ -132,3 +136,10 @@ def status_of(error: BaseException) -> NrtStatus:
     """The status that an error of torch-neuronx carries in its text."""
     match = _STATUS.search(str(error))
     return STATUSES.get(int(match[1]), UNKNOWN) if match else UNKNOWN
+
+
+def drain_of(status: NrtStatus) -> Drain:
+    """Whether an engine that ended with this status stays down."""
+    if status.effect is Effect.DRAIN:
+        return "now"
+    return "repeated" if status.repeated is Effect.DRAIN else "never"

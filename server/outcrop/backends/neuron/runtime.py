@@ -1,7 +1,7 @@
 """The one place where Outcrop touches the Neuron runtime: torch-neuronx 2.9 and the NxDModel of NxD Core.
 
-Everything above it sees `Runtime`, so a stand-in of this module, which runs the graphs on a CPU, drives all the
-rest in tests. Names and behaviour are those of neuronx-distributed 0.17 to 0.19
+Everything above it sees `Runtime`, so a stand-in of this module, which runs the graphs on a CPU, drives all
+the rest in tests. Names and behaviour are those of neuronx-distributed 0.17 to 0.19
 (src/neuronx_distributed/trace/nxd_model/nxd_model.py). Not yet run on a device.
 """
 
@@ -75,9 +75,7 @@ class Runtime(Protocol):
 class NxdRuntime:
     """An NxDModel, asynchronous: outputs are buffers that the device will write to, read with `.cpu()`."""
 
-    def __init__(
-        self, executable: Path, weights: Sequence[Path], cores: range, progress: Progress
-    ) -> None:
+    def __init__(self, executable: Path, weights: Sequence[Path], cores: range, progress: Progress) -> None:
         """executable: what `NxDModel.save` wrote. weights: a safetensors file for each rank, in order.
 
         Raises NeuronUnavailable, and RuntimeError with `status=CODE` in its text where loading fails."""
@@ -144,7 +142,7 @@ def claim(cores: range) -> None:
     wanted = format_cores(cores)
     if "torch_neuronx" in sys.modules and os.environ.get(VISIBLE_CORES) != wanted:
         raise NeuronUnavailable(
-            f"torch_neuronx was imported before {VISIBLE_CORES}={wanted} could be set; set it in the environment"
+            f"torch_neuronx was imported before {VISIBLE_CORES} was set; start with {VISIBLE_CORES}={wanted}"
         )
     os.environ[VISIBLE_CORES] = wanted
     for name, value in _ENVIRONMENT.items():
@@ -164,9 +162,8 @@ def _import_sdk() -> _Sdk:
     """Raises NeuronUnavailable, which names the command that installs what is missing."""
     install = RELEASES[DEFAULT_RELEASE].install_command()
     try:
-        import torch_neuronx  # noqa: F401
-
         import libneuronxla
+        import torch_neuronx  # noqa: F401
         from neuronx_distributed import NxDModel
         from neuronx_distributed.trace import functions
     except ImportError as error:
