@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from outcrop_compile.config import LlamaConfig
+from outcrop_compile.tensor_parallel import divide
 from outcrop_kernels.reference import FINITE_MAX
 from outcrop_kernels.registry import Operations
 
@@ -84,9 +85,8 @@ class PagedLlama(nn.Module):
         self.config = config
         self.operations = operations
         self.parallel = parallel or TensorParallel()
-        world = self.parallel.world
-        self.heads = config.num_heads // world
-        self.kv_heads = max(1, config.num_kv_heads // world)
+        layout = divide(config, self.parallel.world)
+        self.heads, self.kv_heads = layout.heads, layout.kv_heads
         self.sink_slot = kv.max_rows
         embed = weights["embed"]
         self.register_buffer("embed", embed, persistent=False)
@@ -95,10 +95,7 @@ class PagedLlama(nn.Module):
             for index in range(config.num_layers)
         )
         self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
-        if config.vocab_size % world:
-            raise ValueError(f"vocab_size {config.vocab_size} is not a multiple of the {world} ranks")
-        rows = config.vocab_size // world
-        tied = embed[self.parallel.rank * rows : (self.parallel.rank + 1) * rows]
+        tied = embed[layout.vocabulary(self.parallel.rank)]
         self.register_buffer("head", operations.pack(weights.get("lm_head", tied)), persistent=False)
         angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
         self.register_buffer("cos", angles.cos(), persistent=False)

@@ -39,12 +39,12 @@ def form_of(found: Sequence[Groups | None], dtype: Literal["int8", "int4"]) -> F
     return Form(8, groups=False)
 
 
-def empty_quantised(shape: tuple[int, ...], form: Form) -> Quantised[npt.NDArray[Any]]:
-    """An uninitialised matrix [out, in] of a form."""
+def zero_quantised(shape: tuple[int, ...], form: Form) -> Quantised[npt.NDArray[Any]]:
+    """A matrix [out, in] of zeros, of a form."""
     features, depth = shape
     groups = (features, depth // GROUP if form.groups else 1)
-    minimum = np.empty(groups, np.float32) if form.ranges else None
-    return Quantised(np.empty(shape, np.int8), np.empty(groups, np.float32), minimum, form.bits)
+    minimum = np.zeros(groups, np.float32) if form.ranges else None
+    return Quantised(np.zeros(shape, np.int8), np.zeros(groups, np.float32), minimum, form.bits)
 
 
 def quantise_channels(numbers: npt.NDArray[Any], out: Quantised[npt.NDArray[Any]]) -> None:

@@ -2,9 +2,10 @@
 
 from outcrop_compile.artifact.errors import ArtifactError, ArtifactMismatch, DamagedArtifact
 from outcrop_compile.artifact.files import StoredFile
-from outcrop_compile.artifact.manifest import CompiledBucket, Manifest, TensorSpec
+from outcrop_compile.artifact.manifest import CompiledBucket, Manifest
 from outcrop_compile.artifact.open import Artifact, open_artifact
 from outcrop_compile.artifact.require import Place, require
+from outcrop_compile.graph import TensorSpec
 
 __all__ = [
     "Artifact",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -43,3 +45,18 @@ def stored(folder: Path, path: str, advance: Advance = lambda done: None) -> Sto
     """A file that is there, as a manifest has it. Raises OSError."""
     file = folder / path
     return StoredFile(path, file.stat().st_size, sha256_of(file, advance))
+
+
+def place(path: Path, data: bytes) -> None:
+    """Write a small file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

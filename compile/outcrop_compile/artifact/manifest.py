@@ -12,6 +12,7 @@ import msgspec
 from outcrop_compile.artifact.files import StoredFile
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.config import LlamaConfig
+from outcrop_compile.graph import TensorSpec
 
 FORMAT = 1
 """Of manifests; raised when an older Outcrop could no longer read one."""
@@ -64,14 +65,6 @@ class Shapes(_Part, frozen=True):
     max_rows: int
     guesses: int
     topk_cap: int
-
-
-class TensorSpec(_Part, frozen=True):
-    """dtype: torch's name of it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 class CompiledBucket(_Part, frozen=True):

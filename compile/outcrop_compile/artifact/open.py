@@ -72,7 +72,7 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise ArtifactError(
             f"{path}: {error.strerror}. An artifact is a folder that holds {NAME}; make one with: "
-            "outcrop compile build, or get one with: outcrop compile pull"
+            "outcrop compile build, or get one with: outcrop compile pull KEY --store STORE"
         ) from None
     return parse_manifest(data, str(path))
 
@@ -105,7 +105,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     return manifest
 
 
-_AGAIN = "outcrop compile pull KEY (or outcrop compile build, which makes it again)"
+_AGAIN = "outcrop compile pull KEY --store STORE (or outcrop compile build, which makes it again)"
 
 
 def _key_of(manifest: Manifest, bucket: CompiledBucket) -> str:
@@ -121,7 +121,8 @@ def _key_of(manifest: Manifest, bucket: CompiledBucket) -> str:
 
 
 def _check(folder: Path, file: StoredFile, manifest: Manifest, hashes: bool) -> None:
-    mend = f"outcrop compile pull {manifest.key[:12]} (or {manifest.build_command()})"
+    pull = f"outcrop compile pull {manifest.key[:12]} --store STORE --out {folder}"
+    mend = f"{pull} (or {manifest.build_command()})"
     path = folder / file.path
     try:
         size = path.stat().st_size
