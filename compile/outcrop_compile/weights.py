@@ -91,9 +91,12 @@ class _Part:
     row: int
 
 
-def parameter_shapes(config: LlamaConfig, world: int = 1) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter of one rank, in the order of the layers. Raises ShardingError."""
-    return _shapes(_parts(divide(config, world), 0, own_head=world > 1))
+def parameter_shapes(
+    config: LlamaConfig, world: int = 1, *, quantised: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter of one rank, in the order of the layers; whether matrices are quantised
+    decides about a tied head. Raises ShardingError."""
+    return _shapes(_parts(divide(config, world), 0, own_head=world > 1 or quantised))
 
 
 def _shapes(parts: Iterable[_Part]) -> dict[str, tuple[int, ...]]:
