@@ -16,30 +16,40 @@ from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
 from outcrop_compile.shards import shard_path
-from outcrop_kernels.registry import operations
+from outcrop_kernels.quantised import SCALE, Quantised
+from outcrop_kernels.registry import Target, operations
 
 KV = KVSizes(num_blocks=8, block_size=16, max_rows=2)
 POSITIONS = 64
 PROMPT = [3, 141, 59, 26, 5, 35, 89, 79, 32]
 
 
-def load(config: LlamaConfig, folder: Path, parallel: TensorParallel | None = None) -> PagedLlama:
+def load(
+    config: LlamaConfig,
+    folder: Path,
+    parallel: TensorParallel | None = None,
+    *,
+    target: Target = "reference",
+) -> PagedLlama:
     """The model of one rank, on its shard."""
     parallel = parallel or TensorParallel()
-    weights = load_file(folder / shard_path(parallel.rank))
-    tables = {name: weights.pop(name) for name in ("cos", "sin")}
-    weights["lm_head"] = weights.pop("head")
-    model = PagedLlama(
-        config, weights, KV, operations("reference"), max_positions=POSITIONS, parallel=parallel
-    )
+    stored = load_file(folder / shard_path(parallel.rank))
+    tables = {name: stored.pop(name) for name in ("cos", "sin")}
+    weights: dict[str, Tensor | Quantised[Tensor]] = {}
+    for name, tensor in stored.items():
+        if not name.endswith(SCALE):
+            scale = stored.get(name + SCALE)
+            weight = tensor if scale is None else Quantised(tensor, scale, None, 8)
+            weights["lm_head" if name == "head" else name] = weight
+    model = PagedLlama(config, weights, KV, operations(target), max_positions=POSITIONS, parallel=parallel)
     for name, table in tables.items():
         torch.testing.assert_close(getattr(model, name), table, rtol=0, atol=0)
     return model
 
 
 def generate(model: PagedLlama, count: int) -> list[int]:
-    """Tokens drawn after PROMPT, so of all probabilities: a prefill step, and decode steps that read the token
-    table."""
+    """Tokens drawn after PROMPT, so of all probabilities: by a prefill step, and decode steps that read the
+    token table."""
     tokens, position, found = PROMPT, 0, []
     draws = torch.rand(count, 1, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from outcrop_kernels.quantised import GROUP, Quantised
+from outcrop_kernels.quantised import GROUP, SCALE, Quantised
 
 if TYPE_CHECKING:
     from outcrop_compile.checkpoint.groups import Groups
 
 Allocate = Callable[[str, tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]]
 """Makes an array of zeros for a name, a shape and a type, wherever it is to lie."""
-SCALE = "_scale"
-"""What a quantised matrix's name is followed by in the name of its scales."""
 _ROWS = 1 << 16  # numbers quantised at a time: what is made on the way stays in a core's cache
 
 

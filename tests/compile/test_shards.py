@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sharded import POSITIONS, generate, load, run_rank, run_threads
+from sharded import POSITIONS, PROMPT, generate, load, run_rank, run_threads
 from tiny_models import LLAMA_31, LLAMA_32, tiny_model, write_gguf, write_huggingface
 
 from outcrop_compile.checkpoint import Checkpoint, open_checkpoint
+from outcrop_compile.llama import PagedLlama, TensorParallel
 from outcrop_compile.shards import shard_path, write_shard
 from outcrop_compile.weights import WeightType, load_weights
 from outcrop_kernels.quantised import Quantised
@@ -116,6 +117,48 @@ def test_int8_has_a_scale_for_each_output_feature(source: str, tmp_path: Path) -
             error = (dequantised(Quantised(codes, scale, None, 8)) - torch.from_numpy(numbers)).abs()
             assert (error <= scale * 0.5001).all()
         assert found["embed"].dtype == found["norm"].dtype == torch.bfloat16
+
+
+def logits(model: PagedLlama) -> torch.Tensor:
+    """float32 [T, V] of PROMPT."""
+    positions = torch.arange(len(PROMPT), dtype=torch.int32)[None]
+    with torch.inference_mode():
+        tokens, blocks = torch.tensor([PROMPT], dtype=torch.int32), torch.ones((1, 1), dtype=torch.int32)
+        return model.logits(model.hidden_states(tokens, positions, positions + 16, blocks))
+
+
+def test_int8_weights_are_multiplied_as_what_they_stand_for(tmp_path: Path) -> None:
+    """The chip's way of it (codes, then scales) against the reference's (dequantised matrices), and both
+    against the unquantised model."""
+    checkpoint = open_checkpoint(write_huggingface(tiny_model(LLAMA_32), tmp_path / "model"))
+    write(checkpoint, tmp_path / "int8", 1, "int8", "float32")
+    write(checkpoint, tmp_path / "plain", 1)
+    model = load(checkpoint.config, tmp_path / "int8", target="neuron")
+    assert {model.layers[0].qkv.dtype, model.head.dtype} == {torch.int8}
+    got = logits(model)
+    reference = logits(load(checkpoint.config, tmp_path / "int8"))
+    torch.testing.assert_close(got, reference, rtol=0, atol=1e-5)
+    exact = logits(load(checkpoint.config, tmp_path / "plain"))
+    error = (got - exact).norm() / exact.norm()
+    assert 1e-4 < error < 0.02
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_int8_ranks_together_are_near_one(world: int, tmp_path: Path) -> None:
+    """Not equal: what is summed over ranks has a scale of each rank's own, which is finer."""
+    shape = LLAMA_32 | {"tie_word_embeddings": False}
+    checkpoint = open_checkpoint(write_huggingface(tiny_model(shape), tmp_path / "model"))
+    write(checkpoint, tmp_path / "many", world, "int8", "float32")
+    write(checkpoint, tmp_path / "plain", 1)
+    exact = logits(load(checkpoint.config, tmp_path / "plain"))
+    parts: list[torch.Tensor] = [torch.empty(0)] * world
+
+    def run(parallel: TensorParallel) -> list[int]:
+        parts[parallel.rank] = logits(load(checkpoint.config, tmp_path / "many", parallel, target="neuron"))
+        return []
+
+    run_threads(world, run)
+    assert (torch.cat(parts, dim=-1) - exact).norm() / exact.norm() < 0.02
 
 
 def test_a_shard_never_lies_in_memory(tmp_path: Path) -> None:
