@@ -224,6 +224,7 @@ class FakeRuntime:
         if self.closed:
             raise NrtError(14)
         if self.sealed and len(self.device.calls) == self.compile_at:
+            self.compile_at = None
             self.compilations += 1
             raise CompilationForbidden("something was to be compiled after warm-up")
         return self.device.execute(tag, inputs)
