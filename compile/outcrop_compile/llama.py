@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from outcrop_compile.config import LlamaConfig
+from outcrop_compile.tensor_parallel import divide
+from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
 from outcrop_kernels.registry import Operations
 
@@ -59,6 +61,12 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
     return torch.where(between, smooth, scaled)
 
 
+def rotary_tables(config: LlamaConfig, positions: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, float32 [positions, head_dim / 2] each."""
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rope_frequencies(config))
+    return angles.cos(), angles.sin()
+
+
 class PagedLlama(nn.Module):
     """Llama over a paged KV cache: one forward pass for prefill chunks, decode and verify steps.
 
@@ -73,7 +81,7 @@ class PagedLlama(nn.Module):
     def __init__(
         self,
         config: LlamaConfig,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor | Quantised[Tensor]],
         kv: KVSizes,
         operations: Operations,
         *,
@@ -84,25 +92,19 @@ class PagedLlama(nn.Module):
         self.config = config
         self.operations = operations
         self.parallel = parallel or TensorParallel()
-        world = self.parallel.world
-        self.heads = config.num_heads // world
-        self.kv_heads = max(1, config.num_kv_heads // world)
+        layout = divide(config, self.parallel.world)
+        self.heads, self.kv_heads = layout.heads, layout.kv_heads
         self.sink_slot = kv.max_rows
         embed = weights["embed"]
-        self.register_buffer("embed", embed, persistent=False)
+        _keep(self, "embed", embed)
         self.layers = nn.ModuleList(
             _Layer(self, {key: weights[f"layers.{index}.{key}"] for key in _LAYER_WEIGHTS}, kv)
             for index in range(config.num_layers)
         )
-        self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
-        if config.vocab_size % world:
-            raise ValueError(f"vocab_size {config.vocab_size} is not a multiple of the {world} ranks")
-        rows = config.vocab_size // world
-        tied = embed[self.parallel.rank * rows : (self.parallel.rank + 1) * rows]
-        self.register_buffer("head", operations.pack(weights.get("lm_head", tied)), persistent=False)
-        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        _keep(self, "norm", operations.pack(weights["norm"]))
+        _keep(self, "head", operations.pack(weights.get("lm_head", embed)))
+        for name, table in zip(("cos", "sin"), rotary_tables(config, max_positions), strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.register_buffer("last_token", torch.zeros(kv.max_rows + 1, dtype=torch.int32), persistent=False)
 
     embed: Tensor
@@ -226,7 +228,9 @@ class PagedLlama(nn.Module):
     ) -> Tensor:
         """Run the layers over tokens [R, Q], writing their KV. Returns normed states [R * Q, H]."""
         ops, flat = self.operations, positions.reshape(-1)
-        hidden = ops.take(self.embed, tokens.reshape(-1))
+        hidden = self.parallel.all_gather(ops.take(self.embed, tokens.reshape(-1)))
+        if hidden.shape[-1] > self.config.hidden_size:
+            hidden = hidden[:, : self.config.hidden_size]
         cos, sin = ops.take(self.cos, flat), ops.take(self.sin, flat)
         slots = slot_mapping.reshape(-1)
         for layer in self.layers:
@@ -235,7 +239,7 @@ class PagedLlama(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """This rank's logits float32 [N, V / world] of hidden states [N, H]."""
-        return self.operations.linear(hidden, self.head).to(torch.float32)
+        return _linear(self, "head", hidden).to(torch.float32)
 
 
 def _is_number(peak: Tensor) -> Tensor:
@@ -258,17 +262,34 @@ _CACHE_LINE = 64  # bytes
 _LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")
 
 
+def _keep(module: nn.Module, name: str, weight: Tensor | Quantised[Tensor]) -> None:
+    """Register a packed weight; a matrix that stays quantised is two buffers, its codes and its scales."""
+    if isinstance(weight, Quantised):
+        module.register_buffer(name + SCALE, weight.scale, persistent=False)
+        weight = weight.codes
+    module.register_buffer(name, weight, persistent=False)
+
+
+def _linear(module: PagedLlama | _Layer, name: str, x: Tensor) -> Tensor:
+    """x [T, in] times the module's matrix of that name, transposed."""
+    matrix, scale = getattr(module, name), getattr(module, name + SCALE, None)
+    ops = module.operations
+    return ops.linear(x, matrix) if scale is None else ops.linear_int8(x, matrix, scale)
+
+
 class _Layer(nn.Module):
     """One transformer block and its two KV pools [num_blocks + 1, block_size, kv_heads, head_dim]."""
 
-    def __init__(self, model: PagedLlama, weights: Mapping[str, Tensor], kv: KVSizes) -> None:
+    def __init__(
+        self, model: PagedLlama, weights: Mapping[str, Tensor | Quantised[Tensor]], kv: KVSizes
+    ) -> None:
         super().__init__()
         config = model.config
         self.operations, self.parallel = model.operations, model.parallel
         self.heads, self.kv_heads, self.head_dim = model.heads, model.kv_heads, config.head_dim
         self.eps = config.rms_norm_eps
         for name, weight in weights.items():
-            self.register_buffer(name, model.operations.pack(weight), persistent=False)
+            _keep(self, name, model.operations.pack(weight))
         shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
         for name in ("key_pool", "value_pool"):
             self.register_buffer(name, _zeros(shape, model.embed.dtype), persistent=False)
@@ -289,7 +310,7 @@ class _Layer(nn.Module):
         count = hidden.shape[0]
         rows, width = positions.shape
         query_end, key_end = self.heads * dim, (self.heads + self.kv_heads) * dim
-        qkv = ops.linear(ops.rms_norm(hidden, self.attn_norm, self.eps), self.qkv)
+        qkv = _linear(self, "qkv", ops.rms_norm(hidden, self.attn_norm, self.eps))
         query = ops.rope(qkv[:, :query_end].reshape(count, self.heads, dim), cos, sin)
         key = ops.rope(qkv[:, query_end:key_end].reshape(count, self.kv_heads, dim), cos, sin)
         value = qkv[:, key_end:].reshape(count, self.kv_heads, dim)
@@ -302,9 +323,9 @@ class _Layer(nn.Module):
             block_tables,
             positions,
         )
-        hidden = ops.add(hidden, self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o)))
-        gate_up = ops.linear(ops.rms_norm(hidden, self.mlp_norm, self.eps), self.gate_up)
-        return ops.add(hidden, self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down)))
+        hidden = ops.add(hidden, self.parallel.all_reduce(_linear(self, "o", mixed.reshape(count, -1))))
+        gate_up = _linear(self, "gate_up", ops.rms_norm(hidden, self.mlp_norm, self.eps))
+        return ops.add(hidden, self.parallel.all_reduce(_linear(self, "down", ops.swiglu(gate_up))))
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

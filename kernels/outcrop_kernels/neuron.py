@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from outcrop_kernels import reference
+from outcrop_kernels.quantised import Quantised
 
 TOPK = "AwsNeuronTopK"
 """neuronx-cc's own top-k: float32 [R, N] -> (float32 [R, k], uint32 [R, k]), k as text in backend_config
@@ -21,6 +22,11 @@ refuses (EVRF001)."""
 
 _WIDEST = 16384
 """Elements of a row that the vector engine's max8 takes (nki.isa.max8); a wider top-k is made of two."""
+
+
+def pack(weight: Tensor | Quantised[Tensor]) -> Tensor | Quantised[Tensor]:
+    """Matrices of 8 bits stay as they are."""
+    return weight
 
 
 def candidates(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -76,6 +82,7 @@ def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    "pack": pack,
     "candidates": candidates,
     "greedy": greedy,
     "sample": sample,

@@ -30,6 +30,7 @@ LEAST_PEAK = 1e-30
 
 def pack(weight: Tensor | Quantised[Tensor]) -> Tensor:
     """A weight in the form in which this target's operations read it; done once, when a model is loaded.
+    A matrix that stays quantised is multiplied by `linear_int8`, and has a scale for each output feature.
     Here, matrices [out, in] and vectors as they are, and the numbers of quantised ones in float32."""
     return dequantised(weight) if isinstance(weight, Quantised) else weight
 
@@ -47,6 +48,17 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [T, in] times a packed weight [out, in] transposed -> [T, out], in x's dtype."""
     return functional.linear(x, weight)
+
+
+def linear_int8(x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+    """x [T, in] times codes int8 [out, in] transposed, by scale float32 [out, 1] -> [T, out], in x's dtype.
+
+    What a target computes that keeps weights in 8 bits and activations as they are. bfloat16 holds every code
+    exactly, so that the matrix engine multiplies what is stored; the scales come after, in float32, since a
+    matrix that was scaled first would be rounded to bfloat16 once more.
+    """
+    product = functional.linear(x, codes.to(x.dtype)).to(torch.float32)
+    return (product * scale.reshape(1, -1)).to(x.dtype)
 
 
 def quantise_channels(weight: Tensor) -> Quantised[Tensor]:

@@ -19,10 +19,11 @@ class Operations:
     """One implementation of each operation the model calls. The contract of each (shapes, dtypes,
     rounding) is the docstring of the function of that name in `outcrop_kernels.reference`."""
 
-    pack: Callable[[Tensor | Quantised[Tensor]], Tensor] = reference.pack
+    pack: Callable[[Tensor | Quantised[Tensor]], Tensor | Quantised[Tensor]] = reference.pack
     take: Callable[[Tensor, Tensor], Tensor] = reference.take
     add: Callable[[Tensor, Tensor], Tensor] = reference.add
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
+    linear_int8: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.linear_int8
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = reference.rms_norm
     rope: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.rope
     kv_write: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.kv_write

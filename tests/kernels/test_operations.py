@@ -317,3 +317,25 @@ def test_the_peak_is_the_largest_magnitude_and_shows_what_is_not_finite(ops: Ope
     assert got[:2].tolist() == [9.0, 8.0]
     assert not got[2:5].isfinite().any()
     assert got[5] == max(abs(float(value)) for value in x[5])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_int8_is_a_product_with_the_numbers_that_codes_stand_for(
+    ops: Operations, dtype: torch.dtype
+) -> None:
+    """In bfloat16 too, whose rounding of a dequantised matrix it does without."""
+    weight, x = torch.randn(24, 64) * torch.logspace(-3, 3, 24)[:, None], torch.randn(5, 64).to(dtype)
+    matrix = reference.quantise_channels(weight)
+    got = ops.linear_int8(x, matrix.codes, matrix.scale)
+    wanted = x.to(torch.float64) @ reference.dequantised(matrix).to(torch.float64).T
+    assert got.dtype == dtype
+    tolerance = 1e-6 if dtype is torch.float32 else 2**-7
+    assert ((got.double() - wanted).abs() <= tolerance * (8 * matrix.scale[:, 0] * 127)).all()
+
+
+def test_only_a_target_that_multiplies_them_keeps_matrices_quantised() -> None:
+    matrix = reference.quantise_channels(torch.randn(4, 32))
+    assert operations("neuron").pack(matrix) is matrix
+    packed = operations("reference").pack(matrix)
+    assert isinstance(packed, Tensor)
+    torch.testing.assert_close(packed, reference.dequantised(matrix))
