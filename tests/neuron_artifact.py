@@ -65,7 +65,13 @@ def manifest_of(
     compiled = []
     for graph in graphs_of(buckets):
         key = bucket_key(
-            hlo=none.sha256, flags=(), packages={}, target=target, bucket=graph.bucket, shapes=shapes, kernels={}
+            hlo=none.sha256,
+            flags=(),
+            packages={},
+            target=target,
+            bucket=graph.bucket,
+            shapes=shapes,
+            kernels={},
         )
         compiled.append(
             CompiledBucket(
@@ -107,5 +113,3 @@ def write_artifact(
     )
     (folder / NAME).write_bytes(encode(manifest))
     return manifest
-
-

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch_xla
 from torch import Tensor
 from torch_xla.core.xla_builder import computation_from_module_proto
 
-from outcrop_compile.hlo.lower import set_buffer, torch_xla
+from outcrop_compile.hlo.lower import set_buffer
 from outcrop_compile.hlo.record import GraphRecord, Sizes
 from outcrop_compile.hlo.rewrite import for_cpu
 from outcrop_compile.llama import KVSizes, PagedLlama
-from outcrop_compile.signature import graph_inputs
 from outcrop_compile.weights import parameter_shapes
 from outcrop_kernels.neuron import TOPK
 from outcrop_kernels.registry import operations
@@ -29,8 +29,8 @@ alike."""
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """tokens: compared, of them `equal` alike. finite: whether both found the same rows to be numbers. error: the
-    largest difference of a state, relative to its largest magnitude."""
+    """tokens: compared, of them `equal` alike. finite: whether both found the same rows to be numbers. error:
+    the largest difference of a state, relative to its largest magnitude."""
 
     tokens: int
     equal: int
@@ -67,8 +67,11 @@ class Execution:
     def compare(self, hlo: bytes, record: GraphRecord) -> Comparison:
         """Runs one step both ways."""
         inputs = random_step(record)
-        states = {one.name: self._random_state(one.shape, one.dtype) for one in record.parameters
-                  if one.role == "state"}
+        states = {
+            one.name: self._random_state(one.shape, one.dtype)
+            for one in record.parameters
+            if one.role == "state"
+        }
         results = self._run(hlo, record, inputs | states)
         for name, state in states.items():
             set_buffer(self.model, name, state)
@@ -85,12 +88,14 @@ class Execution:
         )
 
     def _run(self, hlo: bytes, record: GraphRecord, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        computation = computation_from_module_proto(record.tag, for_cpu(hlo, TOPK))
+        computation = computation_from_module_proto(record.graph.tag, for_cpu(hlo, TOPK))
         arguments = [
             tensors[one.name].to(self.device) if one.name in tensors else self._weight(one.name)
             for one in record.parameters
         ]
-        results = torch_xla._XLAC._xla_user_computation(f"outcrop::{record.tag}", arguments, computation)
+        results = torch_xla._XLAC._xla_user_computation(
+            f"outcrop::{record.graph.tag}", arguments, computation
+        )
         return {one.name: result.cpu() for one, result in zip(record.outputs, results, strict=True)}
 
     def _weight(self, name: str) -> Tensor:
@@ -133,9 +138,9 @@ def random_step(record: GraphRecord) -> dict[str, Tensor]:
         "logits_idx": torch.randint(0, width, (rows,)),
         "sampled": sampled,
         "slots": torch.randperm(sizes.max_rows)[:rows],
-        "sampling": torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.8, 0.0, 0.95, 0.0], [1.5, 40.0, 1.0, 0.05]]).repeat(
-            -(-rows // 3), 1
-        )[:rows],
+        "sampling": torch.tensor(
+            [[0.0, 0.0, 1.0, 0.0], [0.8, 0.0, 0.95, 0.0], [1.5, 40.0, 1.0, 0.05]]
+        ).repeat(-(-rows // 3), 1)[:rows],
         "draws": torch.rand(rows, width) if bucket.kind == "verify" else torch.rand(rows),
         "allowed": torch.randint(-(2**31), 2**31, (rows, -(-vocab // 32))),
         "bias": torch.randn(rows, vocab),
@@ -143,7 +148,7 @@ def random_step(record: GraphRecord) -> dict[str, Tensor]:
     }
     return {
         one.name: values[one.name].to(getattr(torch, one.dtype)).contiguous()
-        for one in graph_inputs(bucket, record.choice, vocab)
+        for one in record.graph.inputs(vocab)
     }
 
 

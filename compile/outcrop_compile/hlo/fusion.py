@@ -3,9 +3,9 @@
 Element-wise operations, casts, broadcasts, slices and changes of layout have no buffer of their own: whoever
 reads them reads their sources. Products, gathers, scatters, reductions, custom calls and collectives write a
 buffer, as does an element-wise result that several read and that costs more to make again than to read. A
-scatter into an aliased parameter moves only what it writes. Nothing is kept in SBUF from one buffer's writing to
-its reading, although small ones could be: the count is an upper bound of what must be moved, and a lower one of
-what a compiler that fuses badly does.
+scatter into an aliased parameter moves only what it writes. Nothing is kept in SBUF from one buffer's writing
+to its reading, although small ones could be: the count is an upper bound of what must be moved, and a lower
+one of what a compiler that fuses badly does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from outcrop_compile.hlo.module import Computation, HloModule, Instruction
 
 VIEWS = ("reshape", "bitcast", "copy", "get-tuple-element")
 """The same numbers, in the same place."""
-_FUSED = frozenset(
-    "abs add and atan2 bitcast-convert broadcast ceil clamp compare complex concatenate convert copy cosine "
-    "divide erf exponential exponential-minus-one floor imag iota is-finite log log-plus-one logistic maximum "
-    "minimum multiply negate not or pad power real reduce-precision remainder reshape reverse "
-    "round-nearest-afz round-nearest-even rsqrt select shift-left shift-right-arithmetic shift-right-logical "
-    "sign sine slice sqrt subtract tan tanh transpose tuple xor bitcast get-tuple-element".split()
-)
+_FUSED = frozenset({
+    "abs", "add", "and", "atan2", "bitcast-convert", "broadcast", "ceil", "clamp", "compare", "complex",
+    "concatenate", "convert", "copy", "cosine", "divide", "erf", "exponential", "exponential-minus-one",
+    "floor", "imag", "iota", "is-finite", "log", "log-plus-one", "logistic", "maximum", "minimum",
+    "multiply", "negate", "not", "or", "pad", "power", "real", "reduce-precision", "remainder", "reshape",
+    "reverse", "round-nearest-afz", "round-nearest-even", "rsqrt", "select", "shift-left",
+    "shift-right-arithmetic", "shift-right-logical", "sign", "sine", "slice", "sqrt", "subtract", "tan",
+    "tanh", "transpose", "tuple", "xor", "bitcast", "get-tuple-element",
+})  # fmt: skip
 _LAYOUT = frozenset({*VIEWS, "broadcast", "transpose", "slice", "convert", "tuple", "iota"})
 """Of the fused ones, those that are never worth a buffer."""
 _WRITES = frozenset({"scatter", "dynamic-update-slice"})
@@ -101,7 +103,8 @@ class Fused:
         if one.opcode in ("gather", "dynamic-slice"):
             reads = self._operands_read(one)
             for key in self.read(operands[0]):
-                reads[key] = min(reads[key], one.shape.bytes)
+                # Of a table, what is taken: less than all of it, or some of it several times.
+                reads[key] = one.shape.bytes
             return reads, one.shape.bytes
         if one.id in self._in_place:
             target = self.read(operands[0])

@@ -1,7 +1,7 @@
 """The model's graphs as HLO, made by torch_xla on a CPU: no Neuron device, no SDK, and no weights.
 
-torch_xla traces lazily: what `PagedLlama.forward` does to placeholders becomes the graph, parameters being the
-placeholders that it has read. What neuronx-cc makes of these graphs has not yet been run on a device.
+torch_xla traces lazily: what `PagedLlama.forward` does to placeholders becomes the graph, its parameters
+being the placeholders that it has read. What neuronx-cc makes of these graphs: not yet run on a device.
 
 torch_xla 2.9's own functions are used where they are the only way: `_get_xla_tensors_hlo_proto`,
 `_get_tensors_xla_device_data_node` (as torch_xla/stablehlo.py does), `_xla_all_reduce`, `_xla_all_gather` (as
@@ -16,11 +16,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from outcrop_compile.bucket import Bucket
+from outcrop_compile.graph import Graph
 from outcrop_compile.hlo.record import GraphRecord, Output, Parameter, Sizes
 from outcrop_compile.hlo.rewrite import finished
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
-from outcrop_compile.signature import Choice, graph_inputs
 from outcrop_compile.weights import parameter_shapes
 from outcrop_kernels.registry import operations
 
@@ -38,8 +37,8 @@ class LoweringError(RuntimeError):
 
 
 def collectives(world: int) -> TensorParallel:
-    """The collectives of one rank among `world`, as instructions. All ranks run the same graph, so it does not
-    matter whose this is."""
+    """The collectives of one rank among `world`, as instructions. All ranks run the same graph, so it does
+    not matter whose this is."""
     if world == 1:
         return TensorParallel()
     groups = [list(range(world))]
@@ -78,7 +77,7 @@ class Lowering:
         )
         self._buffers = {name: (buffer.shape, buffer.dtype) for name, buffer in self.model.named_buffers()}
 
-    def graph(self, bucket: Bucket, choice: Choice) -> tuple[bytes, GraphRecord]:
+    def lower(self, graph: Graph) -> tuple[bytes, GraphRecord]:
         """An HloModuleProto, and what its parameters and outputs are."""
         # Collectives are ordered by a token, which would tie this graph to the one before.
         _XLA._set_all_reduce_token(_XLA._xla_get_default_device(), None)
@@ -88,7 +87,7 @@ class Lowering:
             set_buffer(self.model, name, placed[name])
         inputs = {
             one.name: create_placeholder_tensor(one.shape, getattr(torch, one.dtype))
-            for one in graph_inputs(bucket, choice, self.sizes.config.vocab_size)
+            for one in graph.inputs(self.sizes.config.vocab_size)
         }
         with torch.no_grad():
             tokens, finite = self.model(**inputs)
@@ -107,8 +106,8 @@ class Lowering:
         )
         order = [name for name in names if name is not None]
         return hlo, GraphRecord(
-            bucket=bucket,
-            choice=choice,
+            bucket=graph.bucket,
+            variant=graph.variant,
             sizes=self.sizes,
             parameters=tuple(_parameters(order, placed | inputs, inputs, states)),
             outputs=tuple(

@@ -10,7 +10,7 @@ import msgspec
 
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.config import LlamaConfig
-from outcrop_compile.signature import Choice, tag
+from outcrop_compile.graph import Graph, Variant
 
 HLO_SUFFIX = ".hlo.pb"
 
@@ -58,15 +58,15 @@ class GraphRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """versions: of the packages that made the graph."""
 
     bucket: Bucket
-    choice: Choice
+    variant: Variant
     sizes: Sizes
     parameters: tuple[Parameter, ...]
     outputs: tuple[Output, ...]
     versions: dict[str, str]
 
     @property
-    def tag(self) -> str:
-        return tag(self.bucket, self.choice)
+    def graph(self) -> Graph:
+        return Graph(self.bucket, self.variant)
 
     def dump(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"

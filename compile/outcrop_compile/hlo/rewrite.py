@@ -16,9 +16,9 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
     """A lowered module with its parameters named and its aliases recorded.
 
     parameters: a name for each of the module's parameters, None for those that are no argument: torch_xla
-    passes the token that orders collectives as a zero, which becomes a constant, and the others' numbers close
-    up. aliases: from an output's place to the name of the parameter whose buffer it takes. Source files are
-    cut to what is below the packages' root, so that a graph is the same wherever it was made.
+    passes the token that orders collectives as a zero, which becomes a constant, and the others' numbers
+    close up. aliases: from an output's place to the name of the parameter whose buffer it takes. Source files
+    are cut to what is below the packages' root, so that a graph is the same wherever it was made.
     """
     module = Message(data)
     names = [name for name in parameters if name is not None]
@@ -49,8 +49,8 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
 
 
 def for_cpu(data: bytes, custom_call: str) -> bytes:
-    """The module with neuronx-cc's top-k replaced by XLA:CPU's own ("TopK", whose indices are signed), so that
-    the rest of it can be run. custom_call: neuronx-cc's name."""
+    """The module with neuronx-cc's top-k replaced by XLA:CPU's own ("TopK", whose indices are signed), so
+    that the rest of it can be run. custom_call: neuronx-cc's name."""
     module = Message(data)
     found: set[int] = set()
 

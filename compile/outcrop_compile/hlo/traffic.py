@@ -6,27 +6,29 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+from outcrop_compile.bucket import StepKind
 from outcrop_compile.hlo.fusion import Fused
 from outcrop_compile.hlo.module import HloModule, Instruction
 from outcrop_compile.hlo.record import GraphRecord
-from outcrop_compile.signature import graph_inputs
+from outcrop_compile.plan.memory import kv_bytes_per_token
+from outcrop_compile.plan.roofline import read_bytes
+from outcrop_compile.tensor_parallel import divide
 from outcrop_compile.weights import parameter_shapes
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes of one rank in one step. counted: by `Fused`. weights, kv and activations: what a step must move.
-    by_kind: the counted bytes, by what moves them."""
+    """Bytes of one rank in one step. counted: by `Fused`. read: weights and KV, `plan.roofline.read_bytes`.
+    activations: what must be moved beside those. by_kind: the counted bytes, by what moves them."""
 
     counted: int
-    weights: int
-    kv: int
+    read: int
     activations: int
     by_kind: dict[str, int]
 
     @property
     def roofline(self) -> int:
-        return self.weights + self.kv + self.activations
+        return self.read + self.activations
 
     @property
     def ratio(self) -> float:
@@ -34,34 +36,28 @@ class Traffic:
 
 
 def traffic(module: HloModule, record: GraphRecord) -> Traffic:
-    """weights: every matrix once, of the embedding the tokens' rows. kv: all that the bucket's tables reach, read
-    once, and the tokens' own written. activations: inputs and outputs of the matrix products, the inputs of the
-    step and its result."""
+    """activations: the KV and rows of the embedding of the step's tokens, inputs and outputs of the matrix
+    products, and the step's own inputs."""
     sizes = record.sizes
+    layout, bucket = divide(sizes.config, sizes.tp), record.bucket
     itemsize = 2 if sizes.dtype == "bfloat16" else 4
-    config, bucket = sizes.config, record.bucket
     tokens = bucket.rows * bucket.width
-    shapes = parameter_shapes(config, sizes.tp)
-    matrices = {name: shape for name, shape in shapes.items() if len(shape) == 2 and name != "embed"}
-    if config.tie_embeddings:
-        matrices["lm_head"] = (config.vocab_size // sizes.tp, config.hidden_size)
-    weights = sum(rows * columns for rows, columns in matrices.values()) * itemsize
-    weights += tokens * config.hidden_size * itemsize
-    pool = next(one for one in record.parameters if one.name.endswith("key_pool"))
-    token_bytes = 2 * config.num_layers * pool.shape[2] * pool.shape[3] * itemsize
-    kv = (bucket.rows * bucket.blocks * sizes.block_size + tokens) * token_bytes
-    sampled = tokens if bucket.kind == "verify" else bucket.rows
-    activations = sum(
-        (sampled if name == "lm_head" else tokens) * (rows + columns) * itemsize
-        for name, (rows, columns) in matrices.items()
+    sampled = tokens if bucket.kind is StepKind.VERIFY else bucket.rows
+    products = sum(
+        rows + columns
+        for name, (rows, *rest) in parameter_shapes(sizes.config, sizes.tp).items()
+        for columns in rest
+        if name not in ("embed", "lm_head")
     )
-    activations += sum(
-        4 * math.prod(one.shape) for one in graph_inputs(bucket, record.choice, config.vocab_size)
-    )
+    activations = tokens * (products + sizes.config.hidden_size) * itemsize
+    activations += tokens * kv_bytes_per_token(layout, itemsize)
+    activations += sampled * (sizes.config.hidden_size + layout.vocab_size) * itemsize
+    activations += sum(4 * math.prod(one.shape) for one in record.graph.inputs(sizes.config.vocab_size))
     fused, by_kind = Fused(module), Counter[str]()
     for number, (read, written) in fused.traffic().items():
         by_kind[_kind(fused, module.entry.by_id[number])] += read + written
-    return Traffic(sum(by_kind.values()), weights, kv, activations, dict(by_kind))
+    read = read_bytes(layout, bucket, sizes.block_size, sizes.dtype)
+    return Traffic(sum(by_kind.values()), read, activations, dict(by_kind))
 
 
 def _kind(fused: Fused, one: Instruction) -> str:

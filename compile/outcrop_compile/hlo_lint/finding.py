@@ -12,7 +12,8 @@ from outcrop_compile.hlo_lint.rules import RULES, Rule
 @dataclass(frozen=True, slots=True)
 class Finding:
     """file: the module's. instruction: as HLO text begins it, or empty where the whole module is meant.
-    source: what in the model it came from, as far as its maker noted it. detail: what is wrong with this one."""
+    source: what in the model it came from, as far as its maker noted it. detail: what is wrong with this
+    one."""
 
     file: str
     rule: Rule

@@ -84,8 +84,8 @@ def memory(module: HloModule) -> Iterator[Breach]:
     if parameters + temporary > HBM_BYTES - RESERVED_BYTES:
         yield (
             None,
-            f"{_gib(parameters)} of parameters and {_gib(temporary)} of temporaries, in {_gib(HBM_BYTES)} less "
-            f"{_gib(RESERVED_BYTES)} for code and the runtime",
+            f"{_gib(parameters)} of parameters and {_gib(temporary)} of temporaries, in {_gib(HBM_BYTES)} "
+            f"less {_gib(RESERVED_BYTES)} for code and the runtime",
         )
 
 
@@ -94,7 +94,10 @@ def instructions(module: HloModule) -> Iterator[Breach]:
     total = sum(_count(module.entry, one) for one in module.entry.instructions)
     if total > _MOST_INSTRUCTIONS:
         largest = max(module.entry.instructions, key=lambda one: _count(module.entry, one))
-        yield largest, f"about {total / 1e6:.1f} million, of which this is {_count(module.entry, largest) / 1e6:.1f}"
+        yield (
+            largest,
+            f"about {total / 1e6:.1f} million, of which this is {_count(module.entry, largest) / 1e6:.1f}",
+        )
 
 
 def _count(computation: Computation, one: Instruction) -> int:

@@ -55,8 +55,8 @@ def lint_file(path: Path) -> list[Finding]:
 
 
 def lint_directory(directory: Path) -> Iterator[tuple[Path, list[Finding]]]:
-    """Each module's findings as they are made, and last those between modules, under the directory's own name.
-    Raises LintError."""
+    """Each module's findings as they are made, and last those between modules, under the directory's own
+    name. Raises LintError."""
     records: dict[Path, GraphRecord] = {}
     for path in hlo_files(directory):
         yield path, lint_file(path)
@@ -69,7 +69,7 @@ def lint_directory(directory: Path) -> Iterator[tuple[Path, list[Finding]]]:
 def _graphs_per_step(records: dict[Path, GraphRecord]) -> Iterator[Finding]:
     by_step: dict[tuple[str, int], list[Path]] = defaultdict(list)
     for path, record in records.items():
-        by_step[record.tag, record.sizes.tp].append(path)
+        by_step[record.graph.tag, record.sizes.tp].append(path)
     for (tag, tp), paths in by_step.items():
         if len(paths) > 1:
             yield Finding(

@@ -12,13 +12,14 @@ from outcrop_compile.hlo_lint.rules import CUSTOM_CALLS, LISTED
 
 _FP8 = frozenset({"f8e4m3fn", "f8e4m3fnuz", "f8e5m2fnuz", "f8e4m3b11fnuz"})
 _COMPLEX = frozenset({"c64", "c128"})
-_TYPES = frozenset(
-    "pred s8 s16 s32 s64 u8 u16 u32 u64 f16 bf16 f32 f8e4m3 f8e5m2 f8e3m4 token opaque".split()
-)
+_TYPES = frozenset({
+    "pred", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f8e4m3", "f8e5m2",
+    "f8e3m4", "token", "opaque",
+})  # fmt: skip
 _RNG = frozenset({"rng", "rng-bit-generator", "rng-get-and-update-state"})
-_UNSUPPORTED = frozenset(
-    "fft cholesky triangular-solve infeed outfeed send recv send-done recv-done".split()
-)
+_UNSUPPORTED = frozenset({
+    "fft", "cholesky", "triangular-solve", "infeed", "outfeed", "send", "recv", "send-done", "recv-done",
+})  # fmt: skip
 _CONTROL = frozenset({"while", "conditional"})
 _DYNAMIC = frozenset({"set-dimension-size", "get-dimension-size", "dynamic-reshape"})
 _WINDOW = 64
@@ -27,9 +28,7 @@ _DESCRIPTORS = 4096
 """Pieces that DMA moves one by one before it shows in a step."""
 _DMA_BYTES = 512
 _BULK = 1024
-_NAMED = (
-    _RNG | _UNSUPPORTED | _CONTROL | _DYNAMIC | frozenset({"sort", "reduce-window", "domain", "complex"})
-)
+_NAMED = _RNG | _UNSUPPORTED | _CONTROL | _DYNAMIC | frozenset({"sort", "reduce-window", "domain", "complex"})
 
 
 @checks("dynamic-shape")
@@ -152,7 +151,11 @@ def unlisted(module: HloModule) -> Iterator[Breach]:
 def s64_bulk(module: HloModule) -> Iterator[Breach]:
     for computation, one in everywhere(module):
         for shape in one.shape.leaves():
-            if shape.type in ("s64", "u64") and shape.elements > _BULK and not _only_compared(computation, one):
+            if (
+                shape.type in ("s64", "u64")
+                and shape.elements > _BULK
+                and not _only_compared(computation, one)
+            ):
                 yield one, f"{shape.elements} of {shape.type}"
 
 
@@ -161,7 +164,9 @@ def _only_compared(computation: Computation, one: Instruction) -> bool:
     for negative indices like this, and making them 32-bit again loses nothing."""
     if one.opcode == "broadcast":
         origin = computation.operand(one, 0)
-        fits = origin.opcode == "constant" and all(abs(value) < 1 << 31 for value in literal(origin) or [1 << 31])
+        fits = origin.opcode == "constant" and all(
+            abs(value) < 1 << 31 for value in literal(origin) or [1 << 31]
+        )
     else:
         fits = one.opcode == "convert" and computation.operand(one, 0).shape.itemsize <= 4
     users = computation.users[one.id]
@@ -200,8 +205,8 @@ def not_finite(module: HloModule) -> Iterator[Breach]:
 
 
 def _harmless(computation: Computation, user: Instruction, constant: Instruction) -> bool:
-    """Whether the constant is what a reduction starts from, which never comes out of one along an axis that has
-    elements; or the other branch of a choice between constants, as torch's mean has for an axis without any."""
+    """Whether the constant is what a reduction starts from, which never comes out of one along an axis that
+    has elements; or a branch of a choice between constants, as torch's mean has for an axis without any."""
     if user.opcode in ("reduce", "reduce-window", "select-and-scatter"):
         return constant.id in user.operands[len(user.operands) // 2 :]
     if user.opcode != "select" or user.shape.elements != 1:

@@ -1,8 +1,8 @@
 """The rules, as data.
 
 Codes are neuronx-cc's own, without their NCC_ before them: AWS Neuron documentation, "Neuron Compiler error
-codes". Rules without a code are of the published operator list, of AWS's Llama examples, or of what NeuronCore-v2
-makes of a graph; `why` says which.
+codes". Rules without a code are of the published operator list, of AWS's Llama examples, or of what
+NeuronCore-v2 makes of a graph; `why` says which.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ RULES = {
         Rule(
             "rng", ("EVRF006",), "error",
             "random numbers made on the device",
-            "only the default algorithm is supported, and the compiler ignores its seed: no draw can be repeated",
+            "only the default algorithm is supported, and its seed is ignored: no draw can be repeated",
             "draw on the host and pass the numbers in; a draw is then the sampled token's own",
         ),
         Rule(
@@ -116,7 +116,7 @@ RULES = {
         Rule(
             "s64-bulk", (), "warning",
             "more than a thousand 64-bit integers that are more than a comparison",
-            "on Trn1 they are made 32-bit without a word (AWS Neuron documentation, data types), so values must fit",
+            "on Trn1 they are made 32-bit without a word (AWS Neuron documentation, data types)",
             "give arange, indices and sums dtype=torch.int32",
         ),
         Rule(
@@ -195,7 +195,7 @@ RULES = {
         Rule(
             "integer-collective", (), "warning",
             "a sum of integers over ranks",
-            "all-reduce and reduce-scatter compute integers in float32 (AWS Neuron documentation, data types)",
+            "all-reduce computes integers in float32 (AWS Neuron documentation, data types)",
             "sum floats; gather integers",
         ),
         Rule(
@@ -216,15 +216,17 @@ CUSTOM_CALLS = (
 )  # fmt: skip
 """Targets of custom calls that neuronx-cc knows, as it lists them with NCC_EVRF015; * for any ending."""
 
-LISTED = frozenset(
-    "abs add all-gather all-reduce all-to-all and atan2 batch-norm-grad batch-norm-inference "
-    "batch-norm-training bitcast bitcast-convert broadcast call ceil clamp collective-permute compare "
-    "concatenate constant convert convolution copy cosine custom-call divide dot dynamic-slice "
-    "dynamic-update-slice erf exponential exponential-minus-one floor gather get-tuple-element iota log "
-    "log-plus-one logistic map maximum minimum multiply negate not or pad parameter power reduce "
-    "reduce-scatter remainder reshape reverse round-nearest-afz round-nearest-even rsqrt scatter select "
-    "select-and-scatter shift-left shift-right-arithmetic shift-right-logical sign sine slice sqrt subtract "
-    "tan tanh topk transpose tuple xor".split()
-)
-"""Opcodes of the published operator list and the release notes after it, and those that AWS's own Llama graphs
-have. What another rule names is not here."""
+LISTED = frozenset({
+    "abs", "add", "all-gather", "all-reduce", "all-to-all", "and", "atan2", "batch-norm-grad",
+    "batch-norm-inference", "batch-norm-training", "bitcast", "bitcast-convert", "broadcast", "call",
+    "ceil", "clamp", "collective-permute", "compare", "concatenate", "constant", "convert", "convolution",
+    "copy", "cosine", "custom-call", "divide", "dot", "dynamic-slice", "dynamic-update-slice", "erf",
+    "exponential", "exponential-minus-one", "floor", "gather", "get-tuple-element", "iota", "log",
+    "log-plus-one", "logistic", "map", "maximum", "minimum", "multiply", "negate", "not", "or", "pad",
+    "parameter", "power", "reduce", "reduce-scatter", "remainder", "reshape", "reverse",
+    "round-nearest-afz", "round-nearest-even", "rsqrt", "scatter", "select", "select-and-scatter",
+    "shift-left", "shift-right-arithmetic", "shift-right-logical", "sign", "sine", "slice", "sqrt",
+    "subtract", "tan", "tanh", "topk", "transpose", "tuple", "xor",
+})  # fmt: skip
+"""Opcodes of the published operator list and the release notes after it, and those that AWS's own Llama
+graphs have. What another rule names is not here."""

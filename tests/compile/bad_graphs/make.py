@@ -1,5 +1,5 @@
-"""Makes the bad graphs: each breaks one rule, as a model might. Run it where torch_xla is, `make xla` makes such
-an environment:
+"""Makes the bad graphs: each breaks one rule, as a model might. Run it where torch_xla is (`make xla` makes
+such an environment):
 
     .venv-xla/bin/python tests/compile/bad_graphs/make.py
 
@@ -161,7 +161,9 @@ def _() -> Tensor:
 
 @bad("shift-right")
 def _() -> Tensor:
-    return torch.bitwise_right_shift(given(64, dtype=torch.int8), torch.ones_like(given(64, dtype=torch.int8)))
+    return torch.bitwise_right_shift(
+        given(64, dtype=torch.int8), torch.ones_like(given(64, dtype=torch.int8))
+    )
 
 
 @bad("dot-integer.s64")
@@ -204,7 +206,9 @@ def _() -> Tensor:
 @bad("memory.temporaries")
 def _() -> Tensor:
     """Scores of a prompt of 64k tokens, all at once."""
-    return torch.softmax(given(2, 65536, 128, dtype=BF16) @ given(2, 128, 65536, dtype=BF16), dim=-1).sum(dim=-1)
+    return torch.softmax(given(2, 65536, 128, dtype=BF16) @ given(2, 128, 65536, dtype=BF16), dim=-1).sum(
+        dim=-1
+    )
 
 
 @bad("instructions")
