@@ -14,8 +14,8 @@ class Variant(enum.StrEnum):
     """What a graph does with its logits, which decides its inputs.
 
     GREEDY takes the largest, so that ranks need not tell each other more than one. SAMPLED draws, with a
-    temperature of 0 for rows that do not. EDITED can also be told which tokens are allowed, and what to add to
-    and divide logits by: large inputs, that only steps with a grammar or a penalty bear.
+    temperature of 0 for rows that do not. EDITED can also be told which tokens are allowed, and what to add
+    to logits and divide them by: large inputs, that only steps with a grammar or a penalty bear.
     """
 
     GREEDY = "greedy"

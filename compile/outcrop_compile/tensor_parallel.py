@@ -7,6 +7,9 @@ out even, every rank computes as many heads as the fullest, and what it has too 
 MLP are padded alike. Padding is zeros: zero rows of q, gate and up, zero columns of o and down, which add
 nothing to what the ranks sum. The vocabulary is never padded, since a padded token could be sampled.
 
+The embedding table is divided by its columns, which every rank looks up and sends to the others: by rows, a
+rank would have to know which it has, and one compiled graph serves all ranks.
+
 32 query and 8 key-value heads among 24 ranks (Llama 3 8B), 2 heads a rank, `-` being padding:
 
     rank      0     1     2     3     4     5    ...
@@ -29,8 +32,8 @@ class ShardingError(ValueError):
 class Layout:
     """A model's division among `world` ranks. Made by `divide`.
 
-    heads, kv_heads, intermediate_size, vocab_size: what one rank has of each, padding included; the same on
-    every rank, as one compiled graph serves them all. copies: ranks that keep the same key-value head.
+    heads, kv_heads, intermediate_size, vocab_size, embed_size: what one rank has of each (the last of the
+    hidden size), padding included; the same on every rank. copies: ranks that keep the same key-value head.
     """
 
     config: LlamaConfig
@@ -40,6 +43,7 @@ class Layout:
     copies: int
     intermediate_size: int
     vocab_size: int
+    embed_size: int
 
     def query_heads(self, rank: int) -> slice:
         """The model's query heads that this rank computes: its first ones, before any padding."""
@@ -62,6 +66,10 @@ class Layout:
     def vocabulary(self, rank: int) -> slice:
         """The tokens whose logits this rank computes."""
         return self._share(rank, self.vocab_size, self.config.vocab_size)
+
+    def embed_columns(self, rank: int) -> slice:
+        """The columns of the embedding table that this rank has, before any padding."""
+        return self._share(rank, self.embed_size, self.config.hidden_size)
 
     @staticmethod
     def _share(place: int, size: int, length: int) -> slice:
@@ -90,4 +98,5 @@ def divide(config: LlamaConfig, world: int) -> Layout:
         copies=copies,
         intermediate_size=-(-config.intermediate_size // world),
         vocab_size=config.vocab_size // world,
+        embed_size=-(-config.hidden_size // world),
     )

@@ -1,16 +1,17 @@
 """Weights as the model definition takes them: fused, and sharded for one tensor-parallel rank. No torch.
 
-For a rank, with D = head_dim and the rank's own numbers of heads, kv heads and rows of the MLP and of the
-vocabulary (of its `Layout`, whose padding is zeros here):
+For a rank, with D = head_dim and the rank's own numbers of heads, kv heads, rows of the MLP, tokens and
+columns of embed (of its `Layout`, whose padding is zeros here):
 
-    embed [V, H]                         layers.{i}.attn_norm, layers.{i}.mlp_norm, norm [H]
+    embed [V, columns]                   layers.{i}.attn_norm, layers.{i}.mlp_norm, norm [H]
     layers.{i}.qkv [(heads + 2*kv)*D, H]   this rank's q, then k, then v
     layers.{i}.o [H, heads*D]
     layers.{i}.gate_up [2*rows, H]         gate rows, then up rows
     layers.{i}.down [H, rows]
-    lm_head [tokens, H]                    absent when tied to embed
+    lm_head [tokens, H]                    absent when tied to embed and whole
 
-Quantised, every matrix but embed is `Quantised`, and a tied lm_head is there as well, made of embed.
+Quantised, every matrix but embed is `Quantised`. A tied lm_head is there as well then, made of embed, and so
+it is where there are several ranks, for it is divided otherwise than embed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy.typing as npt
 from outcrop_compile.checkpoint import Checkpoint, CheckpointError
 from outcrop_compile.checkpoint.names import canonical_shapes, kind_of
 from outcrop_compile.config import LlamaConfig
-from outcrop_compile.quantise import Form, form_of, quantise_channels, zero_quantised
+from outcrop_compile.quantise import Allocate, Form, form_of, quantise_channels, zero_quantised, zeros
 from outcrop_compile.tensor_parallel import Layout, ShardingError, divide
 from outcrop_kernels.quantised import Quantised
 
@@ -48,6 +49,7 @@ class Split(enum.Enum):
     KEYS = enum.auto()
     INTERMEDIATE = enum.auto()
     VOCABULARY = enum.auto()
+    HIDDEN = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Placement:
 
 
 PLACEMENTS = {
-    "embed": Placement("embed"),
+    "embed": Placement("embed", columns=Split.HIDDEN),
     "attn_norm": Placement("attn_norm"),
     "q": Placement("qkv", rows=Split.QUERIES),
     "k": Placement("qkv", rows=Split.KEYS),
@@ -89,9 +91,12 @@ class _Part:
     row: int
 
 
-def parameter_shapes(config: LlamaConfig, world: int = 1) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter of one rank, in the order of the layers. Raises ShardingError."""
-    return _shapes(_parts(divide(config, world), 0))
+def parameter_shapes(
+    config: LlamaConfig, world: int = 1, *, quantised: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter of one rank, in the order of the layers; whether matrices are quantised
+    decides about a tied head. Raises ShardingError."""
+    return _shapes(_parts(divide(config, world), 0, own_head=world > 1 or quantised))
 
 
 def _shapes(parts: Iterable[_Part]) -> dict[str, tuple[int, ...]]:
@@ -111,30 +116,36 @@ def load_weights(
     world: int = 1,
     threads: int = 2,
     progress: Progress | None = None,
+    file_groups: bool = True,
+    own_head: bool = False,
+    allocate: Allocate = zeros,
 ) -> dict[str, Weight]:
     """Read the parameters of one rank, in the order of the layers.
 
     Arrays are float32, or for bfloat16 uint16 holding its bits (rounded to nearest even). int8 and int4 are
     types of matrices: int4 keeps a file's groups of 4 bits, both keep its groups of 8 bits (GGUF's Q8_0),
     and what is stored otherwise gets 8 bits with a scale for each output feature; embed and vectors, which
-    no matrix product reads, are of the `plain` type then.
+    no matrix product reads, are of the `plain` type then. Without `file_groups`, every matrix gets a scale
+    for each output feature. With `own_head`, a head tied to embed is a part of its own in any case.
 
-    Every tensor is read straight into its place, so memory never holds more than the parameters and a few
-    MiB. `progress` is called in this thread with (bytes done, bytes in all). Raises ShardingError, and
-    CheckpointError where int4 finds no groups of 4 bits; whatever `progress` raises ends the loading.
+    Every tensor is read straight into its place, which `allocate` makes, so memory never holds more than the
+    parameters and a few MiB. `progress` is called in this thread with (bytes done, bytes in all). Raises
+    ShardingError, and CheckpointError where int4 finds no groups of 4 bits; whatever `progress` raises ends
+    the loading.
     """
     layout = divide(checkpoint.config, world)
-    parts = list(_parts(layout, rank))
+    parts = list(_parts(layout, rank, own_head=own_head or world > 1 or dtype in ("int8", "int4")))
     forms: dict[str, Form | None] = {}
     if dtype == "int8" or dtype == "int4":
-        parts += _tied_head(layout, parts, rank)
-        forms = _forms(checkpoint, parts, dtype)
+        forms = _forms(checkpoint, parts, dtype, file_groups)
     else:
         plain = dtype
     parameters: dict[str, Weight] = {}
     for name, shape in _shapes(parts).items():
-        form = forms.get(name)
-        parameters[name] = np.zeros(shape, _STORAGE[plain]) if form is None else zero_quantised(shape, form)
+        if (form := forms.get(name)) is None:
+            parameters[name] = allocate(name, shape, _STORAGE[plain])
+        else:
+            parameters[name] = zero_quantised(name, shape, form, allocate)
     cuts = [cut for part in parts for cut in _cuts(part, checkpoint.config.head_dim)]
     total, done = sum(_size(_place(parameters[cut.target], cut)) for cut in cuts), 0
 
@@ -159,17 +170,8 @@ def load_weights(
     return parameters
 
 
-def _tied_head(layout: Layout, parts: list[_Part], rank: int) -> list[_Part]:
-    """The head that is tied to embed as a part of its own, since embed itself is not quantised."""
-    if not layout.config.tie_embeddings:
-        return []
-    embed = parts[0]
-    shape = (layout.vocab_size, *embed.shape[1:])
-    return [replace(embed, target="lm_head", shape=shape, rows=layout.vocabulary(rank))]
-
-
 def _forms(
-    checkpoint: Checkpoint, parts: list[_Part], dtype: Literal["int8", "int4"]
+    checkpoint: Checkpoint, parts: list[_Part], dtype: Literal["int8", "int4"], file_groups: bool
 ) -> dict[str, Form | None]:
     """How each target is quantised; None for those that are not."""
     sources: dict[str, list[_Part]] = {}
@@ -179,7 +181,7 @@ def _forms(
     for target, stacked in sources.items():
         matrix = target != "embed" and len(stacked[0].shape) == 2
         # Columns that a rank leaves out would cut through groups.
-        whole = all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
+        whole = file_groups and all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
         found = [checkpoint.groups(part.source) if whole else None for part in stacked]
         forms[target] = form_of(found, dtype) if matrix else None
     if dtype == "int4" and not any(form is not None and form.bits == 4 for form in forms.values()):
@@ -221,13 +223,18 @@ def _size(weight: Weight) -> int:
     return sum(array.nbytes for array in arrays if array is not None)
 
 
-def _parts(layout: Layout, rank: int) -> Iterator[_Part]:
-    """The table of placements, applied to a model and a rank."""
+def _parts(layout: Layout, rank: int, *, own_head: bool) -> Iterator[_Part]:
+    """The table of placements, applied to a model and a rank. own_head: whether a head that is tied to embed
+    is a part of its own."""
     if not 0 <= rank < layout.world:
         raise ShardingError(f"rank {rank} is not one of {layout.world}")
     filled: dict[str, int] = {}
-    for source, whole in canonical_shapes(layout.config):
-        placement = PLACEMENTS[kind_of(source)]
+    whole_shapes = [(source, kind_of(source), whole) for source, whole in canonical_shapes(layout.config)]
+    if own_head and layout.config.tie_embeddings:
+        source, _, whole = whole_shapes[0]
+        whole_shapes.append((source, "lm_head", whole))
+    for source, kind, whole in whole_shapes:
+        placement = PLACEMENTS[kind]
         shape, rows, columns = whole, slice(None), slice(None)
         if len(whole) == 2:
             height, rows = _share(layout, placement.rows, whole[0], rank)
@@ -253,6 +260,8 @@ def _share(layout: Layout, split: Split, length: int, rank: int) -> tuple[int, s
             return layout.intermediate_size, layout.intermediate_rows(rank)
         case Split.VOCABULARY:
             return layout.vocab_size, layout.vocabulary(rank)
+        case Split.HIDDEN:
+            return layout.embed_size, layout.embed_columns(rank)
 
 
 def _times(heads: slice, dim: int) -> slice:

@@ -73,14 +73,16 @@ class SettingsError(ValueError):
     """A setting is wrong; the message names it, its value and what is accepted."""
 
 
+def parse_size(text: str) -> int:
+    """Bytes of 512M, 2GiB, 1.5G or a plain number. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write bytes or a number with K, M or G, such as 512M")
+    return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
+
+
 def _parse_bytes(value: Any) -> Any:
-    """Accept 512M, 2GiB, 1.5G or a plain number of bytes."""
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value)
-        if match is None:
-            raise ValueError(f"{value!r} is not a size; write bytes or a number with K, M or G, such as 512M")
-        return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
-    return value
+    return parse_size(value) if isinstance(value, str) else value
 
 
 def _existing(path: Path) -> Path:

@@ -17,7 +17,7 @@ BUCKETS = [
 
 @pytest.mark.parametrize("variant", list(Variant))
 def test_inputs_are_the_first_arguments_of_the_model(variant: Variant) -> None:
-    """NxD orders a graph's inputs as the traced function's parameters are, whatever order they are given in."""
+    """NxD orders a graph's inputs as the traced function's parameters are, however they are given."""
     names = [each.name for each in Graph(BUCKETS[0], variant).inputs(320)]
     parameters = list(inspect.signature(PagedLlama.forward).parameters)[1:]
     assert names == parameters[: len(names)]

@@ -41,6 +41,7 @@ def test_every_head_row_and_token_belongs_to_exactly_one_rank(
         for part, size, length in (
             (layout.query_heads, layout.heads, config.num_heads),
             (layout.intermediate_rows, layout.intermediate_size, rows),
+            (layout.embed_columns, layout.embed_size, config.hidden_size),
             (layout.vocabulary, layout.vocab_size, config.vocab_size),
         ):
             assert [number for rank in ranks for number in numbers(part(rank))] == list(range(length))
