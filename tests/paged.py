@@ -38,9 +38,29 @@ def logits(model: PagedLlama, tokens: Tensor, cuts: tuple[int, ...]) -> Tensor:
             hidden = model.hidden_states(
                 tokens[None, start:end], positions[None], slots[None], blocks[None].to(torch.int32)
             )
-            parts.append(model.logits(hidden))
+            parts.append(model.parallel.all_gather(model.logits(hidden)))
             start = end
     return torch.cat(parts)
+
+
+def chosen(model: PagedLlama) -> Tensor:
+    """What a step of two rows takes: greedy, drawn, and drawn after an edit of the logits. int32 [3, 3, 2]:
+    tokens, whether rows are finite, and what the token table keeps of them."""
+    rows = torch.arange(2, dtype=torch.int32)
+    tokens, positions = TOKENS.reshape(2, 20), torch.arange(20, dtype=torch.int32).expand(2, 20)
+    step = (tokens, torch.zeros_like(tokens), positions, positions + 32 * rows[:, None])
+    tables = torch.tensor([[0, 1], [2, 3]], dtype=torch.int32)
+    sampling = torch.tensor([[0.9, 0.0, 1.0, 0.0], [2.0, 40.0, 0.95, 0.0]])
+    draws = torch.tensor([0.35, 0.8])
+    bias = torch.zeros(2, 320)
+    bias[:, 200:] = 3.0
+    kinds: tuple[tuple[Tensor | None, ...], ...] = ((), (sampling, draws), (sampling, draws, None, bias))
+    results = []
+    with torch.inference_mode():
+        for kind in kinds:
+            got, finite = model(*step, tables, rows + 18, torch.ones_like(rows), rows + 1, *kind)
+            results.append(torch.stack([got, finite, model.last_token[1:3]]))
+    return torch.stack(results)
 
 
 def gloo(rank: int, world: int, port_file: str) -> TensorParallel:
@@ -62,8 +82,10 @@ def gloo(rank: int, world: int, port_file: str) -> TensorParallel:
 
 
 def run_rank(rank: int, world: int, folder: str, work: str) -> None:
-    """Logits of TOKENS as this rank computes them, into work/rank{rank}.npy."""
+    """Logits of TOKENS and `chosen` as this rank computes them, into work/rank{rank}.npy and
+    work/chosen{rank}.npy."""
     torch.set_num_threads(1)
     model = build(Path(folder), parallel=gloo(rank, world, f"{work}/rendezvous"))
     np.save(f"{work}/rank{rank}.npy", logits(model, TOKENS, (23, 24, 40)).numpy())
+    np.save(f"{work}/chosen{rank}.npy", chosen(model).numpy())
     torch.distributed.destroy_process_group()

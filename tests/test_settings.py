@@ -197,7 +197,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "path": ("nowhere", "nowhere: there is no such file or folder"),
     "id": ("", "at least 1 character (given: '')"),
     "aliases": ("x", "valid tuple (given: 'x')"),
-    "backend": ("gpu", "'cpu' or 'fake' (given: 'gpu')"),
+    "backend": ("gpu", "'cpu', 'fake' or 'neuron' (given: 'gpu')"),
     "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),
     "weight_cache": ("", "at least 1 character (given: '')"),
     "weight_cache_size": ("1K", "greater than or equal to 1048576 (given: 1024)"),

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from outcrop_compile.config import LlamaConfig
-from outcrop_kernels.reference import FINITE_MAX
+from outcrop_compile.tensor_parallel import divide
+from outcrop_kernels.quantised import SCALE, Quantised
+from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
 from outcrop_kernels.registry import Operations
 
 
@@ -58,6 +60,12 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
     return torch.where(between, smooth, scaled)
 
 
+def rotary_tables(config: LlamaConfig, positions: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, float32 [positions, head_dim / 2] each."""
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rope_frequencies(config))
+    return angles.cos(), angles.sin()
+
+
 class PagedLlama(nn.Module):
     """Llama over a paged KV cache: one forward pass for prefill chunks, decode and verify steps.
 
@@ -72,7 +80,7 @@ class PagedLlama(nn.Module):
     def __init__(
         self,
         config: LlamaConfig,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor | Quantised[Tensor]],
         kv: KVSizes,
         operations: Operations,
         *,
@@ -83,25 +91,19 @@ class PagedLlama(nn.Module):
         self.config = config
         self.operations = operations
         self.parallel = parallel or TensorParallel()
-        world = self.parallel.world
-        self.heads = config.num_heads // world
-        self.kv_heads = max(1, config.num_kv_heads // world)
+        layout = divide(config, self.parallel.world)
+        self.heads, self.kv_heads = layout.heads, layout.kv_heads
         self.sink_slot = kv.max_rows
         embed = weights["embed"]
-        self.register_buffer("embed", embed, persistent=False)
+        _keep(self, "embed", embed)
         self.layers = nn.ModuleList(
             _Layer(self, {key: weights[f"layers.{index}.{key}"] for key in _LAYER_WEIGHTS}, kv)
             for index in range(config.num_layers)
         )
-        self.register_buffer("norm", operations.pack(weights["norm"]), persistent=False)
-        if config.vocab_size % world:
-            raise ValueError(f"vocab_size {config.vocab_size} is not a multiple of the {world} ranks")
-        rows = config.vocab_size // world
-        tied = embed[self.parallel.rank * rows : (self.parallel.rank + 1) * rows]
-        self.register_buffer("head", operations.pack(weights.get("lm_head", tied)), persistent=False)
-        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), rope_frequencies(config))
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        _keep(self, "norm", operations.pack(weights["norm"]))
+        _keep(self, "head", operations.pack(weights.get("lm_head", embed)))
+        for name, table in zip(("cos", "sin"), rotary_tables(config, max_positions), strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.register_buffer("last_token", torch.zeros(kv.max_rows + 1, dtype=torch.int32), persistent=False)
 
     embed: Tensor
@@ -121,41 +123,89 @@ class PagedLlama(nn.Module):
         logits_idx: Tensor,
         sampled: Tensor,
         slots: Tensor,
-        sampling: Tensor,
-        draws: Tensor,
+        sampling: Tensor | None = None,
+        draws: Tensor | None = None,
         allowed: Tensor | None = None,
         bias: Tensor | None = None,
         repetition: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last three are given
-        is part of the graph's shape, and so is whether `draws` has a column for each token, which makes it a
-        verify step.
+        """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last five are given
+        is part of the graph's shape: without `sampling` and `draws` it takes the largest logit of every row,
+        and where `draws` has a column for each token, it is a verify step.
 
         Returns tokens int32 [R], or [R, Q] in a verify step, and finite int32 [R]; the token table keeps a
         row's token where `sampled`.
         """
         rows, width = token_ids.shape
+        verify = draws is not None and draws.dim() == 2
         last = self.last_token.index_select(0, slots)
-        tokens = torch.where(use_last == 1, last[:, None], token_ids)
+        tokens = torch.where(use_last.to(torch.bool), last[:, None], token_ids)
         # Rows of the flattened [R * Q, H] to sample from.
-        if draws.dim() == 2:
+        if verify:
             wanted = torch.arange(rows * width, dtype=torch.int32, device=tokens.device)
         else:
             wanted = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width + logits_idx
         logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, wanted)
-        finite = (peaks[0] <= FINITE_MAX) & (peaks[1] <= FINITE_MAX)
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
-        if allowed is not None or bias is not None or repetition is not None:
-            logits = self.operations.edit_logits(logits, allowed, bias, repetition)
-        if draws.dim() == 2:
-            repeated = sampling[:, None, :].expand(rows, width, 4).reshape(-1, 4)
-            chosen = self.operations.sample(logits, repeated, draws.reshape(-1)).reshape(rows, width)
+        finite = _is_number(peaks[0]) & _is_number(self._over_ranks(peaks[1]))
+        edits = (allowed, bias, repetition)
+        if verify:
+            assert sampling is not None
+            assert draws is not None
+            sampling, draws = sampling[:, None, :].expand(rows, width, 4).reshape(-1, 4), draws.reshape(-1)
+        chosen = self._choose(logits, sampling, draws, edits)
+        if verify:
+            chosen = chosen.reshape(rows, width)
             kept = _after_accepted(chosen, tokens, logits_idx)
         else:
-            chosen = kept = self.operations.sample(logits, sampling, draws)
-        kept_at = torch.where(sampled == 1, slots, torch.full_like(slots, self.sink_slot))
+            kept = chosen
+        kept_at = torch.where(sampled.to(torch.bool), slots, torch.full_like(slots, self.sink_slot))
         self.last_token = torch.index_put(self.last_token, (kept_at,), kept)
         return chosen, finite.to(torch.int32)
+
+    def _over_ranks(self, peak: Tensor) -> Tensor:
+        """The largest of a row's peaks on all ranks [R]."""
+        if self.parallel.world == 1:
+            return peak
+        return self.operations.peak(self.parallel.all_gather(peak[:, None]))
+
+    def _choose(
+        self,
+        logits: Tensor,
+        sampling: Tensor | None,
+        draws: Tensor | None,
+        edits: tuple[Tensor | None, Tensor | None, Tensor | None],
+    ) -> Tensor:
+        """A token for each row of this rank's logits [N, V / world]: int32 [N]. Ranks send each other their
+        likeliest tokens, and all logits only where those are to be edited."""
+        ops, ids = self.operations, None
+        if any(edit is not None for edit in edits):
+            logits = ops.edit_logits(self.parallel.all_gather(logits), *edits)
+        elif self.parallel.world > 1:
+            logits, ids = self._likeliest(logits, 1 if sampling is None else TOPK_CAP)
+        if sampling is None or draws is None:
+            place = ops.greedy(logits)
+        else:
+            place = ops.sample(logits, sampling, draws)
+        if ids is None:
+            return place
+        places = torch.arange(ids.shape[-1], dtype=torch.int32, device=ids.device)
+        at = places[None, :] == place[:, None]
+        return torch.where(at, ids, torch.zeros_like(ids)).sum(dim=-1, dtype=torch.int32)
+
+    def _likeliest(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` likeliest tokens of every rank, side by side: logits and ids, [N, count * world]. The
+        ranks' first tokens are the graph's constants, which knows no rank of its own."""
+        size = logits.shape[-1]
+        count = min(count, size)
+        if count == 1:
+            values = logits.amax(dim=-1, keepdim=True)
+            ids = self.operations.greedy(logits)[:, None]
+        else:
+            values, ids = self.operations.candidates(logits, count)
+        ranks = torch.arange(self.parallel.world, dtype=torch.int32, device=ids.device)
+        start = (ranks * size)[:, None].expand(self.parallel.world, count).reshape(1, -1)
+        return self.parallel.all_gather(values), self.parallel.all_gather(ids) + start
 
     def compute(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, wanted: Tensor
@@ -163,8 +213,8 @@ class PagedLlama(nn.Module):
         """All that costs time, of registered operations and views alone, so that a target can record it.
 
         tokens int32 [R, Q]; wanted int32 [N]: rows of the flattened tokens whose logits are asked for, N
-        being R or R * Q. Writes the tokens' KV. Returns the logits float32 [N, V], and for each row the
-        largest magnitude of its tokens' normed states and of its logits, [R] each.
+        being R or R * Q. Writes the tokens' KV. Returns this rank's logits float32 [N, V / world], and for
+        each row the largest magnitude of its tokens' normed states and of those logits, [R] each.
         """
         ops = self.operations
         hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
@@ -177,7 +227,9 @@ class PagedLlama(nn.Module):
     ) -> Tensor:
         """Run the layers over tokens [R, Q], writing their KV. Returns normed states [R * Q, H]."""
         ops, flat = self.operations, positions.reshape(-1)
-        hidden = ops.take(self.embed, tokens.reshape(-1))
+        hidden = self.parallel.all_gather(ops.take(self.embed, tokens.reshape(-1)))
+        if hidden.shape[-1] > self.config.hidden_size:
+            hidden = hidden[:, : self.config.hidden_size]
         cos, sin = ops.take(self.cos, flat), ops.take(self.sin, flat)
         slots = slot_mapping.reshape(-1)
         for layer in self.layers:
@@ -185,8 +237,12 @@ class PagedLlama(nn.Module):
         return ops.rms_norm(hidden, self.norm, self.config.rms_norm_eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32 [N, V] of hidden states [N, H]."""
-        return self.parallel.all_gather(self.operations.linear(hidden, self.head).to(torch.float32))
+        """This rank's logits float32 [N, V / world] of hidden states [N, H]."""
+        return _linear(self, "head", hidden).to(torch.float32)
+
+
+def _is_number(peak: Tensor) -> Tensor:
+    return peak <= torch.full_like(peak, FINITE_MAX)
 
 
 def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:
@@ -204,17 +260,34 @@ def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:
 _LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")
 
 
+def _keep(module: nn.Module, name: str, weight: Tensor | Quantised[Tensor]) -> None:
+    """Register a packed weight; a matrix that stays quantised is two buffers, its codes and its scales."""
+    if isinstance(weight, Quantised):
+        module.register_buffer(name + SCALE, weight.scale, persistent=False)
+        weight = weight.codes
+    module.register_buffer(name, weight, persistent=False)
+
+
+def _linear(module: PagedLlama | _Layer, name: str, x: Tensor) -> Tensor:
+    """x [T, in] times the module's matrix of that name, transposed."""
+    matrix, scale = getattr(module, name), getattr(module, name + SCALE, None)
+    ops = module.operations
+    return ops.linear(x, matrix) if scale is None else ops.linear_int8(x, matrix, scale)
+
+
 class _Layer(nn.Module):
     """One transformer block and its two KV pools [num_blocks + 1, block_size, kv_heads, head_dim]."""
 
-    def __init__(self, model: PagedLlama, weights: Mapping[str, Tensor], kv: KVSizes) -> None:
+    def __init__(
+        self, model: PagedLlama, weights: Mapping[str, Tensor | Quantised[Tensor]], kv: KVSizes
+    ) -> None:
         super().__init__()
         config = model.config
         self.operations, self.parallel = model.operations, model.parallel
         self.heads, self.kv_heads, self.head_dim = model.heads, model.kv_heads, config.head_dim
         self.eps = config.rms_norm_eps
         for name, weight in weights.items():
-            self.register_buffer(name, model.operations.pack(weight), persistent=False)
+            _keep(self, name, model.operations.pack(weight))
         shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
         for name in ("key_pool", "value_pool"):
             pool = model.operations.kv_pool(*shape, model.embed.dtype)
@@ -236,7 +309,7 @@ class _Layer(nn.Module):
         count = hidden.shape[0]
         rows, width = positions.shape
         query_end, key_end = self.heads * dim, (self.heads + self.kv_heads) * dim
-        qkv = ops.linear(ops.rms_norm(hidden, self.attn_norm, self.eps), self.qkv)
+        qkv = _linear(self, "qkv", ops.rms_norm(hidden, self.attn_norm, self.eps))
         query = ops.rope(qkv[:, :query_end].reshape(count, self.heads, dim), cos, sin)
         key = ops.rope(qkv[:, query_end:key_end].reshape(count, self.kv_heads, dim), cos, sin)
         value = qkv[:, key_end:].reshape(count, self.kv_heads, dim)
@@ -249,6 +322,6 @@ class _Layer(nn.Module):
             block_tables,
             positions,
         )
-        hidden = ops.add(hidden, self.parallel.all_reduce(ops.linear(mixed.reshape(count, -1), self.o)))
-        gate_up = ops.linear(ops.rms_norm(hidden, self.mlp_norm, self.eps), self.gate_up)
-        return ops.add(hidden, self.parallel.all_reduce(ops.linear(ops.swiglu(gate_up), self.down)))
+        hidden = ops.add(hidden, self.parallel.all_reduce(_linear(self, "o", mixed.reshape(count, -1))))
+        gate_up = _linear(self, "gate_up", ops.rms_norm(hidden, self.mlp_norm, self.eps))
+        return ops.add(hidden, self.parallel.all_reduce(_linear(self, "down", ops.swiglu(gate_up))))

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from outcrop_kernels.quantised import GROUP, Quantised
+from outcrop_kernels.quantised import GROUP, SCALE, Quantised
 
 if TYPE_CHECKING:
     from outcrop_compile.checkpoint.groups import Groups
 
+Allocate = Callable[[str, tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]]
+"""Makes an array of zeros for a name, a shape and a type, wherever it is to lie."""
 _ROWS = 1 << 16  # numbers quantised at a time: what is made on the way stays in a core's cache
 
 
@@ -39,12 +41,21 @@ def form_of(found: Sequence[Groups | None], dtype: Literal["int8", "int4"]) -> F
     return Form(8, groups=False)
 
 
-def empty_quantised(shape: tuple[int, ...], form: Form) -> Quantised[npt.NDArray[Any]]:
-    """An uninitialised matrix [out, in] of a form."""
+def zeros(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array of zeros in memory."""
+    return np.zeros(shape, dtype)
+
+
+def zero_quantised(
+    name: str, shape: tuple[int, ...], form: Form, allocate: Allocate = zeros
+) -> Quantised[npt.NDArray[Any]]:
+    """A matrix [out, in] of zeros, of a form. Its scales and minima are named after it."""
     features, depth = shape
     groups = (features, depth // GROUP if form.groups else 1)
-    minimum = np.empty(groups, np.float32) if form.ranges else None
-    return Quantised(np.empty(shape, np.int8), np.empty(groups, np.float32), minimum, form.bits)
+    codes = allocate(name, shape, np.int8)
+    scale = allocate(name + SCALE, groups, np.float32)
+    minimum = allocate(name + "_minimum", groups, np.float32) if form.ranges else None
+    return Quantised(codes, scale, minimum, form.bits)
 
 
 def quantise_channels(numbers: npt.NDArray[Any], out: Quantised[npt.NDArray[Any]]) -> None:

@@ -10,6 +10,9 @@ GROUP = 32
 """Inputs that share a scale: always those of an activation, and those of a weight unless it has one for each
 output feature. What GGUF's Q4_0, Q4_1 and Q8_0 have."""
 
+SCALE = "_scale"
+"""What a quantised matrix's name is followed by in the name of its scales."""
+
 Array = TypeVar("Array")
 
 

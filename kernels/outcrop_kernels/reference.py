@@ -1,7 +1,9 @@
 """Plain torch definitions of every operation: the contract, and the oracle for all other versions.
 
 They keep the chip's rules (no 64-bit bulk integers, no f64, no sort, no -inf, no element scatter), so the
-same text lowers for Neuron and runs in eager mode on the CPU.
+same text lowers for Neuron and runs in eager mode on the CPU; `neuron.py` has what the chip's compiler wants
+said in another way. Comparisons are between tensors: with a Python number, torch_xla widens both sides to 64
+bits.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ LEAST_PEAK = 1e-30
 
 def pack(weight: Tensor | Quantised[Tensor]) -> Tensor:
     """A weight in the form in which this target's operations read it; done once, when a model is loaded.
+    A matrix that stays quantised is multiplied by `linear_int8`, and has a scale for each output feature.
     Here, matrices [out, in] and vectors as they are, and the numbers of quantised ones in float32."""
     return dequantised(weight) if isinstance(weight, Quantised) else weight
 
@@ -45,6 +48,17 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [T, in] times a packed weight [out, in] transposed -> [T, out], in x's dtype."""
     return functional.linear(x, weight)
+
+
+def linear_int8(x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+    """x [T, in] times codes int8 [out, in] transposed, by scale float32 [out, 1] -> [T, out], in x's dtype.
+
+    What a target computes that keeps weights in 8 bits and activations as they are. bfloat16 holds every code
+    exactly, so that the matrix engine multiplies what is stored; the scales come after, in float32, since a
+    matrix that was scaled first would be rounded to bfloat16 once more.
+    """
+    product = functional.linear(x, codes.to(x.dtype)).to(torch.float32)
+    return (product * scale.reshape(1, -1)).to(x.dtype)
 
 
 def quantise_channels(weight: Tensor) -> Quantised[Tensor]:
@@ -103,7 +117,8 @@ def linear_quantised(x: Tensor, weight: Quantised[Tensor]) -> Tensor:
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [T, H] scaled to unit root mean square over H in float32, then by weight [H]; x's dtype."""
     wide = x.to(torch.float32)
-    scale = torch.rsqrt((wide * wide).mean(dim=-1, keepdim=True) + eps)
+    # Not mean(), whose graph has a NaN in it, for an axis without elements.
+    scale = torch.rsqrt((wide * wide).sum(dim=-1, keepdim=True) / x.shape[-1] + eps)
     return weight * (wide * scale).to(x.dtype)
 
 
@@ -128,7 +143,8 @@ def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
     NaN and Inf are written as 0: a failed row must not poison the next owner of its blocks, whose
     masked positions are multiplied by zero, not skipped."""
     blocks, size, heads, dim = pool.shape
-    rows = torch.where(values.abs() <= FINITE_MAX, values, torch.zeros_like(values))
+    finite = values.abs() <= torch.full_like(values, FINITE_MAX)
+    rows = torch.where(finite, values, torch.zeros_like(values))
     flat = pool.reshape(blocks * size, heads * dim)
     flat = torch.index_put(flat, (slots,), rows.reshape(-1, heads * dim))
     return flat.reshape(blocks, size, heads, dim)
@@ -186,7 +202,8 @@ def edit_logits(
     is a bit mask, bit i of word w for token 32 w + i, and the logits it lacks become FORBIDDEN.
     """
     if repetition is not None:
-        logits = torch.where(logits > 0, logits / repetition, logits * repetition)
+        positive = logits > torch.zeros_like(logits)
+        logits = torch.where(positive, logits / repetition, logits * repetition)
     if bias is not None:
         logits = logits + bias
     if allowed is not None:
@@ -194,8 +211,20 @@ def edit_logits(
         bit = torch.arange(32, dtype=torch.int32, device=logits.device)
         bits = torch.bitwise_and(torch.bitwise_right_shift(allowed[:, :, None], bit), 1)
         bits = bits.reshape(rows, -1)[:, :vocab]
-        logits = torch.where(bits == 1, logits, torch.full_like(logits, FORBIDDEN))
+        logits = torch.where(bits > torch.zeros_like(bits), logits, torch.full_like(logits, FORBIDDEN))
     return logits
+
+
+def candidates(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of logits [R, V] float32, in descending order: values float32 and ids int32, both
+    [R, count]."""
+    values, ids = torch.topk(logits, count, dim=-1)
+    return values, ids.to(torch.int32)
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The id of the largest of logits [R, V] float32, the first of equals: int32 [R]."""
+    return torch.argmax(logits, dim=-1).to(torch.int32)
 
 
 def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
@@ -207,16 +236,21 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     probability of the first; takes the one at which the cumulative probability passes the draw.
     Deterministic in its inputs.
     """
-    cap = min(TOPK_CAP, logits.shape[-1])
+    likeliest = candidates(logits, min(TOPK_CAP, logits.shape[-1]))
+    return chosen(*likeliest, greedy(logits), sampling, draws)
+
+
+def chosen(values: Tensor, ids: Tensor, first: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
+    """`sample` once the candidates are known: values and ids as from `candidates`, first as from `greedy`."""
+    cap = values.shape[-1]
     temperature, top_k, top_p, min_p = (sampling[:, column : column + 1] for column in range(4))
-    values, ids = torch.topk(logits, cap, dim=-1)
-    rank = torch.arange(cap, dtype=torch.int32, device=logits.device)[None, :]
-    limit = torch.where(top_k > 0.5, top_k, torch.full_like(top_k, float(cap)))
+    rank = torch.arange(cap, dtype=torch.int32, device=values.device)[None, :]
+    limit = torch.where(top_k > torch.zeros_like(top_k), top_k, torch.full_like(top_k, float(cap)))
     scaled = (values - values[:, :1]) / torch.clamp(temperature, min=1e-4)
     odds = torch.where(rank < limit, torch.exp(scaled), torch.zeros_like(scaled))
     probs = odds / odds.sum(dim=-1, keepdim=True)
     # A product with a triangle: cumsum lowers to a quadratic reduce-window on the chip.
-    triangle = torch.triu(torch.ones(cap, cap, dtype=torch.float32, device=logits.device))
+    triangle = torch.triu(torch.ones(cap, cap, dtype=torch.float32, device=values.device))
     reached = torch.matmul(probs, triangle)
     # Odds of the first are 1. Those of 0 are out even where rounding leaves `reached` short of 1.
     nucleus = ((reached - probs) < top_p) & (odds >= torch.clamp(min_p, min=1e-38)) & (rank < limit)
@@ -224,8 +258,5 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     passed = (reached <= draws[:, None] * mass) & nucleus
     last = nucleus.sum(dim=-1, dtype=torch.int32) - 1
     index = torch.minimum(passed.sum(dim=-1, dtype=torch.int32), torch.clamp(last, min=0))
-    chosen = torch.where(rank == index[:, None], ids.to(torch.int32), torch.zeros_like(rank)).sum(
-        dim=-1, dtype=torch.int32
-    )
-    greedy = torch.argmax(logits, dim=-1).to(torch.int32)
-    return torch.where(temperature[:, 0] > 0, chosen, greedy)
+    drawn = torch.where(rank == index[:, None], ids, torch.zeros_like(ids)).sum(dim=-1, dtype=torch.int32)
+    return torch.where(temperature[:, 0] > torch.zeros_like(temperature[:, 0]), drawn, first)

@@ -12,7 +12,7 @@ from torch import Tensor
 from outcrop_kernels import reference
 from outcrop_kernels.quantised import Quantised
 
-Target = Literal["reference", "cpu", "native"]
+Target = Literal["reference", "cpu", "native", "neuron"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,11 @@ class Operations:
     """One implementation of each operation the model calls. The contract of each (shapes, dtypes,
     rounding) is the docstring of the function of that name in `outcrop_kernels.reference`."""
 
-    pack: Callable[[Tensor | Quantised[Tensor]], Tensor] = reference.pack
+    pack: Callable[[Tensor | Quantised[Tensor]], Tensor | Quantised[Tensor]] = reference.pack
     take: Callable[[Tensor, Tensor], Tensor] = reference.take
     add: Callable[[Tensor, Tensor], Tensor] = reference.add
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
+    linear_int8: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.linear_int8
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = reference.rms_norm
     rope: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.rope
     kv_pool: Callable[[int, int, int, int, torch.dtype], Tensor] = reference.kv_pool
@@ -34,6 +35,8 @@ class Operations:
     edit_logits: Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Tensor] = (
         reference.edit_logits
     )
+    candidates: Callable[[Tensor, int], tuple[Tensor, Tensor]] = reference.candidates
+    greedy: Callable[[Tensor], Tensor] = reference.greedy
     sample: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.sample
 
 
@@ -45,6 +48,10 @@ def operations(target: Target) -> Operations:
     """The operations of a target: its own where it has one, the reference otherwise."""
     if target == "reference":
         return Operations()
+    if target == "neuron":
+        from outcrop_kernels import neuron
+
+        return replace(Operations(), **neuron.IMPLEMENTATIONS)
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":

@@ -25,9 +25,11 @@ from outcrop.catalog.model import ServedModel
 from outcrop.cli.display import Access
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
-from outcrop.settings import AuthSettings, Settings
+from outcrop.settings import AuthSettings, ModelSettings, Settings
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
+from outcrop_compile.artifact.manifest import NAME
+from outcrop_compile.artifact.open import read_manifest
 
 DEMO_ID = "outcrop.demo"
 """The id a model is listed under when it was given none."""
@@ -47,10 +49,17 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
-                cache_block=model.block_size if model.prefix_cache else 0,
+                cache_block=_block_size(model) if model.prefix_cache else 0,
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
+
+
+def _block_size(model: ModelSettings) -> int:
+    """Tokens of a KV block. Raises ArtifactError."""
+    if model.artifact is None:
+        return model.block_size
+    return read_manifest(model.artifact / NAME).shapes.block_size
 
 
 def build_key_ring(auth: AuthSettings) -> KeyRing:

@@ -126,9 +126,7 @@ async def _watch(
             await asyncio.sleep(0.01)
         port, model = listener.getsockname()[1], settings.models[0].id
         display.ready(settings.host, port, settings.region, model, access=server.access, scheme=server.scheme)
-        given_up = {asyncio.create_task(engine.given_up()) for engine in engines}
-        done, _ = await asyncio.wait(given_up, return_when=asyncio.FIRST_COMPLETED)
-        reason = done.pop().result()
+        reason = await _first_given_up(engines, display)
     except EngineUnavailable as error:
         reason = str(error)
     if server.should_exit:
@@ -136,3 +134,19 @@ async def _watch(
     server.should_exit = True
     display.error(reason)
     return 1
+
+
+async def _first_given_up(engines: list[ProcessClient], display: Display) -> str:
+    """Why an engine cannot be had. One that was drained is no reason to end: a server that is started again
+    would load on the hardware that failed, while one that is up and not ready says so, and is left out by
+    whatever balances the load."""
+    waiting = {asyncio.create_task(engine.given_up()): engine for engine in engines}
+    while waiting:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            engine = waiting.pop(task)
+            if not engine.drained:
+                return task.result()
+            display.error(f"{engine.drained}; the server is not ready any more, and stays up to say so")
+    forever: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await forever  # `_serve` cancels it at the end

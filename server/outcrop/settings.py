@@ -36,15 +36,20 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from outcrop.backends.neuron.cores import parse_cores
 from outcrop.engine.config import (
     DEFAULT_KV_MEMORY,
     DEFAULT_WEIGHT_CACHE_SIZE,
+    BackendName,
     DTypeName,
     EngineConfig,
     KernelsName,
     PolicyName,
 )
 from outcrop.folders import state_folder
+
+CHECKPOINT = "checkpoint"
+"""Folder of an artifact that holds the checkpoint's small files."""
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 MASTER_SECRET_VARIABLE = "OUTCROP_MASTER_SECRET"
@@ -68,14 +73,16 @@ class SettingsError(ValueError):
     """A setting is wrong; the message names it, its value and what is accepted."""
 
 
+def parse_size(text: str) -> int:
+    """Bytes of 512M, 2GiB, 1.5G or a plain number. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write bytes or a number with K, M or G, such as 512M")
+    return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
+
+
 def _parse_bytes(value: Any) -> Any:
-    """Accept 512M, 2GiB, 1.5G or a plain number of bytes."""
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value)
-        if match is None:
-            raise ValueError(f"{value!r} is not a size; write bytes or a number with K, M or G, such as 512M")
-        return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
-    return value
+    return parse_size(value) if isinstance(value, str) else value
 
 
 def _existing(path: Path) -> Path:
@@ -111,15 +118,24 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_OF_THE_ARTIFACT = (
+    "dtype", "weight_cache", "weight_cache_size", "kernels", "kv_memory", "max_rows", "block_size", "threads",
+)  # fmt: skip
+"""Settings of the CPU backend that were decided when an artifact was built, or mean nothing on the chip."""
+
+
 class ModelSettings(_Section):
     """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig. path: as
-    seen from the working directory."""
+    seen from the working directory; left out where there is an artifact, it is the checkpoint's files there
+    (tokenizer, chat template)."""
 
     path: ExistingPath
     id: Name | None = None
     aliases: tuple[Name, ...] = ()
     name: str = ""
-    backend: Literal["cpu", "fake"] = "cpu"
+    backend: BackendName = "cpu"
+    artifact: ExistingFolder | None = Field(default=None, validate_default=True)
+    cores: str | None = None
     dtype: DTypeName = "auto"
     weight_cache: str = Field(default="auto", min_length=1)
     weight_cache_size: Bytes = Field(default=DEFAULT_WEIGHT_CACHE_SIZE, ge=1 << 20)
@@ -136,9 +152,43 @@ class ModelSettings(_Section):
     fake_step_ms: float = Field(default=0.0, ge=0, le=60_000)
     fake_poison: int | None = Field(default=None, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _path_in_artifact(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("artifact") and "path" not in values:
+            return {**values, "path": Path(values["artifact"]) / CHECKPOINT}
+        return values
+
+    @field_validator("artifact")
+    @classmethod
+    def _of_the_neuron_backend(cls, artifact: Path | None, info: ValidationInfo) -> Path | None:
+        backend = info.data.get("backend")
+        if backend == "neuron" and artifact is None:
+            raise ValueError("backend neuron serves what `outcrop compile build` made: give its folder")
+        if backend != "neuron" and artifact is not None:
+            raise ValueError(f"this is for backend neuron, and the backend is {backend}")
+        return artifact
+
+    @field_validator("cores")
+    @classmethod
+    def _a_range(cls, cores: str | None, info: ValidationInfo) -> str | None:
+        if cores is not None:
+            parse_cores(cores)
+            if (backend := info.data.get("backend")) != "neuron":
+                raise ValueError(f"this is for backend neuron, and the backend is {backend}")
+        return cores
+
+    @field_validator(*_OF_THE_ARTIFACT)
+    @classmethod
+    def _not_decided_before(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("backend") == "neuron":
+            raise ValueError("with backend neuron the artifact decides this; leave it out")
+        return value
+
     def engine_config(self, **more: Any) -> EngineConfig:
         """What the engine process is told; `more` sets fields that are not settings."""
         shared = {name: getattr(self, name) for name in EngineConfig.__struct_fields__ if hasattr(self, name)}
+        shared["artifact"] = str(self.artifact or "")
         return EngineConfig(model=str(self.path), **shared, **more)
 
 
@@ -283,12 +333,12 @@ def load_settings(
     server: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Merge all sources. model, server: what the command line set, without the options left out. A model
-    given there (by its path) replaces those of the file; other model options change the file's one model.
-    Raises SettingsError."""
+    given there (by its path or artifact) replaces those of the file; other model options change the file's
+    one model. Raises SettingsError."""
     given = _Given(_config_file(config), model or {}, server or {})
     if not given.model:
         return _load(Settings, given)
-    if "path" in given.model:
+    if "path" in given.model or "artifact" in given.model:
         return _load(Settings, given, [given.model])
     configured = _load(Settings, replace(given, model={})).models
     if len(configured) > 1:
@@ -353,7 +403,10 @@ class _Given:
     def _describe(self, error: Any) -> str:
         kind, where = error["type"], error["loc"]
         if where == ("models",) and kind in ("missing", "too_short"):
-            return "no model: give --model PATH, or a configuration file with a [[models]] table"
+            return (
+                "no model: give --model PATH, or --backend neuron and --artifact FOLDER, "
+                "or a configuration file with a [[models]] table"
+            )
         name = self._name(where)
         if where[:1] == ("models",) and len(where) <= 2:
             return f"{name}: write each model as a [[models]] table"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
-from paged import KV, TOKENS, build, logits, run_rank
+from paged import KV, TOKENS, build, chosen, logits, run_rank
 from tiny_models import LLAMA_31, LLAMA_32, ROPE_31, tiny_model, write_huggingface
 from transformers import LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -161,13 +161,24 @@ def test_a_verify_step_chooses_what_decode_steps_would(folder: Path, target: Tar
 # -- tensor parallel -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("shape", "world"), [("Llama 3.2", 2), ("Llama 3.1", 2)])
-def test_ranks_together_compute_what_one_computes_alone(shape: str, world: int, tmp_path: Path) -> None:
-    """Two processes over gloo, dividing two kv heads or sharing the only one."""
-    judge: LlamaForCausalLM = tiny_model(SHAPES[shape])
+# Two kv heads for two ranks; one that two share; one that four share, for whose three query heads and 770
+# rows of the MLP they have four places and 772, and 200 columns for 198 of the hidden state.
+DIVIDED = {
+    "divided": (2, LLAMA_32),
+    "copied": (2, LLAMA_31),
+    "padded": (4, LLAMA_31 | {"num_attention_heads": 3, "hidden_size": 198, "intermediate_size": 770}),
+}
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_ranks_together_compute_what_one_computes_alone(case: str, tmp_path: Path) -> None:
+    """Processes over gloo."""
+    world, shape = DIVIDED[case]
+    judge: LlamaForCausalLM = tiny_model(shape)
     folder = write_huggingface(judge, tmp_path / "model")
     torch.multiprocessing.spawn(run_rank, (world, str(folder), str(tmp_path)), nprocs=world)
     alone = logits(build(folder), TOKENS, (40,))
     for rank in range(world):
         together = torch.from_numpy(np.load(tmp_path / f"rank{rank}.npy"))
         torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
+        assert np.load(tmp_path / f"chosen{rank}.npy").tolist() == chosen(build(folder)).tolist()

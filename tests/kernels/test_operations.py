@@ -15,7 +15,7 @@ from outcrop_kernels.cpu import eager
 from outcrop_kernels.cpu.native.library import NativeUnavailable, start
 from outcrop_kernels.registry import Operations, Target, operation_names, operations
 
-TARGETS = ("reference", "cpu", "native portable", "native avx2", "native avx512")
+TARGETS = ("reference", "neuron", "cpu", "native portable", "native avx2", "native avx512")
 
 
 @pytest.fixture(params=TARGETS)
@@ -132,6 +132,19 @@ def draw(
 
 def test_greedy_takes_the_first_of_the_largest_logits(ops: Operations) -> None:
     assert draw(ops, [1.0, 5.0, 5.0, 2.0], 0.99, 0.0, 0, 1.0) == 1
+
+
+def test_the_candidates_of_a_row_wider_than_the_chips_instruction(ops: Operations) -> None:
+    logits = torch.randn(2, 3 * 16384)
+    logits[1, 16384:32768] += 4  # all of a row's candidates in one piece of it
+    values, ids = ops.candidates(logits, 256)
+    expected, places = torch.topk(logits, 256)
+    assert torch.equal(values, expected)
+    assert torch.equal(ids, places.to(torch.int32))
+
+
+def test_greedy_of_a_row_that_is_not_a_number_is_a_token_all_the_same(ops: Operations) -> None:
+    assert 0 <= int(ops.greedy(torch.full((1, 7), math.nan))[0]) < 7
 
 
 def test_a_draw_walks_the_cumulative_distribution_from_the_likeliest_token(ops: Operations) -> None:
@@ -304,3 +317,25 @@ def test_the_peak_is_the_largest_magnitude_and_shows_what_is_not_finite(ops: Ope
     assert got[:2].tolist() == [9.0, 8.0]
     assert not got[2:5].isfinite().any()
     assert got[5] == max(abs(float(value)) for value in x[5])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_int8_is_a_product_with_the_numbers_that_codes_stand_for(
+    ops: Operations, dtype: torch.dtype
+) -> None:
+    """In bfloat16 too, whose rounding of a dequantised matrix it does without."""
+    weight, x = torch.randn(24, 64) * torch.logspace(-3, 3, 24)[:, None], torch.randn(5, 64).to(dtype)
+    matrix = reference.quantise_channels(weight)
+    got = ops.linear_int8(x, matrix.codes, matrix.scale)
+    wanted = x.to(torch.float64) @ reference.dequantised(matrix).to(torch.float64).T
+    assert got.dtype == dtype
+    tolerance = 1e-6 if dtype is torch.float32 else 2**-7
+    assert ((got.double() - wanted).abs() <= tolerance * (8 * matrix.scale[:, 0] * 127)).all()
+
+
+def test_only_a_target_that_multiplies_them_keeps_matrices_quantised() -> None:
+    matrix = reference.quantise_channels(torch.randn(4, 32))
+    assert operations("neuron").pack(matrix) is matrix
+    packed = operations("reference").pack(matrix)
+    assert isinstance(packed, Tensor)
+    torch.testing.assert_close(packed, reference.dequantised(matrix))

@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from outcrop_compile.bucket import Bucket
+from outcrop.engine.frames import Drain
+from outcrop_compile.bucket import Bucket, StepKind
 
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
@@ -78,14 +79,25 @@ class StepInput:
 class StepOutput:
     """What a step produced. tokens: [R] sampled ids, meaningful where `sampled` was 1; in a verify step
     [R, Q], the one sampled after each of the row's tokens as if those were right. finite: [R] 0 where
-    the row's activations held NaN or Inf. device_us: microseconds the step ran. idle_us: microseconds the
-    device had nothing to run before it."""
+    the row's activations held NaN or Inf, or the device could not run it: its request ends with an error.
+    device_us: microseconds the step ran. idle_us: microseconds the device had nothing to run before it.
+    compiles: compilations that the step set off, which is an error after warm-up."""
 
     step_id: int
     tokens: I32
     finite: U8
     device_us: int
     idle_us: int = 0
+    compiles: int = 0
+
+
+class DeviceFailure(RuntimeError):
+    """A step failed and the device's state is unknown, so the engine process must end. code: what the device
+    calls it. drain: whether another process may be started for it."""
+
+    def __init__(self, reason: str, *, code: int, drain: Drain) -> None:
+        super().__init__(reason)
+        self.code, self.drain = code, drain
 
 
 StepHandle = object
@@ -113,3 +125,23 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release the device. Idempotent."""
+
+
+def blank_step(bucket: Bucket, caps: Capabilities) -> StepInput:
+    """A step of padding only: it reads and writes the sink. For warming up."""
+    lanes, rows = (bucket.rows, bucket.width), bucket.rows
+    return StepInput(
+        step_id=0,
+        bucket=bucket,
+        token_ids=np.zeros(lanes, dtype=np.int32),
+        use_last=np.zeros(lanes, dtype=np.int32),
+        positions=np.zeros(lanes, dtype=np.int32),
+        slot_mapping=np.full(lanes, caps.num_blocks * caps.block_size, dtype=np.int32),
+        block_tables=np.full((rows, bucket.blocks), caps.num_blocks, dtype=np.int32),
+        context_lens=np.zeros(rows, dtype=np.int32),
+        logits_idx=np.zeros(rows, dtype=np.int32),
+        sampled=np.zeros(rows, dtype=np.int32),
+        slots=np.full(rows, caps.max_rows, dtype=np.int32),
+        sampling=np.zeros((rows, 4), dtype=np.float32),
+        draws=np.zeros(lanes if bucket.kind is StepKind.VERIFY else rows, dtype=np.float32),
+    )

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from outcrop.backends.base import Capabilities, Progress, StepHandle, StepInput, StepOutput
+from outcrop.backends.base import Capabilities, Progress, StepHandle, StepInput, StepOutput, blank_step
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
@@ -130,7 +130,7 @@ class CpuBackend:
         nothing to compile for the other shapes."""
         chosen = list({bucket.kind: bucket for bucket in reversed(self.buckets)}.values())
         for index, bucket in enumerate(chosen):
-            self.collect(self.submit(self._blank_step(bucket)))
+            self.collect(self.submit(blank_step(bucket, self.capabilities)))
             progress("warm-up", (index + 1) / len(chosen))
 
     def submit(self, step: StepInput) -> Future[StepOutput]:
@@ -166,26 +166,6 @@ class CpuBackend:
         self._idle_since = time.perf_counter_ns()
         return StepOutput(
             step.step_id, *found, device_us=(self._idle_since - begun) // 1000, idle_us=idle // 1000
-        )
-
-    def _blank_step(self, bucket: Bucket) -> StepInput:
-        """A step of padding only: it reads and writes the sink."""
-        caps = self.capabilities
-        lanes, rows = (bucket.rows, bucket.width), bucket.rows
-        return StepInput(
-            step_id=0,
-            bucket=bucket,
-            token_ids=np.zeros(lanes, dtype=np.int32),
-            use_last=np.zeros(lanes, dtype=np.int32),
-            positions=np.zeros(lanes, dtype=np.int32),
-            slot_mapping=np.full(lanes, caps.num_blocks * caps.block_size, dtype=np.int32),
-            block_tables=np.full((rows, bucket.blocks), caps.num_blocks, dtype=np.int32),
-            context_lens=np.zeros(rows, dtype=np.int32),
-            logits_idx=np.zeros(rows, dtype=np.int32),
-            sampled=np.zeros(rows, dtype=np.int32),
-            slots=np.full(rows, caps.max_rows, dtype=np.int32),
-            sampling=np.zeros((rows, 4), dtype=np.float32),
-            draws=np.zeros(lanes if bucket.kind is StepKind.VERIFY else rows, dtype=np.float32),
         )
 
 

@@ -99,8 +99,8 @@ class Catalog:
                 logger.error("an engine did not close", exc_info=outcome)
 
     def failure(self, model: ServedModel) -> str | None:
-        """Why the model's engine did not start; None if it did or may yet."""
-        return self._failures.get(model.id)
+        """Why the model's engine did not start or will not again; None if it is up or may yet be."""
+        return self._failures.get(model.id) or model.engine.drained or None
 
     @property
     def ready(self) -> bool:

@@ -45,7 +45,15 @@ Given = str | None
 def serve(
     model: Annotated[Given, _model("PATH", "Hugging Face or Meta checkpoint folder, or GGUF file.")] = None,
     id: Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers to every id.")] = None,
-    backend: Annotated[Given, _model("NAME", "cpu, or fake, which needs no weights.", "cpu")] = None,
+    backend: Annotated[
+        Given, _model("NAME", "cpu, neuron (--artifact), or fake, which needs no weights.", "cpu")
+    ] = None,
+    artifact: Annotated[
+        Given, _model("FOLDER", "What `outcrop compile build` made, for backend neuron. Needs no --model.")
+    ] = None,
+    cores: Annotated[
+        Given, _model("RANGE", "NeuronCores of backend neuron, such as 0-7.", "the machine's first")
+    ] = None,
     dtype: Annotated[
         Given,
         _model("NAME", "Of weights: auto, float32, bfloat16, int8, or int4 (GGUF's own 4 bits).", "auto"),
@@ -123,7 +131,8 @@ def serve(
     For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """
     model_options = _given(
-        path=model, id=id, backend=backend, dtype=dtype, weight_cache=weight_cache, kernels=kernels,
+        path=model, id=id, backend=backend, artifact=artifact, cores=cores, dtype=dtype,
+        weight_cache=weight_cache, kernels=kernels,
         max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
         speculative_tokens=speculative_tokens,
     )  # fmt: skip

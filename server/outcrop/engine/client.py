@@ -47,6 +47,12 @@ class EngineClient(ABC):
         """True while requests are served; False while starting, restarting or draining."""
 
     @property
+    def drained(self) -> str:
+        """Why the engine is down for good although it once was ready: its hardware failed. Empty while that
+        has not happened."""
+        return ""
+
+    @property
     @abstractmethod
     def max_model_len(self) -> int:
         """Tokens, prompt and output together, that one request may occupy. Valid once started."""

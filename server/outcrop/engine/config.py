@@ -15,22 +15,26 @@ PolicyName = Literal["interleave", "prefill-first", "decode-first"]
 
 KernelsName = Literal["auto", "native", "torch"]
 DTypeName = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+BackendName = Literal["cpu", "fake", "neuron"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True):
-    """One replica. model: checkpoint path. dtype: of the weights (`outcrop_compile.weights.load_weights`);
-    "auto" is bfloat16 where it is the faster one, else float32. weight_cache: folder for packed weights,
-    "auto" (the user's cache folder) or "off"; weight_cache_size: bytes it may hold
-    (`backends.weight_cache.WeightCache`). kernels: "native" for the C++ ones, "torch" for torch's, "auto" for
-    the native ones where they were built. kv_memory: bytes for KV pools. max_model_len: tokens; None is what
-    the checkpoint and the KV memory allow. max_rows: requests running at once. speculative_tokens: guesses
-    at an answer's next tokens that one step verifies, 0 for none. threads: for computing; None is one a core.
-    vocab_size: of the fake backend, which has no weights to tell it. fake_*: its time per step and its fatal
-    token (`backends.fake.FakeHooks`).
+    """One replica. model: checkpoint path. artifact: folder of what was compiled for the neuron backend,
+    which decides sizes and types; cores: its NeuronCores, such as "0-7"; None is the machine's first. dtype:
+    of the weights (`outcrop_compile.weights.load_weights`); "auto" is bfloat16 where it is the faster one,
+    else float32. weight_cache: folder for packed weights, "auto" (the user's cache folder) or "off";
+    weight_cache_size: bytes it may hold (`backends.weight_cache.WeightCache`). kernels: "native" for the C++
+    ones, "torch" for torch's, "auto" for the native ones where they were built. kv_memory: bytes for KV
+    pools. max_model_len: tokens; None is what the checkpoint and the KV memory allow. max_rows: requests
+    running at once. speculative_tokens: guesses at an answer's next tokens that one step verifies, 0 for
+    none. threads: for computing; None is one a core. vocab_size: of the fake backend, which has no weights to
+    tell it. fake_*: its time per step and its fatal token (`backends.fake.FakeHooks`).
     """
 
     model: str
-    backend: Literal["cpu", "fake"] = "cpu"
+    backend: BackendName = "cpu"
+    artifact: str = ""
+    cores: str | None = None
     dtype: DTypeName = "auto"
     weight_cache: str = "auto"
     weight_cache_size: int = DEFAULT_WEIGHT_CACHE_SIZE

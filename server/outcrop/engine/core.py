@@ -98,6 +98,7 @@ class EngineCore:
         output = self.backend.collect(oldest.handle)
         totals = self.scheduler.totals
         totals.device_busy_us += output.device_us
+        totals.compiles_after_warmup += output.compiles
         if not oldest.after_rest:
             totals.device_idle_us += output.idle_us
         news = self.scheduler.apply(oldest.step, output)

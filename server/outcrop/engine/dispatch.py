@@ -17,7 +17,7 @@ MAX_CRASHES = 2
 """A request in this many engine crashes, with no token in between, is taken for their cause."""
 
 _FAILURES = {
-    FinishReason.ERROR: "The model produced values that are not numbers.",
+    FinishReason.ERROR: "The model produced values that are not numbers, or its step could not be run.",
     FinishReason.GRAMMAR: "The model could not be held to the grammar of the answer.",
 }
 

@@ -3,6 +3,8 @@ a list of commands to a frame."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
@@ -68,10 +70,18 @@ class Stepped(msgspec.Struct, tag=True, array_like=True):
     stats: EngineStats
 
 
+Drain = Literal["never", "repeated", "now"]
+"""Whether an engine that failed stays down, since its hardware is not to be trusted: never, when engines go
+on failing in this way, or at once."""
+
+
 class Failed(msgspec.Struct, tag=True, array_like=True):
-    """The engine is about to exit, and this is why."""
+    """The engine is about to exit, and this is why. code: what the device calls it, 0 for nothing of the
+    device's."""
 
     reason: str
+    code: int = 0
+    drain: Drain = "never"
 
 
 Event = Progress | Ready | Building | Started | Stepped | Failed

@@ -14,7 +14,7 @@ class FinishReason(enum.StrEnum):
     LENGTH = "length"  # max_tokens reached
     CONTEXT = "context"  # the context window is full
     ABORT = "abort"  # the client went away
-    ERROR = "error"  # the model produced NaN or Inf for this row
+    ERROR = "error"  # the model produced NaN or Inf for this row, or the row could not be run
     GRAMMAR = "grammar"  # the request's grammar could not be built or followed
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
-from outcrop.backends.base import Backend, Capabilities
+from outcrop.backends.base import Backend, Capabilities, DeviceFailure
 from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop.engine.config import EngineConfig
@@ -46,6 +46,10 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
     meant for the operator."""
     if config.backend == "fake":
         return _fake_backend(config), "fake backend (a hash for a model)"
+    if config.backend == "neuron":
+        from outcrop.backends.neuron.launch import open_backend
+
+        return open_backend(config, lambda stage, fraction: report(Progress(stage, fraction)))
     from outcrop_compile.checkpoint import open_checkpoint
     from outcrop_kernels.cpu.native.library import available
 
@@ -250,6 +254,9 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         )
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0
+    except DeviceFailure as failure:
+        socket.send(Failed(str(failure), failure.code, failure.drain))
+        return 1
     except Exception as error:
         # The device's state is unknown after a failed step: end, and let the supervisor start afresh.
         socket.send(Failed(f"{type(error).__name__}: {error}"))

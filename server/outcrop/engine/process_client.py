@@ -41,6 +41,11 @@ _FAILED_STARTS = 3
 
 _SHUTDOWN_SECONDS = 5.0
 
+_REPEATED = 3
+_REPEATED_SECONDS = 600.0
+"""So many engines that fail in the same way within this time mean that the hardware is at fault: two could be
+one request's, which is refused then."""
+
 
 class ProcessClient(EngineClient):
     """Supervises one engine process.
@@ -73,6 +78,8 @@ class ProcessClient(EngineClient):
         self._stats = EngineStats()
         self._last_event = 0.0
         self._reason = ""
+        self._drained = ""
+        self._failures: list[tuple[int, float]] = []  # code and time of those that may lead to draining
 
     # -- EngineClient ----------------------------------------------------------------------------
 
@@ -105,6 +112,10 @@ class ProcessClient(EngineClient):
         return self._ready
 
     @property
+    def drained(self) -> str:
+        return self._drained
+
+    @property
     def max_model_len(self) -> int:
         return self._max_model_len
 
@@ -117,7 +128,7 @@ class ProcessClient(EngineClient):
         return max(0, self._launches - 1)
 
     async def given_up(self) -> str:
-        """Waits until the engine is beyond its restart budget; the reason."""
+        """Waits until the engine is beyond its restart budget, or drained; the reason."""
         assert self._supervisor is not None
         await asyncio.shield(self._supervisor)
         return self._reason
@@ -160,6 +171,9 @@ class ProcessClient(EngineClient):
             self._reason = self._reason or _cause_of_death(await self._process.wait())
             if not self._started.done():
                 return  # the first start failed: a wrong setting, not an accident
+            if self._drained:
+                logger.error("engine stopped (%s); it stays down", self._drained)
+                return
             failed_starts = 0 if was_ready else failed_starts + 1
             if failed_starts == _FAILED_STARTS:
                 self._reason = f"the engine failed to start {failed_starts} times in a row: {self._reason}"
@@ -241,6 +255,15 @@ class ProcessClient(EngineClient):
                 self._started.set_result(None)
         elif isinstance(event, Failed):
             self._reason = event.reason
+            if event.drain == "now" or (event.drain == "repeated" and self._goes_on(event.code)):
+                self._drained = event.reason
+
+    def _goes_on(self, code: int) -> bool:
+        """Whether engines go on failing in this way."""
+        now = time.monotonic()
+        self._failures = [each for each in self._failures if now - each[1] < _REPEATED_SECONDS]
+        self._failures.append((code, now))
+        return sum(each[0] == code for each in self._failures) >= _REPEATED
 
     def _check_for_hang(self) -> None:
         """With a request open, an engine that is well sends something every step."""

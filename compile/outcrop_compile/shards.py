@@ -1,0 +1,99 @@
+"""A model's weights on disk, one file for each tensor-parallel rank, as the Neuron runtime loads them.
+
+The files are safetensors under the names of `PagedLlama`'s buffers: bfloat16 but for the rotary tables and
+the scales of quantised matrices, which are float32, and those matrices' codes, which are int8.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from outcrop_compile.checkpoint import Checkpoint
+from outcrop_compile.llama import rotary_tables
+from outcrop_compile.weights import FloatType, Progress, WeightType, load_weights
+
+_HEADER = 1 << 18  # bytes set aside: 80 layers of quantised matrices need 100 KB
+_LENGTH = 8  # bytes of the header's length, before it
+_TYPES = {np.dtype(np.float32): "F32", np.dtype(np.uint16): "BF16", np.dtype(np.int8): "I8"}
+_RENAMED = {"lm_head": "head", "lm_head_scale": "head_scale"}
+
+
+def shard_path(rank: int) -> str:
+    """Where a rank's file is in an artifact. The name is that of neuronx_distributed's `shard_checkpoint`."""
+    return f"weights/tp{rank}_sharded_checkpoint.safetensors"
+
+
+def write_shard(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    rank: int,
+    world: int,
+    dtype: WeightType,
+    plain: FloatType,
+    max_positions: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write one rank's weights. They are read straight into the file, which is mapped: the process has no
+    more than a few MiB of them in memory of its own, whatever the model's size.
+
+    dtype, plain, rank, world, progress: as in `load_weights`; int8 has a scale for each output feature.
+    max_positions: length of the rotary tables. The file has its name once it is whole; one that is there
+    already is not written again. Raises as `load_weights` does, and OSError.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with _growing(part) as file:
+        load_weights(
+            checkpoint, dtype=dtype, plain=plain, rank=rank, world=world, progress=progress,
+            file_groups=False, own_head=True, allocate=file.allocate,
+        )  # fmt: skip
+        for name, table in zip(("cos", "sin"), rotary_tables(checkpoint.config, max_positions), strict=True):
+            file.allocate(name, tuple(table.shape), np.float32)[...] = table.numpy()
+    part.replace(path)
+
+
+class _File:
+    """A safetensors file that grows by one tensor of zeros at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.end = _LENGTH + _HEADER
+        self.entries: dict[str, dict[str, Any]] = {}
+
+    def allocate(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        kind, start = np.dtype(dtype), self.end
+        size = math.prod(shape) * kind.itemsize
+        self.end += size
+        self.entries[_RENAMED.get(name, name)] = {
+            "dtype": _TYPES[kind],
+            "shape": list(shape),
+            "data_offsets": [start - _LENGTH - _HEADER, self.end - _LENGTH - _HEADER],
+        }
+        # Without holes between tensors, which the format forbids. What is added to a file is zeros.
+        with self.path.open("r+b") as file:
+            file.truncate(self.end)
+        return np.memmap(self.path, kind, "r+", start, shape)
+
+
+@contextmanager
+def _growing(path: Path) -> Iterator[_File]:
+    """A file to allocate tensors in, whose header is written at the end."""
+    path.write_bytes(b"")
+    file = _File(path)
+    yield file
+    header = json.dumps(file.entries, separators=(",", ":")).encode()
+    if len(header) > _HEADER:
+        raise ValueError(f"{path}: the header of {len(file.entries)} tensors needs more than {_HEADER} bytes")
+    with path.open("r+b") as out:
+        out.write(_HEADER.to_bytes(_LENGTH, "little") + header.ljust(_HEADER))

@@ -1,0 +1,1 @@
+"""Serving from NeuronCores. Not yet run on a device."""

@@ -1,0 +1,81 @@
+"""From a configuration to a Neuron backend that is ready to be warmed up. Not yet run on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outcrop.backends.base import DeviceFailure, Progress
+from outcrop.backends.neuron import devices
+from outcrop.backends.neuron.backend import NeuronBackend
+from outcrop.backends.neuron.cores import cores_of, format_cores
+from outcrop.backends.neuron.nrt import drain_of, status_of
+from outcrop.backends.neuron.runtime import NeuronUnavailable, NxdRuntime
+from outcrop.engine.config import EngineConfig
+from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_artifact, require
+from outcrop_compile.artifact.kernels import kernel_digests
+from outcrop_compile.sdk import installed_packages
+
+
+def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBackend, str]:
+    """The backend of a config and a line that describes it.
+
+    Raises ArtifactError where the artifact is damaged or was made for something else, NeuronUnavailable where
+    the SDK or the cores are not to be had, ValueError for a wrong setting, and DeviceFailure where loading
+    shows that the hardware is broken; each says what to do.
+    """
+    artifact = open_artifact(Path(config.artifact), progress=progress)
+    manifest = artifact.manifest
+    require(
+        manifest,
+        Place(
+            arch=devices.architecture(),
+            cores=devices.core_count(),
+            packages=installed_packages(),
+            kernels=kernel_digests(),
+            max_model_len=config.max_model_len,
+        ),
+    )
+    if config.speculative_tokens > manifest.shapes.guesses:
+        raise ArtifactMismatch(
+            "shapes.guesses",
+            manifest.shapes.guesses,
+            f"at least {config.speculative_tokens}, the speculative tokens that are asked for",
+            f"{manifest.build_command()} with verify steps, or outcrop serve --speculative-tokens 0",
+        )
+    cores = cores_of(config.cores, manifest.target.tp)
+    _require_cores(cores)
+    runtime = _load(artifact, cores, progress)
+    backend = NeuronBackend(
+        runtime,
+        manifest,
+        depth=config.depth,
+        max_model_len=config.max_model_len,
+        uncorrectable=devices.uncorrectable_errors,
+    )
+    shapes = manifest.shapes
+    return backend, (
+        f"artifact {manifest.key[:12]} ({manifest.model.name}, {shapes.quantisation or shapes.dtype}) on "
+        f"NeuronCores {format_cores(cores)}, {shapes.num_blocks * shapes.block_size} tokens of KV, "
+        f"{shapes.max_rows} requests at once"
+    )
+
+
+def _require_cores(cores: range) -> None:
+    """Whether this machine has them, as far as the driver says."""
+    count = devices.core_count()
+    if count is not None and cores.stop > count:
+        raise NeuronUnavailable(
+            f"cores {format_cores(cores)} are beyond this machine's {count} NeuronCores (0-{count - 1}): "
+            "choose others with --cores"
+        )
+
+
+def _load(artifact: Artifact, cores: range, progress: Progress) -> NxdRuntime:
+    try:
+        return NxdRuntime(artifact.executable, artifact.weights(), cores, progress)
+    except RuntimeError as error:
+        status = status_of(error)
+        reason = f"the artifact cannot be loaded: {status} ({error})"
+        if (drain := drain_of(status)) != "never":
+            raise DeviceFailure(reason, code=status.code, drain=drain) from error
+        raise NeuronUnavailable(reason) from error

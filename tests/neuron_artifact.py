@@ -1,0 +1,115 @@
+"""Artifacts for the stand-in of the Neuron runtime: true manifests, and graphs that are only names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from fake_neuron import as_tensor
+from safetensors.torch import save_file
+
+from outcrop_compile.artifact.files import StoredFile, stored
+from outcrop_compile.artifact.manifest import (
+    FORMAT,
+    NAME,
+    CompiledBucket,
+    Manifest,
+    Model,
+    Sdk,
+    Shapes,
+    Target,
+    artifact_key,
+    bucket_key,
+    encode,
+)
+from outcrop_compile.bucket import Bucket, StepKind
+from outcrop_compile.checkpoint import open_checkpoint
+from outcrop_compile.config import LlamaConfig
+from outcrop_compile.graph import graphs_of
+from outcrop_compile.weights import load_weights
+from outcrop_kernels.reference import TOPK_CAP
+
+SHAPES = Shapes(
+    dtype="float32", quantisation=None, block_size=16, num_blocks=64, max_model_len=256, max_rows=4,
+    guesses=3, topk_cap=TOPK_CAP,
+)  # fmt: skip
+EXECUTABLE = "nxd_model.pt"
+
+
+def device_buckets(shapes: Shapes) -> tuple[Bucket, ...]:
+    """A table as coarse as a chip's: few row counts, widths and lengths."""
+    most = -(-shapes.max_model_len // shapes.block_size)
+    lengths = sorted({min(4, most), min(8, most), most})
+    rows = sorted({*(count for count in (1, 4, 8) if count < shapes.max_rows), shapes.max_rows})
+    wide = [(1, 32), (1, 128), (min(2, shapes.max_rows), 16)]
+    shape = [(StepKind.DECODE, count, 1) for count in rows] + [(StepKind.PREFILL, *each) for each in wide]
+    if shapes.guesses:
+        shape += [(StepKind.VERIFY, count, shapes.guesses + 1) for count in rows]
+    return tuple(Bucket(kind, count, width, length) for kind, count, width in shape for length in lengths)
+
+
+def manifest_of(
+    config: LlamaConfig,
+    shapes: Shapes,
+    buckets: Sequence[Bucket],
+    *,
+    tp: int = 1,
+    executable: StoredFile | None = None,
+    weights: Sequence[StoredFile] = (),
+    checkpoint: Sequence[StoredFile] = (),
+) -> Manifest:
+    """A manifest that is right in itself. Files that are not given are none's."""
+    none = StoredFile("none", 0, hashlib.sha256().hexdigest())
+    target, sdk = Target(instance="inf2.8xlarge", arch="trn1", tp=tp), Sdk(release="2.31.1", packages={})
+    compiled = []
+    for graph in graphs_of(buckets):
+        key = bucket_key(
+            hlo=none.sha256,
+            flags=(),
+            packages={},
+            target=target,
+            bucket=graph.bucket,
+            shapes=shapes,
+            kernels={},
+        )
+        compiled.append(
+            CompiledBucket(
+                tag=graph.tag, bucket=graph.bucket, key=key, flags=(), inputs=graph.inputs(config.vocab_size),
+                outputs=graph.outputs(), aliases=(), hlo=none, neff=none, metaneff=none,
+            )
+        )  # fmt: skip
+    fields = {
+        "format": FORMAT, "outcrop": "0", "model": Model(name="tiny", sha256="0" * 64, config=config),
+        "target": target, "sdk": sdk, "shapes": shapes, "kernels": {}, "states": (),
+        "buckets": tuple(compiled), "executable": executable or none, "weights": tuple(weights),
+        "checkpoint": tuple(checkpoint),
+    }  # fmt: skip
+    return Manifest(key=artifact_key(Manifest(key="", **fields)), **fields)
+
+
+def write_artifact(
+    folder: Path, model: Path, *, shapes: Shapes = SHAPES, tp: int = 1, dtype: str = "float32"
+) -> Manifest:
+    """An artifact of a checkpoint for `tp` ranks."""
+    checkpoint = open_checkpoint(model)
+    (folder / "weights").mkdir(parents=True)
+    (folder / "none").touch()
+    (folder / EXECUTABLE).write_text("graphs\n")
+    names = []
+    for rank in range(tp):
+        shard = load_weights(checkpoint, dtype=dtype, rank=rank, world=tp)
+        names.append(f"weights/tp{rank}_sharded_checkpoint.safetensors")
+        save_file({name: as_tensor(array) for name, array in shard.items()}, folder / names[-1])
+    files = sorted(path.relative_to(folder).as_posix() for path in (folder / "checkpoint").glob("*"))
+    manifest = manifest_of(
+        checkpoint.config,
+        shapes,
+        device_buckets(shapes),
+        tp=tp,
+        executable=stored(folder, EXECUTABLE),
+        weights=[stored(folder, name) for name in names],
+        checkpoint=[stored(folder, name) for name in files],
+    )
+    (folder / NAME).write_bytes(encode(manifest))
+    return manifest
