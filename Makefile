@@ -6,12 +6,13 @@ PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .venv-clients
+XLA := .venv-xla
 CLIENT_TESTS := tests/clients
 DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
 NATIVE := $(wildcard $(addprefix kernels/outcrop_kernels/cpu/native/*,.cpp .h .inc))
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: serve setup test test-all clients client-table bench-peers bench-guard check format clean
+.PHONY: serve setup test test-all clients client-table bench-peers bench-guard xla check format clean
 
 serve: $(VENV)/.serve $(DEMO)
 	@exec $(BIN)/outcrop serve --model $(DEMO) --port $(PORT)
@@ -41,6 +42,10 @@ bench-peers: $(VENV)/.bench $(DEMO)
 bench-guard: $(VENV)/.dev $(DEMO)
 	$(BIN)/python -m benchmarks.regression $(BENCH)
 
+# The environment of `outcrop compile lower`: torch_xla and the torch that goes with it (with CUDA's libraries,
+# which it loads even on a CPU, 7 GB).
+xla: $(XLA)/.installed
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +57,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-peers $(CLIENTS) $(CLIENT_TESTS)/js/node_modules .demo
+	rm -rf $(VENV) .venv-peers $(XLA) $(CLIENTS) $(CLIENT_TESTS)/js/node_modules .demo
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +73,12 @@ $(VENV)/.dev: $(VENV)/.serve
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev,bench]"
+	@touch $@
+
+# Without constraints.txt, which pins the other torch.
+$(XLA)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(XLA)
+	$(XLA)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[xla]"
 	@touch $@
 
 $(CLIENTS)/%/.installed: $(CLIENT_TESTS)/requirements-%.txt

@@ -40,8 +40,8 @@ EXECUTABLE = "nxd_model.pt"
 def device_buckets(shapes: Shapes) -> tuple[Bucket, ...]:
     """A table as coarse as a chip's: few row counts, widths and lengths."""
     most = -(-shapes.max_model_len // shapes.block_size)
-    lengths = sorted({min(4, most), most})
-    rows = sorted({1, shapes.max_rows})
+    lengths = sorted({min(4, most), min(8, most), most})
+    rows = sorted({*(count for count in (1, 4, 8) if count < shapes.max_rows), shapes.max_rows})
     wide = [(1, 32), (1, 128), (min(2, shapes.max_rows), 16)]
     shape = [(StepKind.DECODE, count, 1) for count in rows] + [(StepKind.PREFILL, *each) for each in wide]
     if shapes.guesses:
@@ -65,7 +65,13 @@ def manifest_of(
     compiled = []
     for graph in graphs_of(buckets):
         key = bucket_key(
-            hlo=none.sha256, flags=(), packages={}, target=target, bucket=graph.bucket, shapes=shapes, kernels={}
+            hlo=none.sha256,
+            flags=(),
+            packages={},
+            target=target,
+            bucket=graph.bucket,
+            shapes=shapes,
+            kernels={},
         )
         compiled.append(
             CompiledBucket(
@@ -107,5 +113,3 @@ def write_artifact(
     )
     (folder / NAME).write_bytes(encode(manifest))
     return manifest
-
-

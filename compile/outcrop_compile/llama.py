@@ -148,7 +148,7 @@ class PagedLlama(nn.Module):
             wanted = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width + logits_idx
         logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, wanted)
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
-        finite = self._finite(peaks[0]) & self._finite(peaks[1])
+        finite = _is_number(peaks[0]) & _is_number(self._over_ranks(peaks[1]))
         edits = (allowed, bias, repetition)
         if verify:
             assert sampling is not None
@@ -164,11 +164,11 @@ class PagedLlama(nn.Module):
         self.last_token = torch.index_put(self.last_token, (kept_at,), kept)
         return chosen, finite.to(torch.int32)
 
-    def _finite(self, peak: Tensor) -> Tensor:
-        """Whether a row's peak on every rank [R] is a number: bool [R]."""
-        if self.parallel.world > 1:
-            peak = self.operations.peak(self.parallel.all_gather(peak[:, None]))
-        return peak <= torch.full_like(peak, FINITE_MAX)
+    def _over_ranks(self, peak: Tensor) -> Tensor:
+        """The largest of a row's peaks on all ranks [R]."""
+        if self.parallel.world == 1:
+            return peak
+        return self.operations.peak(self.parallel.all_gather(peak[:, None]))
 
     def _choose(
         self,
@@ -240,6 +240,10 @@ class PagedLlama(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """This rank's logits float32 [N, V / world] of hidden states [N, H]."""
         return _linear(self, "head", hidden).to(torch.float32)
+
+
+def _is_number(peak: Tensor) -> Tensor:
+    return peak <= torch.full_like(peak, FINITE_MAX)
 
 
 def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:

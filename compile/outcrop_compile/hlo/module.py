@@ -6,6 +6,7 @@ Field numbers: xla/service/hlo.proto and xla/xla_data.proto of https://github.co
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -194,3 +195,27 @@ class HloModule:
         if entry not in self.computations:
             raise HloError("not an HloModuleProto (no entry computation)")
         self.entry = self.computations[entry]
+
+
+_LITERALS = {
+    "pred": 2, "s8": 15, "u8": 3, "s32": 4, "s64": 5, "u32": 6, "u64": 7, "f32": 8, "f64": 9, "f16": 11,
+    "bf16": 13, "u16": 16, "s16": 17,
+}  # fmt: skip
+_FORMATS = {"s8": "b", "u8": "B", "f32": "f", "f64": "d", "f16": "e", "u16": "H", "s16": "h"}
+
+
+def literal(instruction: Instruction) -> list[float] | None:
+    """The numbers of a constant; None where its type is none of the usual ones."""
+    message, kind = instruction.message.message(8), instruction.shape.type
+    if kind not in _LITERALS:
+        return None
+    field = _LITERALS[kind]
+    if kind in ("pred", "s32", "s64", "u32", "u64"):
+        values = message.integers(field)
+        # A negative int32 that was packed as 32 bits.
+        return [value - (1 << 32) if kind == "s32" and value >= 1 << 31 else value for value in values]
+    data = b"".join(value for _, value in message.fields.get(field, ()) if isinstance(value, bytes))
+    if kind == "bf16":
+        data, kind = b"".join(b"\0\0" + data[at : at + 2] for at in range(0, len(data), 2)), "f32"
+    size = struct.calcsize(_FORMATS[kind])
+    return list(struct.unpack(f"<{len(data) // size}{_FORMATS[kind]}", data))

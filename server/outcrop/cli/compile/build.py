@@ -49,14 +49,13 @@ def build(
     from outcrop_compile.checkpoint import open_checkpoint
     from outcrop_compile.plan import PlanRefused, make_plan
 
+    with failing():
+        request = options.plan_request(
+            model, instance, tp=tp, max_model_len=max_model_len, batch=batch, block_size=block_size,
+            slots=slots, dtype=dtype, speculative_tokens=speculative_tokens, reserve=reserve,
+        )  # fmt: skip
     try:
-        with failing():
-            plan = make_plan(
-                options.plan_request(
-                    model, instance, tp=tp, max_model_len=max_model_len, batch=batch, block_size=block_size,
-                    slots=slots, dtype=dtype, speculative_tokens=speculative_tokens, reserve=reserve,
-                )
-            )  # fmt: skip
+        plan = make_plan(request)
     except PlanRefused as refusal:
         print_refusal(refusal)
         raise typer.Exit(1) from None

@@ -1,8 +1,8 @@
-"""Stands in for neuronx-distributed: its NxDModel (src/neuronx_distributed/trace/nxd_model/nxd_model.py), whose
-graphs the CPU runs.
+"""Stands in for neuronx-distributed: its NxDModel (src/neuronx_distributed/trace/nxd_model/nxd_model.py),
+whose graphs the CPU runs.
 
-Faults to inject are in the file that FAKE_NEURON_FAULTS names, a JSON list with an entry for each process that
-loads: a list of faults, which is taken out of the file.
+Faults to inject are in the file that FAKE_NEURON_FAULTS names: a JSON list with an entry for each process
+that loads, which is a list of faults and is taken out of the file.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fake_neuron import CpuDevice, Fault, FakeExecution
+from fake_neuron import CpuDevice, FakeExecution, Fault
 from torch import Tensor
 
 from outcrop_compile.artifact import open_artifact

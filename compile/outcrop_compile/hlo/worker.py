@@ -1,0 +1,89 @@
+"""The process that lowers: `python -m outcrop_compile.hlo.worker`, where torch_xla is, apart from the torch
+that Outcrop serves with. A request comes in as JSON on standard input; each graph goes to two files, and a
+line of JSON on standard output says so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from outcrop_compile.bucket import Bucket
+from outcrop_compile.graph import Graph, Variant
+from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """graphs: which to lower. run: whether to run each on XLA:CPU and compare it with eager mode; one rank
+    alone. out: folder of the files."""
+
+    sizes: Sizes
+    graphs: tuple[tuple[Bucket, Variant], ...]
+    out: str
+    run: bool
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """See `outcrop_compile.hlo.execute.Comparison`."""
+
+    tokens: int
+    equal: int
+    finite: bool
+    error: float
+    tolerance: float
+    good: bool
+
+
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    """One graph is done. seconds: of lowering, and of running it if it was run."""
+
+    tag: str
+    file: str
+    seconds: float
+    compared: Compared | None
+
+
+def main() -> None:
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    # Compiling for the CPU is what takes time, and the code runs once.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    from outcrop_compile.hlo.lower import Lowering
+
+    out = Path(request.out)
+    out.mkdir(parents=True, exist_ok=True)
+    lowering = Lowering(request.sizes)
+    execution = None
+    if request.run:
+        from outcrop_compile.hlo.execute import Execution
+
+        execution = Execution(request.sizes)
+    for bucket, variant in request.graphs:
+        start = time.monotonic()
+        graph = Graph(bucket, variant)
+        hlo, record = lowering.lower(graph)
+        path = out / (graph.tag + HLO_SUFFIX)
+        path.write_bytes(hlo)
+        path.with_name(graph.tag + ".json").write_bytes(record.dump())
+        compared = None
+        if execution is not None:
+            found = execution.compare(hlo, record)
+            compared = Compared(
+                tokens=found.tokens,
+                equal=found.equal,
+                finite=found.finite,
+                error=found.error,
+                tolerance=found.tolerance,
+                good=found.good,
+            )
+        done = Lowered(
+            tag=graph.tag, file=str(path), seconds=round(time.monotonic() - start, 3), compared=compared
+        )
+        print(msgspec.json.encode(done).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
