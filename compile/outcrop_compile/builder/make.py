@@ -30,7 +30,7 @@ from outcrop_compile.builder.model import example_inputs, shard_tensors, states_
 from outcrop_compile.builder.source import checkpoint_digest, copy_small_files
 from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.graph import Graph, graphs_of
-from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_compile.llama import KVSizes, TensorParallel
 from outcrop_compile.plan import Plan
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
@@ -111,18 +111,11 @@ class _Build:
         self._begin(sdk)
         shard = self._write_shards()
         with self.compiler.parallel(self.plan.tp) as parallel:
-            model = traced_model(
-                self.config,
-                shard,
-                KVSizes(self.shapes.num_blocks, self.shapes.block_size, self.shapes.max_rows),
-                max_positions=self.shapes.max_model_len,
-                parallel=parallel,
-            )
-            jobs = self._trace(model, set(shard))
+            jobs, states = self._trace(shard, parallel)
             pool = Pool(self.compiler, self.work, workers, self._command())
             self._compile(pool, jobs)
             self._save(pool, jobs)
-        return self._finish(sdk, jobs, states_of(model), pool)
+        return self._finish(sdk, jobs, states, pool)
 
     def _release(self) -> str:
         release = release_of(self.packages)
@@ -194,19 +187,29 @@ class _Build:
         self.progress("weights", 1.0)
         return shard_tensors(self.out / shard_path(0))
 
-    def _trace(self, model: PagedLlama, shard: set[str]) -> list[Job]:
+    def _trace(
+        self, shard: dict[str, TensorSpec], parallel: TensorParallel
+    ) -> tuple[list[Job], tuple[TensorSpec, ...]]:
+        """All graphs, and the states they share. The model ends with this: compilations need its memory."""
         jobs = []
+        model = traced_model(
+            self.config,
+            shard,
+            KVSizes(self.shapes.num_blocks, self.shapes.block_size, self.shapes.max_rows),
+            max_positions=self.shapes.max_model_len,
+            parallel=parallel,
+        )
         for index, graph in enumerate(self.graphs):
             inputs = example_inputs(graph, self.config.vocab_size)
             traced = self.compiler.trace(model, inputs, graph.tag)
-            if missing := sorted(traced.weights - shard):
+            if missing := sorted(traced.weights - set(shard)):
                 raise BuildRefused(
                     f"the graph {graph.tag} reads weights that no shard has: {', '.join(missing[:5])}. This "
                     "is a defect of Outcrop with this SDK: please report it"
                 )
             jobs.append(self._job(graph, traced))
             self.progress("trace", (index + 1) / len(self.graphs))
-        return jobs
+        return jobs, states_of(model)
 
     def _job(self, graph: Graph, traced: Traced) -> Job:
         flags = flags_of(graph.bucket, self.options.flags)

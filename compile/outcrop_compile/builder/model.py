@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import Graph, TensorSpec
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
-from outcrop_kernels.quantised import SCALE, Quantised
+from outcrop_compile.shards import model_weights
 from outcrop_kernels.registry import operations
 
 _STATES = frozenset({"key_pool", "value_pool", "last_token"})
@@ -44,15 +44,7 @@ def traced_model(
 
     shard: of `shard_tensors`. A graph is the same for all ranks, so any rank's will do.
     """
-    weights: dict[str, Tensor | Quantised[Tensor]] = {}
-    for name, spec in shard.items():
-        if name in ("cos", "sin") or name.endswith(SCALE):
-            continue
-        scale = shard.get(name + SCALE)
-        weight = _zeros(spec)
-        weights["lm_head" if name == "head" else name] = (
-            weight if scale is None else Quantised(weight, _zeros(scale), None, 8)
-        )
+    weights = model_weights({name: _zeros(spec) for name, spec in shard.items()})
     model = PagedLlama(
         config, weights, kv, operations("neuron"), max_positions=max_positions, parallel=parallel
     )
