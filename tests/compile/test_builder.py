@@ -4,7 +4,7 @@ build is cut off or the compiler fails."""
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,6 @@ from outcrop_compile.builder.make import EXECUTABLE
 from outcrop_compile.checkpoint import Checkpoint, open_checkpoint
 from outcrop_compile.instances import INSTANCES
 from outcrop_compile.plan import Plan, PlanRequest, make_plan
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are only slowed by more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 OPTIONS = Options(model="llama", version="0.1.0", workers=2)

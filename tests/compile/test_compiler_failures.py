@@ -47,6 +47,11 @@ def test_a_code_may_be_in_the_compilers_log_alone(tmp_path: Path) -> None:
     assert failure_of(RuntimeError("Compilation failed"), "decode", tmp_path, BUILD).code == "NCC_EOOM002"
 
 
+def test_slot_mode_is_no_mend_of_itself(tmp_path: Path) -> None:
+    failed = failure_of(RuntimeError("[NCC_ITEN404]"), "decode", tmp_path, f"{BUILD} --slots")
+    assert "Mend it with: the compiler of another SDK release" in str(failed)
+
+
 def test_there_may_be_no_log(tmp_path: Path) -> None:
     failed = failure_of(RuntimeError("nothing"), "decode", tmp_path, BUILD)
     assert failed.log is None

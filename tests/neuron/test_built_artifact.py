@@ -3,13 +3,11 @@
 Compiler and runtime are stand-ins; checkpoint, shards, manifest, model, scheduler and backend are not.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fake_compiler import FakeCompiler
 from fake_neuron import CpuDevice, FakeRuntime
 from safetensors.torch import load_file
@@ -80,14 +78,6 @@ def expected(checkpoint: Path) -> dict[str, list[int]]:
     backend.close()
     assert {len(each) for each in tokens.values()} == {12}
     return tokens
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("changes", [{"tp": 1}, {"tp": 2}, {"tp": 2, "slots": True}])

@@ -13,6 +13,7 @@ from pathlib import Path
 _CODE = re.compile(r"\bNCC_[A-Z]{4}\d{3}\b")
 _KILLED = re.compile(r"\[F137\]|forcibly killed|SIGKILL|exit (?:code|status) (?:-9|137)\b")
 _PAGE = "https://awsdocs-neuron.readthedocs-hosted.com/en/latest/compiler/error-codes"
+_SLOTS = "--slots"
 _LOG = "log-neuron-cc.txt"
 _TAIL = 1 << 18  # bytes of a log that are looked at
 KILLED = "F137"
@@ -84,8 +85,11 @@ class CompilationFailed(RuntimeError):
         failure = _TABLE.get(code)
         if failure is None:
             failure = _UNKNOWN if not code else _INTERNAL if code.startswith("NCC_I") else _REFUSED
+        mend = failure.mend
+        if _SLOTS in mend and _SLOTS in build:
+            mend = "the compiler of another SDK release; else report it"
         page = f"{_PAGE}/{code.removeprefix('NCC_')}.html"
-        mend = failure.mend.format(build=build, page=page)
+        mend = mend.format(build=build, page=page)
         super().__init__(
             f"{tag}: {failure.meaning}{f' ({code})' if code else ''}. Mend it with: {mend}"
             + (f"\nlog: {log}" if log else "")

@@ -304,7 +304,10 @@ class _Build:
         words = ["outcrop", "compile", "build", "--model", self.options.model]
         words += ["--instance", request.instance.name, "--tp", str(self.plan.tp), "--out", str(self.out)]
         words += ["--max-model-len", str(request.length), "--batch", str(request.batch)]
-        words += ["--dtype", request.dtype, *(["--slots"] if request.slots else [])]
+        words += ["--dtype", request.dtype, "--speculative-tokens", str(request.guesses)]
+        words += ["--slots"] if request.slots else ["--block-size", str(request.block_size)]
+        words += ["--unpinned"] if self.options.unpinned else []
+        words += ["--compiler-flags", " ".join(self.options.flags)] if self.options.flags else []
         return shlex.join(words)
 
 
