@@ -23,7 +23,6 @@ from outcrop_compile.checkpoint import Checkpoint, open_checkpoint
 from outcrop_compile.instances import INSTANCES
 from outcrop_compile.plan import Plan, PlanRequest, make_plan
 
-
 OPTIONS = Options(model="llama", version="0.1.0", workers=2)
 TAGS = {
     f"{kind}-{variant}-{shape}"
