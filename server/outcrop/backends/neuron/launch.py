@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from outcrop.backends.base import DeviceFailure, Progress
 from outcrop.backends.neuron import devices
 from outcrop.backends.neuron.backend import NeuronBackend
 from outcrop.backends.neuron.cores import cores_of, format_cores
-from outcrop.backends.neuron.nrt import drain_of, status_of
+from outcrop.backends.neuron.nrt import NrtStatus, drain_of, status_of
 from outcrop.backends.neuron.runtime import NeuronUnavailable, NxdRuntime
+from outcrop.doctor.facts import gather
+from outcrop.doctor.neuron_ls import owners
 from outcrop.engine.config import EngineConfig
 from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_artifact, require
 from outcrop_compile.artifact.kernels import kernel_digests
@@ -70,12 +73,24 @@ def _require_cores(cores: range) -> None:
         )
 
 
+def _owners(status: NrtStatus) -> str:
+    """Who has the cores, where the error is that somebody has."""
+    if status.name not in ("LOAD_NOT_ENOUGH_NC", "EXEC_NC_BUSY"):
+        return ""
+    held = [
+        f"pid {process.pid} ({process.command}) has neuron{', neuron'.join(map(str, indices))}"
+        for process, indices in owners(gather().devices)
+        if process.pid != os.getpid()
+    ]
+    return f". {'; '.join(held)}" if held else ""
+
+
 def _load(artifact: Artifact, cores: range, progress: Progress) -> NxdRuntime:
     try:
         return NxdRuntime(artifact.executable, artifact.weights(), cores, progress)
     except RuntimeError as error:
         status = status_of(error)
-        reason = f"the artifact cannot be loaded: {status} ({error})"
+        reason = f"the artifact cannot be loaded: {status} ({error}){_owners(status)}"
         if (drain := drain_of(status)) != "never":
             raise DeviceFailure(reason, code=status.code, drain=drain) from error
         raise NeuronUnavailable(reason) from error

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fake_neuron import CpuDevice, FakeExecution, Fault
+from fake_neuron import CpuDevice, FakeExecution, Fault, parameters
 from torch import Tensor
 
 from outcrop_compile.artifact import open_artifact
@@ -42,7 +42,7 @@ class NxDModel:
         faults = _faults()
         if faults and faults[0].at == 0:
             raise RuntimeError(f"Could not load the model status={faults[0].code} message=injected")
-        self._device = CpuDevice(self.manifest, self._weights)
+        self._device = CpuDevice(self.manifest, [parameters(each) for each in self._weights])
         self._device.faults.coming.extend(faults)
 
     def __call__(
