@@ -156,7 +156,9 @@ class ModelSettings(_Section):
     @classmethod
     def _path_in_artifact(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("artifact") and "path" not in values:
-            return {**values, "path": Path(values["artifact"]) / CHECKPOINT}
+            files = Path(values["artifact"]) / CHECKPOINT
+            # One that was built of a GGUF file has none, and needs that file's tokenizer.
+            return {**values, "path": files} if files.is_dir() else values
         return values
 
     @field_validator("artifact")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from outcrop.backends.base import DeviceFailure, Progress
@@ -16,6 +17,7 @@ from outcrop.doctor.neuron_ls import owners
 from outcrop.engine.config import EngineConfig
 from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_artifact, require
 from outcrop_compile.artifact.kernels import kernel_digests
+from outcrop_compile.checkpoint import CheckpointError, open_checkpoint
 from outcrop_compile.sdk import installed_packages
 
 
@@ -43,8 +45,9 @@ def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBacken
             "shapes.guesses",
             manifest.shapes.guesses,
             f"at least {config.speculative_tokens}, the speculative tokens that are asked for",
-            f"{manifest.build_command()} with verify steps, or outcrop serve --speculative-tokens 0",
+            manifest.build_command(speculative_tokens=config.speculative_tokens),
         )
+    _require_model(Path(config.model), artifact)
     cores = cores_of(config.cores, manifest.target.tp)
     _require_cores(cores)
     runtime = _load(artifact, cores, progress)
@@ -61,6 +64,20 @@ def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBacken
         f"NeuronCores {format_cores(cores)}, {shapes.num_blocks * shapes.block_size} tokens of KV, "
         f"{shapes.max_rows} requests at once"
     )
+
+
+def _require_model(path: Path, artifact: Artifact) -> None:
+    """Whether a checkpoint that is named beside the artifact, for its tokenizer, is of the same model."""
+    if path.is_relative_to(artifact.path):
+        return
+    try:
+        found = asdict(open_checkpoint(path).config)
+    except CheckpointError:
+        return  # a folder with a tokenizer alone
+    for name, built in asdict(artifact.manifest.model.config).items():
+        if found[name] != built:
+            mend = artifact.manifest.build_command(model=path)
+            raise ArtifactMismatch(f"model.config.{name}", built, f"{found[name]}, as {path} has it", mend)
 
 
 def _require_cores(cores: range) -> None:
