@@ -45,6 +45,14 @@ class NxDModel:
         self._device = CpuDevice(self.manifest, [parameters(each) for each in self._weights])
         self._device.faults.coming.extend(faults)
 
+    def read_from_neuron_buffer(self, buffer_key: str, rank: int) -> Tensor:
+        assert self._device is not None
+        return self._device.models[rank].get_buffer(buffer_key).clone()
+
+    def write_to_neuron_buffer(self, tensor: Tensor, buffer_key: str, rank: int) -> None:
+        assert self._device is not None
+        self._device.models[rank].get_buffer(buffer_key).copy_(tensor)
+
     def __call__(
         self, *, model_name: str | None = None, forward_mode: str = "default", **inputs: list[Tensor]
     ) -> list[list[Any]]:
