@@ -100,7 +100,7 @@ def test_3_states_are_updated_in_place(backend: NeuronBackend) -> None:
 def test_4_greedy_answers_are_those_of_the_cpu(
     backend: NeuronBackend, artifact: Artifact, checkpoint: Path
 ) -> None:
-    """In float32 all of them; in bfloat16 up to where rounding decides, which is not before the first token."""
+    """In float32 all of them; in bfloat16 up to where rounding decides, not before the first token."""
     wanted = requests(backend, SamplingParams(TOKENS))
     ours, theirs = answers(backend, wanted), answers(oracle(artifact, checkpoint, backend), wanted)
     same = [
