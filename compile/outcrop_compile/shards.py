@@ -20,6 +20,8 @@ from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.llama import rotary_tables
 from outcrop_compile.weights import FloatType, Progress, WeightType, load_weights
 
+WEIGHTS = "weights"
+"""Folder of an artifact that holds the shards."""
 _HEADER = 1 << 18  # bytes set aside: 80 layers of quantised matrices need 100 KB
 _LENGTH = 8  # bytes of the header's length, before it
 _TYPES = {np.dtype(np.float32): "F32", np.dtype(np.uint16): "BF16", np.dtype(np.int8): "I8"}
@@ -28,7 +30,7 @@ _RENAMED = {"lm_head": "head", "lm_head_scale": "head_scale"}
 
 def shard_path(rank: int) -> str:
     """Where a rank's file is in an artifact. The name is that of neuronx_distributed's `shard_checkpoint`."""
-    return f"weights/tp{rank}_sharded_checkpoint.safetensors"
+    return f"{WEIGHTS}/tp{rank}_sharded_checkpoint.safetensors"
 
 
 def write_shard(
