@@ -405,10 +405,7 @@ class _Given:
     def _describe(self, error: Any) -> str:
         kind, where = error["type"], error["loc"]
         if where == ("models",) and kind in ("missing", "too_short"):
-            return (
-                "no model: give --model PATH, or --backend neuron and --artifact FOLDER, "
-                "or a configuration file with a [[models]] table"
-            )
+            return "no model: give --model PATH, or a configuration file with a [[models]] table"
         name = self._name(where)
         if where[:1] == ("models",) and len(where) <= 2:
             return f"{name}: write each model as a [[models]] table"
