@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from outcrop.backends.neuron.nrt import STATUSES
@@ -27,6 +29,7 @@ from outcrop_kernels.cpu.native.library import start
 from outcrop_kernels.cpu.native.packed import tensors
 from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.cpu.native.weight_memory import WeightMemory
+from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.registry import operations
 
 QUEUE = 63
@@ -98,7 +101,9 @@ class CpuDevice:
     """The cores of one replica with an artifact loaded. weights: of each rank, in torch's types; or packed
     for the CPU backend's kernels, of the one rank."""
 
-    def __init__(self, manifest: Manifest, weights: Sequence[Mapping[str, Tensor]] | WeightMemory) -> None:
+    def __init__(
+        self, manifest: Manifest, weights: Sequence[Mapping[str, Tensor | Quantised[Tensor]]] | WeightMemory
+    ) -> None:
         self.manifest = manifest
         self.graphs = {each.tag: each for each in manifest.buckets}
         self.faults = Faults()
@@ -109,7 +114,7 @@ class CpuDevice:
             start(len(os.sched_getaffinity(0)))
             weights, ops = [tensors(weights)], replace(operations("native"), pack=lambda weight: weight)
         else:
-            ops = operations("cpu")
+            ops = operations("neuron")
         world, shapes = len(weights), manifest.shapes
         group = _Group(world)
         self.models = [
@@ -239,11 +244,24 @@ class FakeRuntime:
 
 
 def _forward(model: PagedLlama, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    rows = inputs["token_ids"].shape[0]
-    greedy = {"sampling": torch.zeros(rows, 4), "draws": torch.zeros(rows)}
     with torch.inference_mode():
-        tokens, finite = model(**(greedy | dict(inputs)))
+        tokens, finite = model(**inputs)
     return tokens, finite
+
+
+def read_shard(path: Path) -> dict[str, Tensor | Quantised[Tensor]]:
+    """A rank's file, under the names that the model's constructor has for what it calls its buffers."""
+    return parameters(load_file(path))
+
+
+def parameters(buffers: Mapping[str, Tensor]) -> dict[str, Tensor | Quantised[Tensor]]:
+    found: dict[str, Tensor | Quantised[Tensor]] = {}
+    for name, tensor in buffers.items():
+        if name not in ("cos", "sin") and not name.endswith(SCALE):
+            scale = buffers.get(name + SCALE)
+            renamed = "lm_head" if name == "head" else name
+            found[renamed] = tensor if scale is None else Quantised(tensor, scale, None, 8)
+    return found
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

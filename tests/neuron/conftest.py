@@ -27,4 +27,5 @@ def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes started from now on find the stand-in for the Neuron SDK."""
     folders = [str(TESTS / "neuron" / "sdk"), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))

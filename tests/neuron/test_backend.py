@@ -8,9 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fake_neuron import CpuDevice, FakeRuntime, Fault
+from fake_neuron import CpuDevice, FakeRuntime, Fault, read_shard
 from neuron_artifact import SHAPES, device_buckets, manifest_of, write_artifact
-from safetensors.torch import load_file
 
 from outcrop.backends.base import DeviceFailure, blank_step
 from outcrop.backends.neuron.backend import NeuronBackend
@@ -35,7 +34,7 @@ def opened(artifact: Path) -> Artifact:
 
 @pytest.fixture
 def device(opened: Artifact) -> Iterator[CpuDevice]:
-    device = CpuDevice(opened.manifest, [load_file(path) for path in opened.weights()])
+    device = CpuDevice(opened.manifest, [read_shard(path) for path in opened.weights()])
     yield device
     device.close()
 
@@ -47,7 +46,7 @@ def backend(opened: Artifact, device: CpuDevice) -> NeuronBackend:
 
 @pytest.fixture(scope="module")
 def undisturbed(opened: Artifact) -> dict[str, list[int]]:
-    device = CpuDevice(opened.manifest, [load_file(path) for path in opened.weights()])
+    device = CpuDevice(opened.manifest, [read_shard(path) for path in opened.weights()])
     tokens, finish = run(
         EngineCore(NeuronBackend(FakeRuntime(device), opened.manifest, depth=1), Interleave())
     )
@@ -91,7 +90,7 @@ def test_two_ranks_give_the_answers_of_one(
 ) -> None:
     manifest = write_artifact(tmp_path / "tp2", checkpoint, tp=2)
     opened = open_artifact(tmp_path / "tp2")
-    device = CpuDevice(manifest, [load_file(path) for path in opened.weights()])
+    device = CpuDevice(manifest, [read_shard(path) for path in opened.weights()])
     tokens, _ = run(EngineCore(NeuronBackend(FakeRuntime(device), manifest, depth=2), Interleave()))
     device.close()
     assert tokens == undisturbed

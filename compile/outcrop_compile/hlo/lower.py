@@ -24,6 +24,7 @@ from outcrop_compile.weights import parameter_shapes
 from outcrop_kernels.registry import operations
 
 os.environ.setdefault("PJRT_DEVICE", "CPU")
+os.environ.setdefault("XLA_HLO_DEBUG", "1")  # instructions know the line of the model that they come from
 import torch_xla
 from torch_xla.core.xla_builder import create_placeholder_tensor
 

@@ -38,6 +38,7 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
 
     _edit_entry(module, entry)
     _edit_instructions(module, _shorten_source)
+    module.remove(17)  # stack frames: the caller's files
     kept = [index for index, name in enumerate(parameters) if name is not None]
     module.set_messages(4, [_with_parameters(module.message(4), kept, names)])
     computations = module.messages(3)
@@ -104,15 +105,15 @@ def _make_zero(one: Message) -> None:
 
 def _shorten_source(one: Message) -> None:
     metadata = one.message(7)
+    metadata.remove(15)  # its stack frame
     file = metadata.text(3)
     for package in _PACKAGES:
         if package in file:
             metadata.set_octets(3, (package + file.rpartition(package)[2]).encode())
             one.set_messages(7, [metadata])
             return
-    if file:
-        metadata.remove(3, 4)
-        one.set_messages(7, [metadata])
+    metadata.remove(3, 4)
+    one.set_messages(7, [metadata])
 
 
 def _with_parameters(program: Message, kept: Sequence[int], names: Sequence[str]) -> Message:

@@ -9,19 +9,17 @@ placeholders, so that a graph of 20 GiB costs nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from outcrop_compile.hlo.lower import collectives  # isort: skip  (sets what torch_xla reads when imported)
 
-os.environ.setdefault("PJRT_DEVICE", "CPU")
+import torch
 import torch_xla
+from torch import Tensor
 from torch_xla.core.xla_builder import Op, create_placeholder_tensor
 from torch_xla.experimental.stablehlo_custom_call import stablehlo_custom_call
 
-from outcrop_compile.hlo.lower import collectives
 from outcrop_compile.hlo.rewrite import finished
 from outcrop_compile.hlo.wire import Message
 from outcrop_kernels import reference
@@ -279,7 +277,7 @@ def main() -> None:
         (folder / f"{name}.hlo.pb").write_bytes(finished(hlo, names, {}))
     x = given(8, 64)
     hlo = torch_xla._XLAC._get_xla_tensors_hlo_proto([x + x])
-    (folder / "dynamic-shape.hlo.pb").write_bytes(with_dynamic_rows(hlo))
+    (folder / "dynamic-shape.hlo.pb").write_bytes(with_dynamic_rows(finished(hlo, ["argument0"], {})))
 
 
 if __name__ == "__main__":
