@@ -1,7 +1,6 @@
 """Runs lowered graphs on XLA:CPU, and compares what comes out with the model in eager mode.
 
-What is run is the very file that a compiler would get, but for neuronx-cc's top-k, for which XLA:CPU's stands
-in. Weights, KV and steps are random: a graph is to compute what the model computes, whatever that is.
+What is run is the very file that a compiler would get, but for what `rewrite.for_cpu` changes. Weights, KV and steps are random: a graph is to compute what the model computes, whatever that is.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Meeting:
 
 
 class Execution:
-    """A model with random weights, whose graphs can be run: each rank in a thread, on a CPU device of its own."""
+    """A model with random weights, whose graphs can be run: each rank in a thread, on its own CPU device."""
 
     def __init__(self, sizes: Sizes, seed: int = 0) -> None:
         self.sizes = sizes

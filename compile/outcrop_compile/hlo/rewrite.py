@@ -53,9 +53,9 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
 def for_cpu(data: bytes, custom_call: str) -> bytes:
     """The module as XLA:CPU runs it, which knows no neuronx-cc, and has all ranks in one process.
 
-    neuronx-cc's top-k (custom_call is its name) becomes XLA:CPU's own, whose indices are signed. Collectives get
-    a channel, by which ranks that compiled their own copies find each other, and lose the token that orders
-    them and the layouts that it wants.
+    neuronx-cc's top-k (custom_call is its name) becomes XLA:CPU's own, whose indices are signed. Collectives
+    get a channel, by which ranks that compiled their own copies find each other, and lose the token that
+    orders them and the layouts that it wants.
     """
     module = Message(data)
     found: set[int] = set()

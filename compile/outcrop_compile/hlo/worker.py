@@ -16,7 +16,6 @@ from outcrop_compile.bucket import Bucket
 from outcrop_compile.graph import Graph, Variant
 from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes
 
-
 # Compiling for the CPU is what takes time, and the code runs once.
 _FLAGS = "--xla_backend_optimization_level=0"
 
