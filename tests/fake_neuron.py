@@ -1,30 +1,35 @@
-"""A stand-in for the Neuron runtime: the graphs of an artifact, run by torch on the CPU as the chip would run
-them.
+"""A stand-in for the Neuron runtime: the graphs of an artifact, run on the CPU as the chip would run them.
 
-It is as strict as the chip where that can be known: names, order, shapes and dtypes of inputs are those of the
-graph, every index is in bounds, a step runs while the host does something else, and what goes wrong is said
-with the runtime's own codes in torch-neuronx's words.
+It is as strict as the chip where that can be known: names, order, shapes and dtypes of inputs are those of
+the graph, every index is in bounds, a step runs while the host does something else, and what goes wrong is
+said with the runtime's own codes in torch-neuronx's words.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from outcrop.backends.cpu import pack
 from outcrop.backends.neuron.nrt import STATUSES
 from outcrop.backends.neuron.runtime import CompilationForbidden, Outputs
 from outcrop_compile.artifact import CompiledBucket, Manifest
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
+from outcrop_kernels.cpu.native.library import start
 from outcrop_kernels.cpu.native.packed import tensors
+from outcrop_kernels.cpu.native.recording import Recorded
+from outcrop_kernels.cpu.native.weight_memory import WeightMemory
+from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.registry import operations
 
 QUEUE = 63
@@ -93,23 +98,25 @@ class _Group:
 
 
 class CpuDevice:
-    """The cores of one replica with an artifact loaded. weights: of each rank, in torch's types. native: with
-    the CPU backend's kernels, for one rank of float32."""
+    """The cores of one replica with an artifact loaded. weights: of each rank, in torch's types; or packed
+    for the CPU backend's kernels, of the one rank."""
 
     def __init__(
-        self, manifest: Manifest, weights: Sequence[Mapping[str, Tensor]], *, native: bool = False
+        self, manifest: Manifest, weights: Sequence[Mapping[str, Tensor | Quantised[Tensor]]] | WeightMemory
     ) -> None:
         self.manifest = manifest
         self.graphs = {each.tag: each for each in manifest.buckets}
         self.faults = Faults()
         self.calls: list[str] = []
         self.outstanding = self.most_outstanding = 0
+        native = isinstance(weights, WeightMemory)
+        if isinstance(weights, WeightMemory):
+            start(len(os.sched_getaffinity(0)))
+            weights, ops = [tensors(weights)], replace(operations("native"), pack=lambda weight: weight)
+        else:
+            ops = operations("neuron")
         world, shapes = len(weights), manifest.shapes
         group = _Group(world)
-        ops = operations("native" if native else "cpu")
-        if native:
-            ops = replace(ops, pack=lambda weight: weight)
-            weights = [tensors(pack({name: each.numpy() for name, each in weights[0].items()}))]
         self.models = [
             PagedLlama(
                 manifest.model.config,
@@ -121,6 +128,8 @@ class CpuDevice:
             )
             for rank in range(world)
         ]
+        if native:
+            self.models[0].compute = Recorded(self.models[0].compute)
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="fake-neuron")
         self._ranks = ThreadPoolExecutor(world, thread_name_prefix="fake-neuron-core")
         self._lock = threading.Lock()
@@ -220,6 +229,7 @@ class FakeRuntime:
         if self.closed:
             raise NrtError(14)
         if self.sealed and len(self.device.calls) == self.compile_at:
+            self.compile_at = None
             self.compilations += 1
             raise CompilationForbidden("something was to be compiled after warm-up")
         return self.device.execute(tag, inputs)
@@ -234,11 +244,24 @@ class FakeRuntime:
 
 
 def _forward(model: PagedLlama, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    rows = inputs["token_ids"].shape[0]
-    greedy = {"sampling": torch.zeros(rows, 4), "draws": torch.zeros(rows)}
     with torch.inference_mode():
-        tokens, finite = model(**(greedy | dict(inputs)))
+        tokens, finite = model(**inputs)
     return tokens, finite
+
+
+def read_shard(path: Path) -> dict[str, Tensor | Quantised[Tensor]]:
+    """A rank's file, under the names that the model's constructor has for what it calls its buffers."""
+    return parameters(load_file(path))
+
+
+def parameters(buffers: Mapping[str, Tensor]) -> dict[str, Tensor | Quantised[Tensor]]:
+    found: dict[str, Tensor | Quantised[Tensor]] = {}
+    for name, tensor in buffers.items():
+        if name not in ("cos", "sin") and not name.endswith(SCALE):
+            scale = buffers.get(name + SCALE)
+            renamed = "lm_head" if name == "head" else name
+            found[renamed] = tensor if scale is None else Quantised(tensor, scale, None, 8)
+    return found
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

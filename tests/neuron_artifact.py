@@ -6,9 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from fake_neuron import as_tensor
-from safetensors.torch import save_file
-
 from outcrop_compile.artifact.files import StoredFile, stored
 from outcrop_compile.artifact.manifest import (
     FORMAT,
@@ -27,7 +24,8 @@ from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import graphs_of
-from outcrop_compile.weights import load_weights
+from outcrop_compile.shards import shard_path, write_shard
+from outcrop_compile.weights import FloatType
 from outcrop_kernels.reference import TOPK_CAP
 
 SHAPES = Shapes(
@@ -41,7 +39,7 @@ def device_buckets(shapes: Shapes) -> tuple[Bucket, ...]:
     """A table as coarse as a chip's: few row counts, widths and lengths."""
     most = -(-shapes.max_model_len // shapes.block_size)
     lengths = sorted({min(4, most), most})
-    rows = sorted({1, shapes.max_rows})
+    rows = sorted({*(count for count in (1, 8) if count < shapes.max_rows), shapes.max_rows})
     wide = [(1, 32), (1, 128), (min(2, shapes.max_rows), 16)]
     shape = [(StepKind.DECODE, count, 1) for count in rows] + [(StepKind.PREFILL, *each) for each in wide]
     if shapes.guesses:
@@ -88,19 +86,19 @@ def manifest_of(
     return Manifest(key=artifact_key(Manifest(key="", **fields)), **fields)
 
 
-def write_artifact(
-    folder: Path, model: Path, *, shapes: Shapes = SHAPES, tp: int = 1, dtype: str = "float32"
-) -> Manifest:
+def write_artifact(folder: Path, model: Path, *, shapes: Shapes = SHAPES, tp: int = 1) -> Manifest:
     """An artifact of a checkpoint for `tp` ranks."""
     checkpoint = open_checkpoint(model)
-    (folder / "weights").mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "none").touch()
     (folder / EXECUTABLE).write_text("graphs\n")
-    names = []
-    for rank in range(tp):
-        shard = load_weights(checkpoint, dtype=dtype, rank=rank, world=tp)
-        names.append(f"weights/tp{rank}_sharded_checkpoint.safetensors")
-        save_file({name: as_tensor(array) for name, array in shard.items()}, folder / names[-1])
+    plain: FloatType = "bfloat16" if shapes.dtype == "bfloat16" else "float32"
+    names = [shard_path(rank) for rank in range(tp)]
+    for rank, name in enumerate(names):
+        write_shard(
+            checkpoint, folder / name, rank=rank, world=tp, dtype=shapes.quantisation or plain, plain=plain,
+            max_positions=shapes.max_model_len,
+        )  # fmt: skip
     files = sorted(path.relative_to(folder).as_posix() for path in (folder / "checkpoint").glob("*"))
     manifest = manifest_of(
         checkpoint.config,

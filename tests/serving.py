@@ -143,7 +143,7 @@ class Served:
 def serving(folder: Path, *options: str, wait: bool = True, **variables: str) -> Iterator[Served]:
     """`outcrop serve` with these options on a free port, on the demo checkpoint unless they say otherwise.
     Its output goes to a file in `folder`."""
-    if not {"--model", "--config"} & set(options):
+    if not {"--model", "--config", "--artifact"} & set(options):
         options = ("--model", str(PATH), *options)
     log = folder / "server.log"
     with log.open("wb") as output:

@@ -15,8 +15,7 @@ from torch import Tensor
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
-from outcrop_compile.shards import shard_path
-from outcrop_kernels.quantised import SCALE, Quantised
+from outcrop_compile.shards import model_weights, shard_path
 from outcrop_kernels.registry import Target, operations
 
 KV = KVSizes(num_blocks=8, block_size=16, max_rows=2)
@@ -34,16 +33,10 @@ def load(
     """The model of one rank, on its shard."""
     parallel = parallel or TensorParallel()
     stored = load_file(folder / shard_path(parallel.rank))
-    tables = {name: stored.pop(name) for name in ("cos", "sin")}
-    weights: dict[str, Tensor | Quantised[Tensor]] = {}
-    for name, tensor in stored.items():
-        if not name.endswith(SCALE):
-            scale = stored.get(name + SCALE)
-            weight = tensor if scale is None else Quantised(tensor, scale, None, 8)
-            weights["lm_head" if name == "head" else name] = weight
+    weights = model_weights(stored)
     model = PagedLlama(config, weights, KV, operations(target), max_positions=POSITIONS, parallel=parallel)
-    for name, table in tables.items():
-        torch.testing.assert_close(getattr(model, name), table, rtol=0, atol=0)
+    for name in ("cos", "sin"):
+        torch.testing.assert_close(getattr(model, name), stored[name], rtol=0, atol=0)
     return model
 
 

@@ -187,6 +187,45 @@ def test_sizes_that_cannot_be(size: Any) -> None:
     )
 
 
+def artifact(*, checkpoint: bool = True) -> Path:
+    folder = Path("artifact")
+    (folder / "checkpoint").mkdir(parents=True) if checkpoint else folder.mkdir()
+    return folder
+
+
+def test_an_artifact_has_what_serving_needs_of_its_checkpoint() -> None:
+    folder = artifact()
+    settings = load_settings(
+        config=None, model={"backend": "neuron", "artifact": str(folder), "cores": "0-1"}
+    )
+    (model,) = settings.models
+    assert model.path == folder / "checkpoint"
+    assert model.engine_config() == EngineConfig(
+        model="artifact/checkpoint", backend="neuron", artifact="artifact", cores="0-1"
+    )
+    table = '[[models]]\nid = "x"\nbackend = "neuron"\nartifact = "artifact"\npath = "a.gguf"\n'
+    assert from_toml(table).models[0].path == Path("a.gguf")
+
+
+def test_what_an_artifact_decides_is_no_setting() -> None:
+    neuron = {"path": "a.gguf", "backend": "neuron", "artifact": str(artifact(checkpoint=False))}
+    for name, value in (("kv_memory", "1G"), ("dtype", "int8"), ("max_rows", "4"), ("threads", "2")):
+        found = complaint(config=None, model=neuron | {name: value})
+        assert (
+            found
+            == f"--{name.replace('_', '-')}: with backend neuron the artifact decides this; leave it out"
+        )
+    assert complaint(config=None, model={"path": "a.gguf", "backend": "neuron"}).startswith(
+        "--artifact: backend neuron serves what `outcrop compile build` made"
+    )
+    for name, value in (("artifact", "artifact"), ("cores", "0-1")):
+        found = complaint(config=None, model={"path": "a.gguf", name: value})
+        assert found == f"--{name}: this is for backend neuron, and the backend is cpu"
+    assert complaint(config=None, model=neuron | {"cores": "7-0"}).startswith("--cores: '7-0' is not a range")
+    without_path = {name: value for name, value in neuron.items() if name != "path"}
+    assert "this is required" in complaint(config=None, model=without_path)
+
+
 def test_the_default_size() -> None:
     assert with_model().models[0].kv_memory == DEFAULT_KV_MEMORY
 
@@ -198,6 +237,8 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "id": ("", "at least 1 character (given: '')"),
     "aliases": ("x", "valid tuple (given: 'x')"),
     "backend": ("gpu", "'cpu', 'fake' or 'neuron' (given: 'gpu')"),
+    "artifact": ("nowhere", "nowhere: there is no such folder"),
+    "cores": ("7-0", "write the first and the last, such as 0-7"),
     "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),
     "weight_cache": ("", "at least 1 character (given: '')"),
     "weight_cache_size": ("1K", "greater than or equal to 1048576 (given: 1024)"),

@@ -18,7 +18,7 @@ HBM_PER_CORE = 16 << 30  # bytes
 HBM_BANDWIDTH = 410e9  # bytes a second and core: half of a chip's 820 GB/s
 DMA_BANDWIDTH = 272e9
 """Bytes a second and core that 16 DMA engines move: nki/deep-dives/nki-dma-bandwidth-guide.rst of the SDK."""
-PEAK_FLOPS = 95e12  # a second and core, in bfloat16
+PEAK_FLOPS = 95e12  # a second and core, in bfloat16; a quarter of it in float32
 
 
 class Link(enum.StrEnum):
@@ -73,8 +73,9 @@ INSTANCES = {
 def collective_floor(tp: int) -> float:
     """Seconds that a step takes for its collectives at least, however many they are.
 
-    Measured on trn1 by others for 2, 8, 16 and 32 ranks (0.15, 2.45, 3.76 and 5.1 ms an execution); between
-    those it is interpolated. On Inf2's ring it is taken to be the same. Not yet run on a device by us.
+    Measured on trn1 for 2, 8, 16 and 32 ranks (0.15, 2.45, 3.76 and 5.1 ms an execution; notes of
+    https://github.com/foxl-ai/kiln); between those it is interpolated. On Inf2's ring it is taken to be the
+    same. Ours is not yet run on a device.
     """
     measured = ((1, 0.0), (2, 0.15e-3), (8, 2.45e-3), (16, 3.76e-3), (32, 5.1e-3))
     for (fewer, low), (more, high) in pairwise(measured):

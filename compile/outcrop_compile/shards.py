@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.llama import rotary_tables
 from outcrop_compile.weights import FloatType, Progress, WeightType, load_weights
+from outcrop_kernels.quantised import SCALE, Quantised
 
+WEIGHTS = "weights"
+"""Folder of an artifact that holds the shards."""
 _HEADER = 1 << 18  # bytes set aside: 80 layers of quantised matrices need 100 KB
 _LENGTH = 8  # bytes of the header's length, before it
 _TYPES = {np.dtype(np.float32): "F32", np.dtype(np.uint16): "BF16", np.dtype(np.int8): "I8"}
-_RENAMED = {"lm_head": "head", "lm_head_scale": "head_scale"}
+_RENAMED = {"lm_head": "head", "lm_head" + SCALE: "head" + SCALE}
+_TABLES = ("cos", "sin")
 
 
 def shard_path(rank: int) -> str:
     """Where a rank's file is in an artifact. The name is that of neuronx_distributed's `shard_checkpoint`."""
-    return f"weights/tp{rank}_sharded_checkpoint.safetensors"
+    return f"{WEIGHTS}/tp{rank}_sharded_checkpoint.safetensors"
 
 
 def write_shard(
@@ -58,9 +63,21 @@ def write_shard(
             checkpoint, dtype=dtype, plain=plain, rank=rank, world=world, progress=progress,
             file_groups=False, own_head=True, allocate=file.allocate,
         )  # fmt: skip
-        for name, table in zip(("cos", "sin"), rotary_tables(checkpoint.config, max_positions), strict=True):
+        for name, table in zip(_TABLES, rotary_tables(checkpoint.config, max_positions), strict=True):
             file.allocate(name, tuple(table.shape), np.float32)[...] = table.numpy()
     part.replace(path)
+
+
+def model_weights(shard: Mapping[str, Tensor]) -> dict[str, Tensor | Quantised[Tensor]]:
+    """A shard's tensors as `PagedLlama` takes them: under `load_weights`' names, and quantised matrices as
+    such. The rotary tables are left out, as the model makes its own."""
+    weights: dict[str, Tensor | Quantised[Tensor]] = {}
+    for name, tensor in shard.items():
+        if name not in _TABLES and not name.endswith(SCALE):
+            scale = shard.get(name + SCALE)
+            weight = tensor if scale is None else Quantised(tensor, scale, None, 8)
+            weights["lm_head" if name == "head" else name] = weight
+    return weights
 
 
 class _File:

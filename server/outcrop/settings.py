@@ -156,7 +156,9 @@ class ModelSettings(_Section):
     @classmethod
     def _path_in_artifact(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("artifact") and "path" not in values:
-            return {**values, "path": Path(values["artifact"]) / CHECKPOINT}
+            files = Path(values["artifact"]) / CHECKPOINT
+            # One that was built of a GGUF file has none, and needs that file's tokenizer.
+            return {**values, "path": files} if files.is_dir() else values
         return values
 
     @field_validator("artifact")
@@ -403,10 +405,7 @@ class _Given:
     def _describe(self, error: Any) -> str:
         kind, where = error["type"], error["loc"]
         if where == ("models",) and kind in ("missing", "too_short"):
-            return (
-                "no model: give --model PATH, or --backend neuron and --artifact FOLDER, "
-                "or a configuration file with a [[models]] table"
-            )
+            return "no model: give --model PATH, or a configuration file with a [[models]] table"
         name = self._name(where)
         if where[:1] == ("models",) and len(where) <= 2:
             return f"{name}: write each model as a [[models]] table"

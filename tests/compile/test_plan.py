@@ -26,7 +26,7 @@ LLAMA_8B, LLAMA_70B = SHAPES["Llama-3-8B"].config, SHAPES["Llama-3-70B"].config
 
 
 def request(model: str = "Llama-3.1-8B", instance: str = "inf2.8xlarge", **options: object) -> PlanRequest:
-    return PlanRequest(model, SHAPES[model].config, INSTANCES[instance], **options)  # type: ignore[arg-type]
+    return PlanRequest(model, SHAPES[model].config, INSTANCES[instance], **options)
 
 
 # -- published figures -----------------------------------------------------------------------------
@@ -256,7 +256,7 @@ REFUSALS: list[tuple[dict[str, object], Limit, str, list[str]]] = [
 @pytest.mark.parametrize(("options", "limit", "words", "changes"), REFUSALS)
 def test_refusals(options: dict[str, object], limit: Limit, words: str, changes: list[str]) -> None:
     with pytest.raises(PlanRefused, match=words) as refused:
-        make_plan(request(**options))  # type: ignore[arg-type]
+        make_plan(request(**options))
     assert refused.value.limit is limit
     assert [suggestion.changes for suggestion in refused.value.suggestions] == changes
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from serving import environment
 from tiny_models import LLAMA_32, tiny_model, write_gguf, write_huggingface
 from typer.testing import CliRunner, Result
 
@@ -119,6 +122,20 @@ def test_mistakes(options: tuple[str, ...], words: str) -> None:
     done = plan(*options)
     assert done.exit_code == 2
     assert words in " ".join(done.stderr.split())
+
+
+def test_neither_command_needs_torch() -> None:
+    """Which takes a second to import, and is not there where nothing but planning is done."""
+    for arguments in (
+        ["compile", "plan", "--model", "Llama-3.1-8B", "--instance", "inf2.8xlarge"],
+        ["doctor"],
+    ):
+        program = (
+            "import sys; from outcrop.cli.main import app; app(sys.argv[1:], standalone_mode=False); "
+            "sys.exit('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program, *arguments], env=environment(), check=False)
+        assert done.returncode == 0
 
 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:

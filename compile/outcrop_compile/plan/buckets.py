@@ -25,7 +25,7 @@ def neuron_buckets(
         {-(-tokens // block_size) for tokens in (*_below(_CONTEXTS, max_model_len), max_model_len)}
     )
     rows = [*_below(_ROWS, max_rows), max_rows]
-    widths = [width for width in _WIDTHS if width < max_model_len and _fits(layout, width, max_model_len)]
+    widths = [width for width in _WIDTHS if width <= max_model_len and _fits(layout, width, max_model_len)]
     sizes = [(StepKind.DECODE, each, 1) for each in rows]
     sizes += [(StepKind.PREFILL, 1, width) for width in widths or [min(_WIDTHS[0], max_model_len)]]
     if guesses:

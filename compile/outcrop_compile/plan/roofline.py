@@ -23,8 +23,8 @@ from outcrop_compile.tensor_parallel import Layout
 @dataclass(frozen=True, slots=True)
 class StepTime:
     """Seconds. hbm: the roofline, of the model's own weights and the keys and values that ranks keep. dma:
-    the same by the DMA engines. expected: by those, with padding, copies and collectives; what is to be
-    hoped for at best."""
+    the same by the DMA engines. expected: by those, with padding, copies and collectives, and so the best to
+    be hoped for."""
 
     hbm: float
     dma: float
@@ -64,7 +64,7 @@ def read_bytes(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) ->
 
 def step_time(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) -> StepTime:
     read = read_bytes(layout, bucket, block_size, dtype)
-    compute = _flops(layout, bucket, block_size) / PEAK_FLOPS
+    compute = _flops(layout, bucket, block_size) / (PEAK_FLOPS / 4 if dtype == "float32" else PEAK_FLOPS)
     dma = (read + padding_bytes(layout, dtype)) / DMA_BANDWIDTH
     return StepTime(
         hbm=max(read / HBM_BANDWIDTH, compute),

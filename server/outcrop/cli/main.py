@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from outcrop import __version__
-from outcrop.cli import compile, keys, serve
+from outcrop.cli import compile, doctor, keys, serve
 
 app = typer.Typer(
     help="Serve open-weight Llama 3 behind an Amazon-Bedrock-compatible API.",
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command()(doctor.doctor)
 app.add_typer(compile.app, name="compile")
 app.add_typer(keys.app, name="keys")
 

@@ -88,7 +88,7 @@ class NeuronBackend:
         self._graphs = Graphs(manifest)
         self._mend = manifest.build_command()
         self.buckets = self._graphs.buckets
-        self._runtime = runtime
+        self.runtime = runtime
         self._uncorrectable = uncorrectable
         self._errors_before = uncorrectable()
         self._queue: deque[_Handle] = deque()
@@ -114,7 +114,7 @@ class NeuronBackend:
             warm.add(graph.tag)
             progress("warm-up", (index + 1) / len(graphs))
         self._warm = warm
-        self._runtime.forbid_compilation()
+        self.runtime.forbid_compilation()
 
     def submit(self, step: StepInput) -> _Handle:
         if len(self._queue) >= self.capabilities.depth:
@@ -141,7 +141,7 @@ class NeuronBackend:
 
     def close(self) -> None:
         self._queue.clear()
-        self._runtime.close()
+        self.runtime.close()
 
     def _start_waiting(self) -> None:
         """Offer the runtime what it has not taken yet, in order."""
@@ -162,7 +162,7 @@ class NeuronBackend:
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         handle.started = time.perf_counter()
         try:
-            handle.execution = self._runtime.execute(tag, inputs)
+            handle.execution = self.runtime.execute(tag, inputs)
         except RuntimeError as error:
             if status_of(error).effect is not Effect.RETRY:
                 handle.error = error
@@ -222,7 +222,7 @@ class NeuronBackend:
         idle = max(0.0, handle.started - handle.idle_from) if handle.started and handle.idle_from else 0.0
         busy = now - begun if handle.started else 0.0
         self._finished = now
-        compiles = self._compiles + self._runtime.compilations
+        compiles = self._compiles + self.runtime.compilations
         news, self._booked_compiles = compiles - self._booked_compiles, compiles
         return StepOutput(
             handle.step.step_id,

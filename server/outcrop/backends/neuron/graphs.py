@@ -22,9 +22,9 @@ _NEUTRAL = {"allowed": -1, "bias": 0.0, "repetition": 1.0}
 class Graphs:
     """The compiled buckets, each a graph for every variant of its steps (`outcrop_compile.graph.graphs_of`).
 
-    A step runs in the graph that does no more than it wants: the large inputs of an edited one would cost time
-    to copy, and the greedy one spares the ranks an exchange. Edits that a step has no use for, beside one
-    that it has, get values that change nothing.
+    A step runs in the graph that does no more than it wants: the large inputs of an edited one would cost
+    time to copy, and the greedy one spares the ranks an exchange. Edits that a step has no use for, beside
+    one that it has, get values that change nothing.
     """
 
     def __init__(self, manifest: Manifest) -> None:

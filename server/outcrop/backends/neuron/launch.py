@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict
 from pathlib import Path
 
 from outcrop.backends.base import DeviceFailure, Progress
 from outcrop.backends.neuron import devices
 from outcrop.backends.neuron.backend import NeuronBackend
 from outcrop.backends.neuron.cores import cores_of, format_cores
-from outcrop.backends.neuron.nrt import drain_of, status_of
+from outcrop.backends.neuron.nrt import NrtStatus, drain_of, status_of
 from outcrop.backends.neuron.runtime import NeuronUnavailable, NxdRuntime
+from outcrop.doctor.facts import gather
+from outcrop.doctor.neuron_ls import owners
 from outcrop.engine.config import EngineConfig
 from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_artifact, require
 from outcrop_compile.artifact.kernels import kernel_digests
+from outcrop_compile.checkpoint import CheckpointError, open_checkpoint
 from outcrop_compile.sdk import installed_packages
 
 
@@ -40,8 +45,9 @@ def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBacken
             "shapes.guesses",
             manifest.shapes.guesses,
             f"at least {config.speculative_tokens}, the speculative tokens that are asked for",
-            f"{manifest.build_command()} with verify steps, or outcrop serve --speculative-tokens 0",
+            manifest.build_command(speculative_tokens=config.speculative_tokens),
         )
+    _require_model(Path(config.model), artifact)
     cores = cores_of(config.cores, manifest.target.tp)
     _require_cores(cores)
     runtime = _load(artifact, cores, progress)
@@ -60,6 +66,20 @@ def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBacken
     )
 
 
+def _require_model(path: Path, artifact: Artifact) -> None:
+    """Whether a checkpoint that is named beside the artifact, for its tokenizer, is of the same model."""
+    if path.is_relative_to(artifact.path):
+        return
+    try:
+        found = asdict(open_checkpoint(path).config)
+    except CheckpointError:
+        return  # a folder with a tokenizer alone
+    for name, built in asdict(artifact.manifest.model.config).items():
+        if found[name] != built:
+            mend = artifact.manifest.build_command(model=path)
+            raise ArtifactMismatch(f"model.config.{name}", built, f"{found[name]}, as {path} has it", mend)
+
+
 def _require_cores(cores: range) -> None:
     """Whether this machine has them, as far as the driver says."""
     count = devices.core_count()
@@ -70,12 +90,24 @@ def _require_cores(cores: range) -> None:
         )
 
 
+def _owners(status: NrtStatus) -> str:
+    """Who has the cores, where the error is that somebody has."""
+    if status.name not in ("LOAD_NOT_ENOUGH_NC", "EXEC_NC_BUSY"):
+        return ""
+    held = [
+        f"pid {process.pid} ({process.command}) has neuron{', neuron'.join(map(str, indices))}"
+        for process, indices in owners(gather().devices)
+        if process.pid != os.getpid()
+    ]
+    return f". {'; '.join(held)}" if held else ""
+
+
 def _load(artifact: Artifact, cores: range, progress: Progress) -> NxdRuntime:
     try:
         return NxdRuntime(artifact.executable, artifact.weights(), cores, progress)
     except RuntimeError as error:
         status = status_of(error)
-        reason = f"the artifact cannot be loaded: {status} ({error})"
+        reason = f"the artifact cannot be loaded: {status} ({error}){_owners(status)}"
         if (drain := drain_of(status)) != "never":
             raise DeviceFailure(reason, code=status.code, drain=drain) from error
         raise NeuronUnavailable(reason) from error

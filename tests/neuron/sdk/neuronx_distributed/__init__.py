@@ -1,8 +1,8 @@
-"""Stands in for neuronx-distributed: its NxDModel (src/neuronx_distributed/trace/nxd_model/nxd_model.py), whose
-graphs the CPU runs.
+"""Stands in for neuronx-distributed: its NxDModel (src/neuronx_distributed/trace/nxd_model/nxd_model.py),
+whose graphs the CPU runs.
 
-Faults to inject are in the file that FAKE_NEURON_FAULTS names, a JSON list with an entry for each process that
-loads: a list of faults, which is taken out of the file.
+Faults to inject are in the file that FAKE_NEURON_FAULTS names: a JSON list with an entry for each process
+that loads, which is a list of faults and is taken out of the file.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fake_neuron import CpuDevice, Fault, FakeExecution
+from fake_neuron import CpuDevice, FakeExecution, Fault, parameters
 from torch import Tensor
 
 from outcrop_compile.artifact import open_artifact
@@ -42,8 +42,16 @@ class NxDModel:
         faults = _faults()
         if faults and faults[0].at == 0:
             raise RuntimeError(f"Could not load the model status={faults[0].code} message=injected")
-        self._device = CpuDevice(self.manifest, self._weights)
+        self._device = CpuDevice(self.manifest, [parameters(each) for each in self._weights])
         self._device.faults.coming.extend(faults)
+
+    def read_from_neuron_buffer(self, buffer_key: str, rank: int) -> Tensor:
+        assert self._device is not None
+        return self._device.models[rank].get_buffer(buffer_key).clone()
+
+    def write_to_neuron_buffer(self, tensor: Tensor, buffer_key: str, rank: int) -> None:
+        assert self._device is not None
+        self._device.models[rank].get_buffer(buffer_key).copy_(tensor)
 
     def __call__(
         self, *, model_name: str | None = None, forward_mode: str = "default", **inputs: list[Tensor]

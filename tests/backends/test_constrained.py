@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from demo import backend, prompts
+from demo import Make, prompts
 from schemas import Schema, random_schema
 
 from outcrop.engine.core import EngineCore
@@ -18,6 +18,7 @@ from outcrop.engine.policy import Interleave
 from outcrop.text.detokenizer import Detokenizer
 from outcrop.text.grammar import GrammarCompiler, json_schema_grammar
 from outcrop.text.tokenizer import Tokenizer, load_tokenizer
+from outcrop_compile.llama import PagedLlama
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +57,14 @@ def request(tokenizer: Tokenizer, index: int, schema: Schema, temperature: float
     return GenerationRequest(f"{index} {temperature}", prompt, sampling)
 
 
-def check_schemas(tokenizer: Tokenizer, compiler: GrammarCompiler, seeds: range) -> None:
+def check_schemas(make: Make, tokenizer: Tokenizer, compiler: GrammarCompiler, seeds: range) -> None:
     schemas = [random_schema(random.Random(seed)) for seed in seeds]
     wanted = [
         request(tokenizer, index, schema, 0.0 if index % 2 else 0.9) for index, schema in enumerate(schemas)
     ]
     plain = GenerationRequest("plain", prompts()[0], SamplingParams(40))
-    tokens, finish = run(EngineCore(backend(), Interleave()), [plain, *wanted], compiler)
-    alone, _ = run(EngineCore(backend(), Interleave()), [plain], compiler)
+    tokens, finish = run(EngineCore(make(), Interleave()), [plain, *wanted], compiler)
+    alone, _ = run(EngineCore(make(), Interleave()), [plain], compiler)
     assert tokens["plain"] == alone["plain"]
     whole = 0
     for each, schema in zip(wanted, schemas, strict=True):
@@ -79,16 +80,18 @@ def check_schemas(tokenizer: Tokenizer, compiler: GrammarCompiler, seeds: range)
     assert whole > 0.6 * len(seeds)
 
 
-def test_twenty_answers_are_valid_for_their_schemas(tokenizer: Tokenizer, compiler: GrammarCompiler) -> None:
-    check_schemas(tokenizer, compiler, range(20))
+def test_twenty_answers_are_valid_for_their_schemas(
+    make: Make, tokenizer: Tokenizer, compiler: GrammarCompiler
+) -> None:
+    check_schemas(make, tokenizer, compiler, range(20))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_hundred_answers_are_valid_for_their_schemas(
-    tokenizer: Tokenizer, compiler: GrammarCompiler
+    make: Make, tokenizer: Tokenizer, compiler: GrammarCompiler
 ) -> None:
-    check_schemas(tokenizer, compiler, range(20, 220))
+    check_schemas(make, tokenizer, compiler, range(20, 220))
 
 
 SENTENCE: Schema = {
@@ -108,29 +111,28 @@ EDITED = {
 
 @pytest.mark.parametrize("kind", sorted(EDITED))
 def test_an_edited_answer_does_not_depend_on_company_depth_or_memory(
-    compiler: GrammarCompiler, kind: str
+    make: Make, compiler: GrammarCompiler, kind: str
 ) -> None:
     it = GenerationRequest("it", prompts()[4], EDITED[kind])
     others = [GenerationRequest(str(n), prompts()[n], SamplingParams(40)) for n in range(5, 9)]
-    alone, _ = run(EngineCore(backend(depth=1, max_rows=1), Interleave()), [it], compiler)
-    together, _ = run(EngineCore(backend(), Interleave()), [*others, it], compiler)
-    block = 2 * 30 * 16 * 3 * 64 * 4
-    tight = EngineCore(backend(kv_memory=12 * block, max_model_len=160), Interleave())
+    alone, _ = run(EngineCore(make(depth=1, max_rows=1), Interleave()), [it], compiler)
+    together, _ = run(EngineCore(make(), Interleave()), [*others, it], compiler)
+    tight = EngineCore(make(blocks=12, max_model_len=160), Interleave())
     squeezed, _ = run(tight, [*others, it], compiler)
     assert tight.stats().preemptions > 0
     assert alone["it"] == together["it"] == squeezed["it"]
 
 
-def test_greedy_choices_follow_the_definition_of_the_penalties(compiler: GrammarCompiler) -> None:
+def test_greedy_choices_follow_the_definition_of_the_penalties(make: Make, compiler: GrammarCompiler) -> None:
     """Each token is the largest of the model's own logits after edits made by hand."""
     sampling = SamplingParams(
         24, repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.4, logit_bias={28: 2.0}
     )
-    prompt, engine = prompts()[5], backend()
+    prompt, engine = prompts()[5], make()
     tokens, _ = run(EngineCore(engine, Interleave()), [GenerationRequest("a", prompt, sampling)], compiler)
     bare = SamplingParams(1)
-    plain, _ = run(EngineCore(backend(), Interleave()), [GenerationRequest("a", prompt, bare)], compiler)
-    logits = teacher_forced(prompt + tokens["a"])[len(prompt) - 1 : -1]
+    plain, _ = run(EngineCore(make(), Interleave()), [GenerationRequest("a", prompt, bare)], compiler)
+    logits = teacher_forced(demo.model_of(engine), prompt + tokens["a"])[len(prompt) - 1 : -1]
     assert plain["a"] == [int(logits[0].argmax())]
     assert tokens["a"] != logits.argmax(axis=-1).tolist()  # the edits make a difference
     for index, row in enumerate(logits):
@@ -143,12 +145,9 @@ def test_greedy_choices_follow_the_definition_of_the_penalties(compiler: Grammar
         assert tokens["a"][index] == int(row.argmax())
 
 
-def teacher_forced(tokens: list[int]) -> np.ndarray:
-    engine = backend()
+def teacher_forced(model: PagedLlama, tokens: list[int]) -> np.ndarray:
     positions = torch.arange(len(tokens), dtype=torch.int32)[None]
     table = torch.arange(-(-len(tokens) // 16), dtype=torch.int32)[None]
     with torch.inference_mode():
-        hidden = engine.model.hidden_states(
-            torch.tensor([tokens], dtype=torch.int32), positions, positions, table
-        )
-        return engine.model.logits(hidden).numpy()
+        hidden = model.hidden_states(torch.tensor([tokens], dtype=torch.int32), positions, positions, table)
+        return model.logits(hidden).numpy()

@@ -1,0 +1,76 @@
+"""The model as it is traced: its shapes are a shard's, its numbers are zeros that take no memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from outcrop_compile.config import LlamaConfig
+from outcrop_compile.graph import Graph, TensorSpec
+from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
+from outcrop_compile.shards import model_weights
+from outcrop_kernels.registry import operations
+
+_STATES = frozenset({"key_pool", "value_pool", "last_token"})
+_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "I8": torch.int8}
+
+
+def shard_tensors(path: Path) -> dict[str, TensorSpec]:
+    """What a shard holds, of its header alone."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        entries = json.loads(file.read(length))
+    return {
+        name: TensorSpec(name, tuple(entry["shape"]), str(_TYPES[entry["dtype"]]).removeprefix("torch."))
+        for name, entry in entries.items()
+    }
+
+
+def traced_model(
+    config: LlamaConfig,
+    shard: dict[str, TensorSpec],
+    kv: KVSizes,
+    *,
+    max_positions: int,
+    parallel: TensorParallel,
+) -> PagedLlama:
+    """A rank's model, all of whose weights are parameters under the shard's names, so that NxD asks for them
+    when it loads, and whose states are buffers, which it makes itself.
+
+    shard: of `shard_tensors`. A graph is the same for all ranks, so any rank's will do.
+    """
+    weights = model_weights({name: _zeros(spec) for name, spec in shard.items()})
+    model = PagedLlama(
+        config, weights, kv, operations("neuron"), max_positions=max_positions, parallel=parallel
+    )
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if name not in _STATES:
+                delattr(module, name)
+                module.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
+    return model.eval()
+
+
+def states_of(model: PagedLlama) -> tuple[TensorSpec, ...]:
+    """What stays on the device between steps, by the names of the model's buffers."""
+    return tuple(
+        TensorSpec(name, tuple(buffer.shape), str(buffer.dtype).removeprefix("torch."))
+        for name, buffer in model.named_buffers()
+    )
+
+
+def example_inputs(graph: Graph, vocab_size: int) -> dict[str, Tensor]:
+    """A step of zeros, by name and in order."""
+    return {spec.name: _zeros(spec) for spec in graph.inputs(vocab_size)}
+
+
+def _zeros(spec: TensorSpec) -> Tensor:
+    """numpy's zeros are pages that nobody has touched yet."""
+    dtype: torch.dtype = getattr(torch, spec.dtype)
+    size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size, np.uint8)).view(dtype).reshape(spec.shape)

@@ -1,0 +1,1 @@
+"""What this machine has of all that Outcrop needs, and what to do about the rest."""

@@ -1,0 +1,146 @@
+"""Every backend: its answers are transformers' answers, in whatever company a request runs."""
+
+from dataclasses import replace
+
+import demo
+import numpy as np
+import pytest
+import torch
+from demo import Make, Weights, prompts
+
+from outcrop.backends.base import Backend
+from outcrop.engine.core import EngineCore
+from outcrop.engine.messages import GenerationRequest, SamplingParams
+from outcrop.engine.policy import Interleave
+from outcrop.engine.speculation import Drafter, NgramDrafter
+
+TOKENS = 64
+
+
+def generate(
+    engine: Backend,
+    wanted: list[GenerationRequest],
+    *,
+    stagger: int = 0,
+    narrow: bool = False,
+    drafter: Drafter | None = None,
+) -> tuple[dict[str, list[int]], EngineCore]:
+    """Every answer. stagger: steps between one request's arrival and the next one's. narrow: prefill in
+    chunks of 16 tokens."""
+    core = EngineCore(engine, Interleave(), drafter=drafter)
+    if narrow:
+        core.scheduler.buckets.buckets = tuple(b for b in core.scheduler.buckets.buckets if b.width <= 16)
+    answers: dict[str, list[int]] = {request.request_id: [] for request in wanted}
+    pending, steps = list(wanted), 0
+    while pending or not core.idle:
+        while pending and (stagger == 0 or steps % stagger == 0):
+            core.add(pending.pop(0))
+            if stagger:
+                break
+        for delta in core.step():
+            answers[delta.request_id] += delta.tokens
+        steps += 1
+    return answers, core
+
+
+def requests(sampling: SamplingParams) -> list[GenerationRequest]:
+    return [GenerationRequest(str(index), prompt, sampling) for index, prompt in enumerate(prompts())]
+
+
+GREEDY = SamplingParams(TOKENS)
+
+
+@pytest.fixture(scope="module")
+def batched(make: Make) -> dict[str, list[int]]:
+    """All twenty at once: what the other situations are compared with."""
+    answers, core = generate(make(), requests(GREEDY))
+    assert core.stats().preemptions == 0
+    assert {len(tokens) for tokens in answers.values()} == {TOKENS}
+    return answers
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_twenty_greedy_answers_are_transformers_answers(
+    judge: torch.nn.Module, batched: dict[str, list[int]]
+) -> None:
+    """Token i is greedy if it is the largest logit after the prompt and tokens before i; holding for every
+    i, that makes the answer the one transformers would give."""
+    for index, prompt in enumerate(prompts()):
+        answer = batched[str(index)]
+        with torch.inference_mode():
+            logits = judge(torch.tensor([prompt + answer])).logits[0]
+        expected = logits[len(prompt) - 1 : -1].argmax(-1).tolist()
+        assert answer == expected, f"prompt {index}"
+
+
+def test_alone_and_at_depth_1_the_answers_are_the_same(make: Make, batched: dict[str, list[int]]) -> None:
+    engine = make(max_rows=1, depth=1)
+    assert generate(engine, requests(GREEDY))[0] == batched
+
+
+def test_joining_late_changes_nothing(make: Make, batched: dict[str, list[int]]) -> None:
+    assert generate(make(), requests(GREEDY), stagger=5)[0] == batched
+
+
+def test_chunked_prefill_and_depth_1_change_nothing(make: Make, batched: dict[str, list[int]]) -> None:
+    assert generate(make(depth=1), requests(GREEDY), narrow=True)[0] == batched
+
+
+def test_prefix_hits_change_nothing(make: Make, batched: dict[str, list[int]]) -> None:
+    primed = [
+        GenerationRequest(f"prime {index}", prompt, SamplingParams(1))
+        for index, prompt in enumerate(prompts())
+    ]
+    engine = make(max_rows=10)
+    answers, core = generate(engine, primed + requests(GREEDY))
+    assert core.stats().prefix_hits > 20 * 16
+    assert {name: tokens for name, tokens in answers.items() if not name.startswith("prime")} == batched
+
+
+def test_preemption_changes_nothing(make: Make, batched: dict[str, list[int]]) -> None:
+    engine = make(blocks=70)
+    answers, core = generate(engine, requests(GREEDY))
+    assert core.stats().preemptions > 3
+    assert answers == batched
+
+
+def test_seeded_sampling_does_not_depend_on_company(make: Make) -> None:
+    sampling = SamplingParams(24, temperature=0.8, top_p=0.9, top_k=50, seed=1234)
+    together, _ = generate(make(), requests(sampling)[:8])
+    apart, _ = generate(make(max_rows=1), requests(sampling)[:8])
+    assert together == apart
+    other, _ = generate(make(), requests(SamplingParams(24, 0.8, 0.9, 50, seed=99))[:8])
+    assert other != together
+
+
+def test_a_row_of_nan_is_reported_and_its_memory_stays_clean(make: Make, weights: Weights) -> None:
+    broken = dict(weights.arrays)
+    broken["lm_head"], broken["embed"] = broken["embed"], broken["embed"].copy()
+    broken["embed"][77] = np.nan
+    engine = make(replace(weights, arrays=broken), kv_memory=64 << 20, max_model_len=256, max_rows=4)
+    core = EngineCore(engine, Interleave(), prefix_cache=False)
+    good = prompts()[0]
+    core.add(GenerationRequest("bad", [5, 77, 6, 7], SamplingParams(4)))
+    core.add(GenerationRequest("good", good, SamplingParams(4)))
+    finish = {}
+    while not core.idle:
+        for delta in core.step():
+            finish[delta.request_id] = delta.finish
+    assert finish == {"bad": "error", "good": "length"}
+    for layer in demo.model_of(engine).layers:
+        assert bool(torch.isfinite(layer.key_pool).all())
+        assert bool(torch.isfinite(layer.value_pool).all())
+
+
+def test_verified_guesses_change_no_answer(make: Make) -> None:
+    """Greedy and sampled, of prompts that ask for what they hold already."""
+    greedy, sampled = SamplingParams(24), SamplingParams(24, temperature=0.7, top_p=0.9, seed=5)
+    wanted = [
+        GenerationRequest(f"{name} {index}", prompt + prompt[4:] + prompt[4:20], sampling)
+        for name, sampling in (("greedy", greedy), ("sampled", sampled))
+        for index, prompt in enumerate(prompts()[:4])
+    ]
+    without, _ = generate(make(max_rows=4), wanted)
+    with_guesses, core = generate(make(max_rows=4, guesses=3), wanted, drafter=NgramDrafter())
+    assert with_guesses == without
+    assert core.stats().accepted_tokens > 10

@@ -1,0 +1,1 @@
+"""What Outcrop takes for granted of the Neuron SDK, whose packages few machines have."""

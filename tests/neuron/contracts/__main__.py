@@ -1,0 +1,44 @@
+"""`python -m tests.neuron.contracts --checkout PATH`: check the list against the SDK's public source.
+
+PATH: a checkout of https://github.com/aws-neuron/neuronx-distributed, or an environment's site-packages that
+has the package. Exits with 1 where they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from .contract import check, read
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.neuron.contracts", description=__doc__)
+    parser.add_argument("--checkout", type=Path, required=True, metavar="PATH")
+    parser.add_argument("--source", default="nxd", help="which source of the list it is (default: nxd)")
+    arguments = parser.parse_args()
+    contract, checkout = read(), arguments.checkout
+    if arguments.source not in contract.sources:
+        parser.error(f"--source {arguments.source}: there are {', '.join(contract.sources)}")
+    with tempfile.TemporaryDirectory() as folder:
+        if not (checkout / "src").exists() and (checkout / "neuronx_distributed").exists():
+            # Installed: the same tree, without its `src`.
+            (Path(folder) / "src").symlink_to(checkout.resolve(), target_is_directory=True)
+            checkout = Path(folder)
+        problems = check(contract, arguments.source, checkout)
+    names = [each for each in contract.names.values() if each.source == arguments.source]
+    for problem in problems:
+        print(problem)
+    count = sum(len(each.arguments) for each in names)
+    source = contract.sources[arguments.source]
+    print(
+        f"{len(names)} names and {count} arguments of {source.repository} checked against "
+        f"{arguments.checkout}: {len(problems)} problems"
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The list of what Outcrop uses of the Neuron SDK, read and checked against a checkout of its source."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LIST = Path(__file__).with_name("names.toml")
+
+
+@dataclass(frozen=True)
+class Source:
+    repository: str
+    commit: str
+    release: str
+
+
+@dataclass(frozen=True)
+class Name:
+    """One entry of names.toml, which says what its fields mean."""
+
+    name: str
+    source: str
+    path: str
+    arguments: tuple[str, ...] = ()
+    definition: str | None = None
+    exported: str | None = None
+    caller: str | None = None
+    importer: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """held: names of what expressions of our own hold, by file and expression."""
+
+    sources: dict[str, Source]
+    names: dict[str, Name]
+    held: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def read(path: Path = LIST) -> Contract:
+    """Raises TypeError for fields that are none, and KeyError for those that are missing."""
+    data = tomllib.loads(path.read_text())
+    names = [Name(**(entry | {"arguments": tuple(entry.get("arguments", ()))})) for entry in data["names"]]
+    found = {each.name: each for each in names}
+    if len(found) != len(names):
+        raise ValueError("a name is listed twice")
+    for each in names:
+        if each.source not in data["sources"]:
+            raise KeyError(each.source)
+        if [each.definition, each.caller, each.importer].count(None) != 2:
+            raise ValueError(f"{each.name}: exactly one of definition, caller and importer shows it")
+    return Contract(
+        {key: Source(**entry) for key, entry in data["sources"].items()},
+        found,
+        {(entry["file"], entry["expression"]): entry["value"] for entry in data.get("held", ())},
+    )
+
+
+def check(contract: Contract, source: str, checkout: Path) -> list[str]:
+    """What of the list a checkout of a source does not bear out, a line each."""
+    problems = []
+    for name in contract.names.values():
+        if name.source == source:
+            problems += [f"{name.name}: {problem}" for problem in _check(name, checkout)]
+    return problems
+
+
+def _check(name: Name, checkout: Path) -> list[str]:
+    try:
+        tree = ast.parse((checkout / name.path).read_text())
+        exports = ast.parse((checkout / name.exported).read_text()) if name.exported else None
+    except OSError as error:
+        return [f"{error.filename or name.path}: {error.strerror}"]
+    last, problems = name.name.rpartition(".")[2], []
+    if exports is not None and last not in _imported(exports):
+        problems.append(f"{name.exported} does not export {last}")
+    if name.importer is not None:
+        module, _, member = name.importer.rpartition(".")
+        if not (_imported(tree).get(member) == module if module else _imports(tree, member)):
+            problems.append(f"{name.path} does not import {name.importer}")
+    elif name.caller is not None:
+        if not any(set(name.arguments) <= keywords for keywords in _calls(tree, name.caller)):
+            problems.append(
+                f"{name.path} does not call {name.caller} with {', '.join(name.arguments) or '()'}"
+            )
+    elif name.definition:
+        problems += _defined(name, tree)
+    return problems
+
+
+def _defined(name: Name, tree: ast.Module) -> list[str]:
+    assert name.definition is not None
+    *parents, last = name.definition.split(".")
+    body: list[ast.stmt] = tree.body
+    for parent in parents:
+        found = _named(body, parent)
+        if not isinstance(found, ast.ClassDef):
+            return [f"{name.path} has no class {parent}"]
+        body = found.body
+    found = _named(body, last)
+    if found is None and parents and last in _attributes(body):
+        return []
+    if isinstance(found, ast.ClassDef):
+        found = _named(found.body, "__init__")
+    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
+        return [f"{name.path} has no {name.definition}"]
+    given = found.args
+    known = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+    return [
+        f"{name.path}: {name.definition} has no argument {argument}"
+        for argument in name.arguments
+        if argument not in known
+    ]
+
+
+def _named(body: list[ast.stmt], name: str) -> ast.stmt | None:
+    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [each for each in body if isinstance(each, definitions) and each.name == name]
+    return found[-1] if found else None
+
+
+def _attributes(body: list[ast.stmt]) -> set[str]:
+    """Of a class: those that its __init__ sets."""
+    found = set()
+    for node in ast.walk(_named(body, "__init__") or ast.Module([], [])):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
+                found.add(target.attr)
+    return found
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    """Names imported from modules, with those."""
+    return {
+        alias.asname or alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def _imports(tree: ast.Module, module: str) -> bool:
+    return any(
+        alias.name == module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    )
+
+
+def _calls(tree: ast.Module, function: str) -> list[set[str]]:
+    """The keywords of every call of it."""
+    return [
+        {keyword.arg for keyword in node.keywords if keyword.arg}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == function
+    ]
