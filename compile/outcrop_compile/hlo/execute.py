@@ -1,6 +1,7 @@
 """Runs lowered graphs on XLA:CPU, and compares what comes out with the model in eager mode.
 
-What is run is the very file that a compiler would get, but for what `rewrite.for_cpu` changes. Weights, KV and steps are random: a graph is to compute what the model computes, whatever that is.
+What is run is the very file that a compiler would get, but for what `rewrite.for_cpu` changes. Weights, KV
+and steps are random: a graph is to compute what the model computes, whatever that is.
 """
 
 from __future__ import annotations
