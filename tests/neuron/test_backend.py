@@ -183,6 +183,21 @@ def test_steps_that_never_run_end_the_engine(opened: Artifact, device: CpuDevice
     assert failure.value.drain == "never"
 
 
+def test_what_a_step_that_did_not_run_would_have_written_is_served_to_nobody(
+    backend: NeuronBackend, device: CpuDevice
+) -> None:
+    """Neither a failed prompt's blocks, by the prefix cache, nor its token."""
+    long = [GenerationRequest("long", [5, 9, 3, 7, 1] * 12, SamplingParams(8))]
+    right, _ = run(EngineCore(backend, Interleave()), long)
+    core = EngineCore(backend, Interleave())
+    for slot in range(1, 4):  # blocks that hold something else
+        run(core, [GenerationRequest(str(slot), [slot] * 60, SamplingParams(8))])
+    device.faults.count = 0
+    device.faults.coming.append(Fault(1002, when="execute"))
+    assert run(core, long)[1] == {"long": FinishReason.ERROR}
+    assert run(core, long)[0] == right
+
+
 def test_memory_errors_that_the_driver_counted_drain_the_machine(opened: Artifact, device: CpuDevice) -> None:
     errors = [0]
     backend = NeuronBackend(FakeRuntime(device), opened.manifest, depth=2, uncorrectable=lambda: errors[0])
