@@ -38,7 +38,6 @@ def tiny(tmp_path: Path) -> Path:
     ("options", "words"),
     [
         (("--dtype", "int7"), "--dtype int7"),
-        (("--tp", "2", "--run"), "one rank alone"),
         (("--layers", "99"), "--layers 99: the model has 32"),
         (("--tp", "3"), "cannot be divided among 3 ranks"),
         (("--only", "encode"), "no graph is called that"),
