@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fake_neuron import CpuDevice, FakeRuntime, Fault, read_shard
+from fake_neuron import CpuDevice, FakeRuntime, Fault, NrtError, read_shard
 from neuron_artifact import SHAPES, device_buckets, manifest_of, write_artifact
 
 from outcrop.backends.base import DeviceFailure, blank_step
@@ -106,6 +106,19 @@ def test_warming_up_runs_every_graph_once_and_forbids_compilation(
     assert backend.runtime.sealed
 
 
+def test_a_graph_that_does_not_run_ends_the_start_with_advice(
+    backend: NeuronBackend, device: CpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(tag: str, inputs: object) -> None:
+        raise NrtError(4)
+
+    monkeypatch.setattr(device, "execute", execute)
+    with pytest.raises(
+        DeviceFailure, match=r"decode-greedy.* does not run: NRT_RESOURCE.*outcrop compile plan"
+    ):
+        backend.warmup(lambda stage, fraction: None)
+
+
 def test_a_compilation_after_warm_up_fails_its_step_and_is_counted(
     backend: NeuronBackend, device: CpuDevice
 ) -> None:
@@ -154,6 +167,16 @@ def test_the_table_is_that_of_the_runtimes_header() -> None:
     drained = {code for code, status in STATUSES.items() if status.effect is Effect.DRAIN}
     assert drained == {6, 1201, 1202, 1203, 1205}
     assert {code for code, status in STATUSES.items() if drain_of(status) == "repeated"} == {5, 101, 1200}
+
+
+def test_nan_that_is_told_of_late_fails_the_step_that_it_is_told_with(
+    backend: NeuronBackend, device: CpuDevice
+) -> None:
+    """As the next one is queued: then it is not known what ran."""
+    device.faults.coming.append(Fault(1003, at=2, when="execute"))
+    core = EngineCore(backend, Interleave())
+    assert run(core, REQUESTS[:1])[1] == {"greedy": FinishReason.ERROR}
+    assert run(core, REQUESTS[:1])[1] == {"greedy": FinishReason.LENGTH}
 
 
 @pytest.mark.parametrize("lost", [False, True])

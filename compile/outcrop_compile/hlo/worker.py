@@ -5,6 +5,7 @@ line of JSON on standard output says so.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -51,6 +52,8 @@ class Lowered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
+    if importlib.util.find_spec("torch_xla") is None:
+        sys.exit("torch_xla is not in this environment")
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     os.environ.setdefault("XLA_FLAGS", _FLAGS)
     if request.run:
