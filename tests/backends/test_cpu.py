@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from demo import PATH, backend, prompts
+from demo import PATH, backend, demo_weights, prompts
 
 from outcrop.backends.cpu import CpuBackend
 from outcrop_compile.checkpoint import open_checkpoint
@@ -12,8 +12,8 @@ from outcrop_kernels.cpu.native.library import available
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_teacher_forced_logits_equal_transformers(judge: torch.nn.Module) -> None:
-    engine = backend()
+def test_teacher_forced_logits_equal_transformers() -> None:
+    engine, judge = backend(), demo_weights().judge()
     tokens = [token for prompt in prompts() for token in prompt][:300]
     with torch.inference_mode():
         expected = judge(torch.tensor([tokens])).logits[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fake_neuron import CpuDevice, FakeRuntime, Fault, read_shard
+from fake_neuron import CpuDevice, FakeRuntime, Fault, NrtError, read_shard
 from neuron_artifact import SHAPES, device_buckets, manifest_of, write_artifact
 
 from outcrop.backends.base import DeviceFailure, blank_step
@@ -106,6 +106,19 @@ def test_warming_up_runs_every_graph_once_and_forbids_compilation(
     assert backend.runtime.sealed
 
 
+def test_a_graph_that_does_not_run_ends_the_start_with_advice(
+    backend: NeuronBackend, device: CpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(tag: str, inputs: object) -> None:
+        raise NrtError(4)
+
+    monkeypatch.setattr(device, "execute", execute)
+    with pytest.raises(
+        DeviceFailure, match=r"decode-greedy.* does not run: NRT_RESOURCE.*outcrop compile plan"
+    ):
+        backend.warmup(lambda stage, fraction: None)
+
+
 def test_a_compilation_after_warm_up_fails_its_step_and_is_counted(
     backend: NeuronBackend, device: CpuDevice
 ) -> None:
@@ -156,6 +169,16 @@ def test_the_table_is_that_of_the_runtimes_header() -> None:
     assert {code for code, status in STATUSES.items() if drain_of(status) == "repeated"} == {5, 101, 1200}
 
 
+def test_nan_that_is_told_of_late_fails_the_step_that_it_is_told_with(
+    backend: NeuronBackend, device: CpuDevice
+) -> None:
+    """As the next one is queued: then it is not known what ran."""
+    device.faults.coming.append(Fault(1003, at=2, when="execute"))
+    core = EngineCore(backend, Interleave())
+    assert run(core, REQUESTS[:1])[1] == {"greedy": FinishReason.ERROR}
+    assert run(core, REQUESTS[:1])[1] == {"greedy": FinishReason.LENGTH}
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_row_of_nan_fails_alone_unless_the_outputs_are_lost(
     backend: NeuronBackend, device: CpuDevice, undisturbed: dict[str, list[int]], lost: bool
@@ -181,6 +204,21 @@ def test_steps_that_never_run_end_the_engine(opened: Artifact, device: CpuDevice
     with pytest.raises(DeviceFailure, match="NRT_EXEC_BAD_INPUT") as failure:
         run(core, REQUESTS[:1])
     assert failure.value.drain == "never"
+
+
+def test_what_a_step_that_did_not_run_would_have_written_is_served_to_nobody(
+    backend: NeuronBackend, device: CpuDevice
+) -> None:
+    """Neither a failed prompt's blocks, by the prefix cache, nor its token."""
+    long = [GenerationRequest("long", [5, 9, 3, 7, 1] * 12, SamplingParams(8))]
+    right, _ = run(EngineCore(backend, Interleave()), long)
+    core = EngineCore(backend, Interleave())
+    for slot in range(1, 4):  # blocks that hold something else
+        run(core, [GenerationRequest(str(slot), [slot] * 60, SamplingParams(8))])
+    device.faults.count = 0
+    device.faults.coming.append(Fault(1002, when="execute"))
+    assert run(core, long)[1] == {"long": FinishReason.ERROR}
+    assert run(core, long)[0] == right
 
 
 def test_memory_errors_that_the_driver_counted_drain_the_machine(opened: Artifact, device: CpuDevice) -> None:

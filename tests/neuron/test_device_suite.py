@@ -18,6 +18,7 @@ def suite(*options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_device_it_is_skipped_and_says_why() -> None:
     output = suite()
     assert re.search(r"\b9 skipped\b", output), output

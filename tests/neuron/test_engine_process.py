@@ -152,10 +152,23 @@ def test_the_third_engine_that_fails_with_a_persistent_code_is_the_last(
     run(scenario)
 
 
+def test_cores_that_are_still_in_use_are_tried_again(
+    artifact: Path, faults: Callable[..., None], undisturbed: dict[str, list[int]]
+) -> None:
+    faults([Fault(1005, at=0)])
+
+    async def scenario() -> None:
+        async with engine(artifact) as client:
+            assert await collect(client, REQUEST) == undisturbed["it"]
+            assert client.restarts == 0
+
+    run(scenario)
+
+
 def test_cores_that_are_not_there_end_the_start_with_a_reason(
     artifact: Path, faults: Callable[..., None]
 ) -> None:
-    faults([Fault(9, at=0)])
+    faults(*[[Fault(9, at=0)]] * 3)
 
     async def scenario() -> None:
         with pytest.raises(EngineUnavailable, match=r"LOAD_NOT_ENOUGH_NC \(9\).*--cores"):

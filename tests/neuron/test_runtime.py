@@ -27,7 +27,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As a process is that has not imported the SDK, nor said which cores it wants."""
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    for name in ("NEURON_RT_VISIBLE_CORES", "NEURON_RT_EXEC_TIMEOUT", "NEURON_RT_STOCHASTIC_ROUNDING_EN"):
+    for name in ("NEURON_RT_VISIBLE_CORES", "NEURON_RT_EXEC_TIMEOUT", "NEURON_RT_STOCHASTIC_ROUNDING_EN",
+                 "NEURON_PROCESS_TAG"):  # fmt: skip
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return monkeypatch

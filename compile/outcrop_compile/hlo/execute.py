@@ -1,12 +1,14 @@
 """Runs lowered graphs on XLA:CPU, and compares what comes out with the model in eager mode.
 
-What is run is the very file that a compiler would get, but for neuronx-cc's top-k, for which XLA:CPU's stands
-in. Weights, KV and steps are random: a graph is to compute what the model computes, whatever that is.
+What is run is the very file that a compiler would get, but for what `rewrite.for_cpu` changes. Weights, KV
+and steps are random: a graph is to compute what the model computes, whatever that is.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +19,13 @@ from torch_xla.core.xla_builder import computation_from_module_proto
 from outcrop_compile.hlo.lower import set_buffer
 from outcrop_compile.hlo.record import GraphRecord, Sizes
 from outcrop_compile.hlo.rewrite import for_cpu
-from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
 from outcrop_compile.weights import parameter_shapes
 from outcrop_kernels.neuron import TOPK
 from outcrop_kernels.registry import operations
 
+_PATIENCE = 600
+"""Seconds that a rank waits for the others, which may yet be compiling."""
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 2**-6}
 """Of KV, relative to the largest magnitude: a few roundings of the type, in which XLA and torch need not be
 alike."""
@@ -43,71 +47,111 @@ class Comparison:
         return self.equal == self.tokens and self.finite and self.error <= self.tolerance
 
 
+class Meeting:
+    """Collectives between threads of one process, each a rank in eager mode."""
+
+    def __init__(self, world: int) -> None:
+        self.world = world
+        self._barrier = threading.Barrier(world, timeout=_PATIENCE)
+        self._given: list[Tensor] = [torch.empty(0)] * world
+
+    def parallel(self, rank: int) -> TensorParallel:
+        def exchange(tensor: Tensor) -> list[Tensor]:
+            self._given[rank] = tensor
+            self._barrier.wait()
+            found = list(self._given)
+            # Nobody gives the next tensor before all have taken these.
+            self._barrier.wait()
+            return found
+
+        return TensorParallel(
+            rank,
+            self.world,
+            lambda tensor: torch.stack(exchange(tensor)).sum(dim=0),
+            lambda tensor: torch.cat(exchange(tensor), dim=-1),
+        )
+
+
 class Execution:
-    """A model with random weights, whose graphs can be run. One rank alone: tp is 1."""
+    """A model with random weights, whose graphs can be run: each rank in a thread, on its own CPU device."""
 
     def __init__(self, sizes: Sizes, seed: int = 0) -> None:
         self.sizes = sizes
         torch.manual_seed(seed)
-        dtype = getattr(torch, sizes.dtype)
-        weights = {
-            name: _random_weight(shape, dtype)
-            for name, shape in parameter_shapes(sizes.config, sizes.tp).items()
-        }
-        self.model = PagedLlama(
-            sizes.config,
-            weights,
-            KVSizes(sizes.num_blocks, sizes.block_size, sizes.max_rows),
-            operations("neuron"),
-            max_positions=sizes.max_positions,
-        )
-        self.device = torch_xla.device()
-        self._placed: dict[str, Tensor] = {}
+        meeting = Meeting(sizes.tp)
+        common: dict[str, Tensor] = {}
+        self.models = [
+            PagedLlama(
+                sizes.config,
+                _random_weights(sizes, common),
+                KVSizes(sizes.num_blocks, sizes.block_size, sizes.max_rows),
+                operations("neuron"),
+                max_positions=sizes.max_positions,
+                parallel=meeting.parallel(rank) if sizes.tp > 1 else None,
+            )
+            for rank in range(sizes.tp)
+        ]
+        self._placed: list[dict[str, Tensor]] = [{} for _ in self.models]
 
     def compare(self, hlo: bytes, record: GraphRecord) -> Comparison:
-        """Runs one step both ways."""
-        inputs = random_step(record)
-        states = {
-            one.name: self._random_state(one.shape, one.dtype)
-            for one in record.parameters
-            if one.role == "state"
-        }
-        results = self._run(hlo, record, inputs | states)
-        for name, state in states.items():
-            set_buffer(self.model, name, state)
-        with torch.no_grad():
-            tokens, finite = self.model(**inputs)
-        buffers = dict(self.model.named_buffers())
-        error = max(_relative(results[name], buffers[name]) for name in states)
+        """Runs one step both ways, on all ranks."""
+        inputs, cpu = random_step(record), for_cpu(hlo, TOPK)
+        table = torch.randint(0, self.sizes.config.vocab_size, (self.sizes.max_rows + 1,), dtype=torch.int32)
+        states = [self._random_states(record, table) for _ in self.models]
+
+        def rank(place: int) -> Comparison:
+            results = self._run(cpu, record, place, inputs | states[place])
+            model = self.models[place]
+            for name, state in states[place].items():
+                set_buffer(model, name, state)
+            with torch.no_grad():
+                tokens, finite = model(**inputs)
+            buffers = dict(model.named_buffers())
+            return Comparison(
+                tokens.numel(),
+                int((results["tokens"] == tokens).sum()),
+                torch.equal(results["finite"], finite),
+                max(_relative(results[name], buffers[name]) for name in states[place]),
+                _TOLERANCE[self.sizes.dtype],
+            )
+
+        with ThreadPoolExecutor(self.sizes.tp) as pool:
+            found = list(pool.map(rank, range(self.sizes.tp)))
         return Comparison(
-            tokens.numel(),
-            int((results["tokens"] == tokens).sum()),
-            torch.equal(results["finite"], finite),
-            error,
-            _TOLERANCE[self.sizes.dtype],
+            found[0].tokens,
+            min(one.equal for one in found),
+            all(one.finite for one in found),
+            max(one.error for one in found),
+            found[0].tolerance,
         )
 
-    def _run(self, hlo: bytes, record: GraphRecord, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        computation = computation_from_module_proto(record.graph.tag, for_cpu(hlo, TOPK))
+    def _run(
+        self, hlo: bytes, record: GraphRecord, rank: int, tensors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        device = torch.device("xla", rank)
+        placed = self._placed[rank]
+        for one in record.parameters:
+            # Weights stay on XLA's device.
+            if one.role == "weight" and one.name not in placed:
+                placed[one.name] = self.models[rank].get_buffer(one.name).to(device)
         arguments = [
-            tensors[one.name].to(self.device) if one.name in tensors else self._weight(one.name)
+            placed[one.name] if one.role == "weight" else tensors[one.name].to(device)
             for one in record.parameters
         ]
+        name = record.graph.tag
         results = torch_xla._XLAC._xla_user_computation(
-            f"outcrop::{record.graph.tag}", arguments, computation
+            f"outcrop::{name}", arguments, computation_from_module_proto(name, hlo)
         )
         return {one.name: result.cpu() for one, result in zip(record.outputs, results, strict=True)}
 
-    def _weight(self, name: str) -> Tensor:
-        """On XLA's device, where it stays."""
-        if name not in self._placed:
-            self._placed[name] = self.model.get_buffer(name).to(self.device)
-        return self._placed[name]
-
-    def _random_state(self, shape: tuple[int, ...], dtype: str) -> Tensor:
-        if dtype == "int32":
-            return torch.randint(0, self.sizes.config.vocab_size, shape, dtype=torch.int32)
-        return torch.randn(shape, dtype=getattr(torch, dtype))
+    def _random_states(self, record: GraphRecord, table: Tensor) -> dict[str, Tensor]:
+        return {
+            one.name: table.clone()
+            if one.dtype == "int32"
+            else torch.randn(one.shape, dtype=getattr(torch, one.dtype))
+            for one in record.parameters
+            if one.role == "state"
+        }
 
 
 def random_step(record: GraphRecord) -> dict[str, Tensor]:
@@ -150,6 +194,18 @@ def random_step(record: GraphRecord) -> dict[str, Tensor]:
         one.name: values[one.name].to(getattr(torch, one.dtype)).contiguous()
         for one in record.graph.inputs(vocab)
     }
+
+
+def _random_weights(sizes: Sizes, common: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of one rank. common: what all ranks have alike, which the first of them fills in."""
+    dtype = getattr(torch, sizes.dtype)
+    weights = {}
+    for name, shape in parameter_shapes(sizes.config, sizes.tp).items():
+        if len(shape) == 1 or name == "embed":
+            weights[name] = common.setdefault(name, _random_weight(shape, dtype))
+        else:
+            weights[name] = _random_weight(shape, dtype)
+    return weights
 
 
 def _random_weight(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

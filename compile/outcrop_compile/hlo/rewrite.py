@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
@@ -50,13 +51,20 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
 
 
 def for_cpu(data: bytes, custom_call: str) -> bytes:
-    """The module with neuronx-cc's top-k replaced by XLA:CPU's own ("TopK", whose indices are signed), so
-    that the rest of it can be run. custom_call: neuronx-cc's name."""
+    """The module as XLA:CPU runs it, which knows no neuronx-cc, and has all ranks in one process.
+
+    neuronx-cc's top-k (custom_call is its name) becomes XLA:CPU's own, whose indices are signed. Collectives
+    get a channel, by which ranks that compiled their own copies find each other, and lose the token that
+    orders them and the layouts that it wants.
+    """
     module = Message(data)
     found: set[int] = set()
+    tokens: dict[int, int] = {}
+    channels = itertools.count(1)
 
     def swap(one: Message) -> None:
-        if one.text(2) == "custom-call" and one.text(28) == custom_call:
+        opcode = one.text(2)
+        if opcode == "custom-call" and one.text(28) == custom_call:
             one.set_octets(28, b"TopK")
             one.remove(43)
             shape = one.message(3)
@@ -64,8 +72,20 @@ def for_cpu(data: bytes, custom_call: str) -> bytes:
             shape.set_messages(4, [values, _signed(ids)])
             one.set_messages(3, [shape])
             found.add(one.integer(35))
-        elif one.text(2) == "get-tuple-element" and one.integers(36)[0] in found and one.integer(13) == 1:
-            one.set_messages(3, [_signed(one.message(3))])
+        elif opcode in ("all-reduce", "all-gather"):
+            one.set_integer(26, next(channels))
+            one.remove(56, 57)
+            if parts := one.message(3).messages(4):
+                summed, tokens[one.integer(35)] = one.integers(36)
+                one.set_integers(36, (summed,))
+                one.set_messages(3, parts[:1])
+        elif opcode == "get-tuple-element":
+            source = one.integers(36)[0]
+            if source in tokens:
+                one.set_octets(2, b"copy")
+                one.set_integers(36, (source if one.integer(13) == 0 else tokens[source],))
+            elif source in found and one.integer(13) == 1:
+                one.set_messages(3, [_signed(one.message(3))])
 
     _edit_instructions(module, swap)
     return module.dump()

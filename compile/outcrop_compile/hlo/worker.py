@@ -5,6 +5,7 @@ line of JSON on standard output says so.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -16,10 +17,13 @@ from outcrop_compile.bucket import Bucket
 from outcrop_compile.graph import Graph, Variant
 from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes
 
+# Compiling for the CPU is what takes time, and the code runs once.
+_FLAGS = "--xla_backend_optimization_level=0"
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """graphs: which to lower. run: whether to run each on XLA:CPU and compare it with eager mode; one rank
-    alone. out: folder of the files."""
+    """graphs: which to lower. run: whether to run each on XLA:CPU and compare it with eager mode. out: folder
+    of the files."""
 
     sizes: Sizes
     graphs: tuple[tuple[Bucket, Variant], ...]
@@ -48,9 +52,12 @@ class Lowered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
+    if importlib.util.find_spec("torch_xla") is None:
+        sys.exit("torch_xla is not in this environment")
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    # Compiling for the CPU is what takes time, and the code runs once.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", _FLAGS)
+    if request.run:
+        os.environ["CPU_NUM_DEVICES"] = str(request.sizes.tp)
     from outcrop_compile.hlo.lower import Lowering
 
     out = Path(request.out)

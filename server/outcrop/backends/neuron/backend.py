@@ -5,6 +5,7 @@ Above it is the engine's contract (`outcrop.backends.base`), below it `Runtime`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -99,13 +100,19 @@ class NeuronBackend:
 
     def warmup(self, progress: Progress) -> None:
         """Run every graph once, since the first execution of each is slow, and let no other run after that.
-        Raises ArtifactMismatch where outputs are not what the manifest says."""
+        Raises ArtifactMismatch where outputs are not what the manifest says, and DeviceFailure where a graph
+        does not run."""
         graphs = list(self._graphs)
         warm: set[str] = set()
         for index, graph in enumerate(graphs):
             handle = _Handle(blank_step(graph.bucket, self.capabilities), graph)
             self._start(handle)
-            outputs = self._outputs(handle)
+            try:
+                outputs = self._outputs(handle)
+            except RuntimeError as error:
+                status = status_of(error)
+                reason = f"graph {graph.tag} does not run: {status} ({error})"
+                raise DeviceFailure(reason, code=status.code, drain=drain_of(status)) from error
             for spec, output in zip(graph.outputs, outputs, strict=True):
                 if output.shape != spec.shape:
                     raise ArtifactMismatch(
@@ -209,11 +216,10 @@ class NeuronBackend:
     def _despite_nan(self, handle: _Handle) -> Outputs:
         """The outputs of a step that the runtime found NaN in: it ran to its end, and they say which rows are
         concerned. Where they cannot be had, all are."""
-        assert handle.execution is not None
-        try:
-            return handle.execution.wait()
-        except RuntimeError:
-            return _no_outputs(handle.step)
+        if handle.execution is not None:
+            with contextlib.suppress(RuntimeError):
+                return handle.execution.wait()
+        return _no_outputs(handle.step)
 
     def _booked(self, handle: _Handle, tokens: I32, finite: I32) -> StepOutput:
         """Times are as the host sees them: the runtime tells of none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_art
 from outcrop_compile.artifact.kernels import kernel_digests
 from outcrop_compile.checkpoint import CheckpointError, open_checkpoint
 from outcrop_compile.sdk import installed_packages
+
+_IN_USE = ("LOAD_NOT_ENOUGH_NC", "EXEC_NC_BUSY")
+_ATTEMPTS, _ATTEMPT_SECONDS = 3, 2.0
 
 
 def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBackend, str]:
@@ -92,7 +96,7 @@ def _require_cores(cores: range) -> None:
 
 def _owners(status: NrtStatus) -> str:
     """Who has the cores, where the error is that somebody has."""
-    if status.name not in ("LOAD_NOT_ENOUGH_NC", "EXEC_NC_BUSY"):
+    if status.name not in _IN_USE:
         return ""
     held = [
         f"pid {process.pid} ({process.command}) has neuron{', neuron'.join(map(str, indices))}"
@@ -103,11 +107,16 @@ def _owners(status: NrtStatus) -> str:
 
 
 def _load(artifact: Artifact, cores: range, progress: Progress) -> NxdRuntime:
-    try:
-        return NxdRuntime(artifact.executable, artifact.weights(), cores, progress)
-    except RuntimeError as error:
-        status = status_of(error)
-        reason = f"the artifact cannot be loaded: {status} ({error}){_owners(status)}"
-        if (drain := drain_of(status)) != "never":
-            raise DeviceFailure(reason, code=status.code, drain=drain) from error
-        raise NeuronUnavailable(reason) from error
+    """Cores that are in use are tried again: an engine before this one may not have given them back yet."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return NxdRuntime(artifact.executable, artifact.weights(), cores, progress)
+        except RuntimeError as error:
+            failure, status = error, status_of(error)
+        if status.name not in _IN_USE or attempt == _ATTEMPTS - 1:
+            break
+        time.sleep(_ATTEMPT_SECONDS)
+    reason = f"the artifact cannot be loaded: {status} ({failure}){_owners(status)}"
+    if (drain := drain_of(status)) != "never":
+        raise DeviceFailure(reason, code=status.code, drain=drain) from failure
+    raise NeuronUnavailable(reason) from failure

@@ -35,7 +35,8 @@ _ENVIRONMENT = {
     # The same request has to give the same tokens.
     "NEURON_RT_STOCHASTIC_ROUNDING_EN": "0",
 }
-"""What the runtime is told, where the operator has not said otherwise."""
+"""What the runtime is told, where the operator has not said otherwise, beside the process's name in
+neuron-monitor."""
 
 
 class NeuronUnavailable(OSError):
@@ -145,7 +146,7 @@ def claim(cores: range) -> None:
             f"torch_neuronx was imported before {VISIBLE_CORES} was set; start with {VISIBLE_CORES}={wanted}"
         )
     os.environ[VISIBLE_CORES] = wanted
-    for name, value in _ENVIRONMENT.items():
+    for name, value in (_ENVIRONMENT | {"NEURON_PROCESS_TAG": f"outcrop-nc{wanted}"}).items():
         os.environ.setdefault(name, value)
 
 

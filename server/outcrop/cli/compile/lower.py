@@ -51,7 +51,7 @@ def lower(
     ] = None,
     run: Annotated[
         bool,
-        typer.Option("--run", help="Run each with random weights, and compare with the model. --tp 1 only."),
+        typer.Option("--run", help="Run each with random weights, and compare with the model."),
     ] = False,
     python: Annotated[
         str | None, _option("PATH", "Interpreter that has torch_xla (default: this one, or .venv-xla's).")
@@ -71,8 +71,6 @@ def lower(
 
     if dtype not in ("bfloat16", "float32"):
         fail(f"--dtype {dtype}: graphs are lowered in bfloat16 or float32")
-    if run and tp > 1:
-        fail("--run runs one rank alone: give --tp 1, or leave it out")
     with failing():
         _, config = model_config(model)
         if layers is not None and not 1 <= layers <= config.num_layers:
