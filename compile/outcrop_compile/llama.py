@@ -261,16 +261,19 @@ _LAYER_WEIGHTS = ("attn_norm", "qkv", "o", "mlp_norm", "gate_up", "down")
 
 
 def _keep(module: nn.Module, name: str, weight: Tensor | Quantised[Tensor]) -> None:
-    """Register a packed weight; a matrix that stays quantised is two buffers, its codes and its scales."""
+    """Register a packed weight; a matrix that stays quantised is two buffers, its codes and its scales, the
+    second of which is None for all others."""
+    scale = None
     if isinstance(weight, Quantised):
-        module.register_buffer(name + SCALE, weight.scale, persistent=False)
+        scale = weight.scale
         weight = weight.codes
     module.register_buffer(name, weight, persistent=False)
+    module.register_buffer(name + SCALE, scale, persistent=False)
 
 
 def _linear(module: PagedLlama | _Layer, name: str, x: Tensor) -> Tensor:
     """x [T, in] times the module's matrix of that name, transposed."""
-    matrix, scale = getattr(module, name), getattr(module, name + SCALE, None)
+    matrix, scale = getattr(module, name), getattr(module, name + SCALE)
     ops = module.operations
     return ops.linear(x, matrix) if scale is None else ops.linear_int8(x, matrix, scale)
 
