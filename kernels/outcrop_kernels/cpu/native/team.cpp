@@ -13,7 +13,9 @@ namespace {
 // Between steps it must sleep, for the cores are shared with the rest of the server.
 constexpr auto kSpin = std::chrono::microseconds(60);
 
-constexpr int kPatience = 2000;  // some ten microseconds
+// Half a millisecond and more. The rest of the server often needs a core for less than that, and a thread that sleeps
+// in a virtual machine takes long to wake.
+constexpr int kPatience = 40'000;
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -21,8 +23,8 @@ inline void relax() {
 #endif
 }
 
-// Waits until `value` is no longer `old`; returns what it is. The others are at work and done within microseconds,
-// unless something else has their core: that they get it back sooner if this thread sleeps.
+// Waits until `value` is no longer `old`; returns what it is. The others are at work and soon done, unless something
+// else has their core: they get it back sooner if this thread sleeps.
 template <class Value>
 Value wait_for_change(const std::atomic<Value>& value, Value old) {
     for (int spin = 0; spin < kPatience; ++spin) {
