@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from outcrop_kernels.quantised import GROUP, Quantised
+from outcrop_kernels.zeros import untouched_zeros
 
 MASKED = -30000.0
 """Score of a hidden position. Finite, since -inf turns to NaN on the chip; exp of it is 0 in float32."""
@@ -132,8 +133,9 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
-    """Zeros [blocks, block_size, kv_heads, dim], in whatever order an implementation likes them in memory."""
-    return torch.zeros(blocks, block_size, kv_heads, dim, dtype=dtype)
+    """Zeros [blocks, block_size, kv_heads, dim], in whatever order an implementation likes them in memory. A
+    lightly loaded server never fills its pool, and a model that is only lowered writes none of it."""
+    return untouched_zeros((blocks, block_size, kv_heads, dim), dtype)
 
 
 def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from outcrop_compile.checkpoint.safetensors_file import read_tensors
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import Graph, TensorSpec
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
 from outcrop_compile.shards import model_weights
 from outcrop_kernels.registry import operations
+from outcrop_kernels.zeros import untouched_zeros
 
 _STATES = frozenset({"key_pool", "value_pool", "last_token"})
-_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "I8": torch.int8}
+_TYPES = {"F32": "float32", "BF16": "bfloat16", "I8": "int8"}
 
 
 def shard_tensors(path: Path) -> dict[str, TensorSpec]:
-    """What a shard holds, of its header alone."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        entries = json.loads(file.read(length))
-    return {
-        name: TensorSpec(name, tuple(entry["shape"]), str(_TYPES[entry["dtype"]]).removeprefix("torch."))
-        for name, entry in entries.items()
-    }
+    """What a shard holds, of its header alone. Raises CheckpointError."""
+    return {name: TensorSpec(name, one.shape, _TYPES[one.dtype]) for name, one in read_tensors(path).items()}
 
 
 def traced_model(
@@ -70,7 +63,4 @@ def example_inputs(graph: Graph, vocab_size: int) -> dict[str, Tensor]:
 
 
 def _zeros(spec: TensorSpec) -> Tensor:
-    """numpy's zeros are pages that nobody has touched yet."""
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
-    return torch.from_numpy(np.zeros(size, np.uint8)).view(dtype).reshape(spec.shape)
+    return untouched_zeros(spec.shape, getattr(torch, spec.dtype))

@@ -6,31 +6,17 @@ a copy of the KV pool per layer, a top-k nobody needs. Parity with the reference
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from outcrop_kernels import reference
 
-_CACHE_LINE = 64  # bytes
-
 _HIDDEN = torch.where((torch.arange(256)[:, None] >> torch.arange(8)) & 1 == 1, 0.0, reference.FORBIDDEN)
 """float32 [256, 8]: what a byte of a token mask adds to the logits of its tokens."""
-
-
-def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
-    """Zeros that occupy memory only once they are written: torch's own fill would touch every page of a
-    KV pool that a lightly loaded server never fills. They begin with a cache line, as heads then do too."""
-    shape = (blocks, block_size, kv_heads, dim)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + _CACHE_LINE, dtype=np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
-    return torch.from_numpy(memory[start : start + size]).view(dtype).reshape(shape)
 
 
 def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
@@ -88,7 +74,6 @@ def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    "kv_pool": kv_pool,
     "kv_write": kv_write,
     "paged_attention": paged_attention,
     "edit_logits": edit_logits,

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from outcrop_kernels import reference
-from outcrop_kernels.cpu import eager
 from outcrop_kernels.cpu.native import quantised
 from outcrop_kernels.cpu.native.library import library
 from outcrop_kernels.cpu.native.quantised import PANEL
@@ -91,7 +90,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
     """Within a block the tokens of one head lie side by side: attention reads the keys of one head at a time,
     and memory is quick where what is read next follows."""
-    return eager.kv_pool(blocks, kv_heads, block_size, dim, dtype).transpose(1, 2)
+    return reference.kv_pool(blocks, kv_heads, block_size, dim, dtype).transpose(1, 2)
 
 
 def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
