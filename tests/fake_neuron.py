@@ -24,7 +24,8 @@ from torch import Tensor
 from outcrop.backends.neuron.nrt import STATUSES
 from outcrop.backends.neuron.runtime import CompilationForbidden, Outputs
 from outcrop_compile.artifact import CompiledBucket, Manifest
-from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
+from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_compile.meeting import Meeting
 from outcrop_kernels.cpu.native.library import start
 from outcrop_kernels.cpu.native.packed import tensors
 from outcrop_kernels.cpu.native.recording import Recorded
@@ -73,30 +74,6 @@ class Faults:
         return None
 
 
-class _Group:
-    """Collectives between the ranks of one device, which are threads."""
-
-    def __init__(self, world: int) -> None:
-        self.world = world
-        self._parts: list[Tensor | None] = [None] * world
-        self._barrier = threading.Barrier(world)
-
-    def gather(self, rank: int, tensor: Tensor) -> list[Tensor]:
-        self._parts[rank] = tensor
-        self._barrier.wait()
-        parts = [part for part in self._parts if part is not None]
-        self._barrier.wait()
-        return parts
-
-    def of(self, rank: int) -> TensorParallel:
-        return TensorParallel(
-            rank,
-            self.world,
-            all_reduce=lambda tensor: torch.stack(self.gather(rank, tensor)).sum(0),
-            all_gather=lambda tensor: torch.cat(self.gather(rank, tensor), dim=-1),
-        )
-
-
 class CpuDevice:
     """The cores of one replica with an artifact loaded. weights: of each rank, in torch's types; or packed
     for the CPU backend's kernels, of the one rank."""
@@ -116,7 +93,7 @@ class CpuDevice:
         else:
             ops = operations("neuron")
         world, shapes = len(weights), manifest.shapes
-        group = _Group(world)
+        meeting = Meeting(world)
         self.models = [
             PagedLlama(
                 manifest.model.config,
@@ -124,7 +101,7 @@ class CpuDevice:
                 KVSizes(shapes.num_blocks, shapes.block_size, shapes.max_rows),
                 ops,
                 max_positions=shapes.max_model_len,
-                parallel=group.of(rank) if world > 1 else None,
+                parallel=meeting.parallel(rank) if world > 1 else None,
             )
             for rank in range(world)
         ]

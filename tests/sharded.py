@@ -10,11 +10,11 @@ import torch
 import torch.distributed
 from paged import gloo
 from safetensors.torch import load_file
-from torch import Tensor
 
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
+from outcrop_compile.meeting import Meeting
 from outcrop_compile.shards import model_weights, shard_path
 from outcrop_kernels.registry import Target, operations
 
@@ -77,28 +77,15 @@ def run_rank(rank: int, world: int, checkpoint: str, shards: str, work: str) -> 
 
 
 def run_threads(world: int, work: Callable[[TensorParallel], list[int]]) -> list[list[int]]:
-    """What every rank of a world of threads returns. Sums and concatenations are made by hand."""
-    barrier, sent = threading.Barrier(world, timeout=60), [torch.empty(0)] * world
+    """What every rank of a world of threads returns."""
+    meeting = Meeting(world, patience=60)
     results: list[list[int]] = [[] for _ in range(world)]
 
-    def exchanged(rank: int, tensor: Tensor) -> list[Tensor]:
-        sent[rank] = tensor
-        barrier.wait()
-        received = list(sent)
-        barrier.wait()
-        return received
-
     def run(rank: int) -> None:
-        parallel = TensorParallel(
-            rank,
-            world,
-            lambda tensor: torch.stack(exchanged(rank, tensor)).sum(dim=0),
-            lambda tensor: torch.cat(exchanged(rank, tensor), dim=-1),
-        )
         try:
-            results[rank] = work(parallel)
+            results[rank] = work(meeting.parallel(rank))
         except BaseException:
-            barrier.abort()
+            meeting.abort()
             raise
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]

@@ -6,20 +6,20 @@ and steps are random: a graph is to compute what the model computes, whatever th
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
 import torch_xla
 from torch import Tensor
 from torch_xla.core.xla_builder import computation_from_module_proto
 
+from outcrop_compile.hlo.comparison import Comparison
 from outcrop_compile.hlo.lower import set_buffer
 from outcrop_compile.hlo.record import GraphRecord, Sizes
 from outcrop_compile.hlo.rewrite import for_cpu
-from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
+from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_compile.meeting import Meeting
 from outcrop_compile.weights import parameter_shapes
 from outcrop_kernels.neuron import TOPK
 from outcrop_kernels.registry import operations
@@ -31,54 +31,13 @@ _TOLERANCE = {"float32": 1e-4, "bfloat16": 2**-6}
 alike."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """tokens: compared, of them `equal` alike. finite: whether both found the same rows to be numbers. error:
-    the largest difference of a KV pool, relative to its largest magnitude."""
-
-    tokens: int
-    equal: int
-    finite: bool
-    error: float
-    tolerance: float
-
-    @property
-    def good(self) -> bool:
-        return self.equal == self.tokens and self.finite and self.error <= self.tolerance
-
-
-class Meeting:
-    """Collectives between threads of one process, each a rank in eager mode."""
-
-    def __init__(self, world: int) -> None:
-        self.world = world
-        self._barrier = threading.Barrier(world, timeout=_PATIENCE)
-        self._given: list[Tensor] = [torch.empty(0)] * world
-
-    def parallel(self, rank: int) -> TensorParallel:
-        def exchange(tensor: Tensor) -> list[Tensor]:
-            self._given[rank] = tensor
-            self._barrier.wait()
-            found = list(self._given)
-            # Nobody gives the next tensor before all have taken these.
-            self._barrier.wait()
-            return found
-
-        return TensorParallel(
-            rank,
-            self.world,
-            lambda tensor: torch.stack(exchange(tensor)).sum(dim=0),
-            lambda tensor: torch.cat(exchange(tensor), dim=-1),
-        )
-
-
 class Execution:
     """A model with random weights, whose graphs can be run: each rank in a thread, on its own CPU device."""
 
     def __init__(self, sizes: Sizes, seed: int = 0) -> None:
         self.sizes = sizes
         torch.manual_seed(seed)
-        meeting = Meeting(sizes.tp)
+        meeting = Meeting(sizes.tp, _PATIENCE)
         common: dict[str, Tensor] = {}
         self.models = [
             PagedLlama(

@@ -24,29 +24,29 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
     module = Message(data)
     names = [name for name in parameters if name is not None]
 
-    def entry(instructions: list[Message]) -> None:
-        for one in instructions:
-            if one.text(2) != "parameter":
-                continue
-            name = parameters[one.integer(9)]
-            if name is None:
-                _make_zero(one)
-            else:
-                one.set_integer(9, names.index(name))
-                metadata = one.message(7)
-                metadata.set_octets(2, name.encode())
-                one.set_messages(7, [metadata])
+    def rename(one: Message) -> None:
+        if one.text(2) != "parameter":
+            return
+        name = parameters[one.integer(9)]
+        if name is None:
+            _make_zero(one)
+        else:
+            one.set_integer(9, names.index(name))
+            metadata = one.message(7)
+            metadata.set_octets(2, name.encode())
+            one.set_messages(7, [metadata])
 
-    _edit_entry(module, entry)
-    _edit_instructions(module, _shorten_source)
-    module.remove(17)  # stack frames: the caller's files
     kept = [index for index, name in enumerate(parameters) if name is not None]
-    module.set_messages(4, [_with_parameters(module.message(4), kept, names)])
-    computations = module.messages(3)
-    for computation in computations:
-        if computation.integer(5) == module.integer(6):
+
+    def edit(computation: Message) -> None:
+        if computation.integer(5) == module.integer(6):  # the entry
+            _edit_instructions(computation, rename)
             computation.set_messages(4, [_with_parameters(computation.message(4), kept, names)])
-    module.set_messages(3, computations)
+        _edit_instructions(computation, _shorten_source)
+
+    _edit_computations(module, edit)
+    module.remove(17)  # stack frames: the caller's files
+    module.set_messages(4, [_with_parameters(module.message(4), kept, names)])
     return _with_aliases(module, {output: names.index(name) for output, name in aliases.items()})
 
 
@@ -87,28 +87,22 @@ def for_cpu(data: bytes, custom_call: str) -> bytes:
             elif source in found and one.integer(13) == 1:
                 one.set_messages(3, [_signed(one.message(3))])
 
-    _edit_instructions(module, swap)
+    _edit_computations(module, lambda computation: _edit_instructions(computation, swap))
     return module.dump()
 
 
-def _edit_instructions(module: Message, edit: Callable[[Message], None]) -> None:
+def _edit_computations(module: Message, edit: Callable[[Message], None]) -> None:
     computations = module.messages(3)
     for computation in computations:
-        instructions = computation.messages(2)
-        for one in instructions:
-            edit(one)
-        computation.set_messages(2, instructions)
+        edit(computation)
     module.set_messages(3, computations)
 
 
-def _edit_entry(module: Message, edit: Callable[[list[Message]], None]) -> None:
-    computations = module.messages(3)
-    for computation in computations:
-        if computation.integer(5) == module.integer(6):
-            instructions = computation.messages(2)
-            edit(instructions)
-            computation.set_messages(2, instructions)
-    module.set_messages(3, computations)
+def _edit_instructions(computation: Message, edit: Callable[[Message], None]) -> None:
+    instructions = computation.messages(2)
+    for one in instructions:
+        edit(one)
+    computation.set_messages(2, instructions)
 
 
 def _make_zero(one: Message) -> None:

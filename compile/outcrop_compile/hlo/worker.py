@@ -15,7 +15,8 @@ import msgspec
 
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.graph import Graph, Variant
-from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes
+from outcrop_compile.hlo.comparison import Comparison
+from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes, record_path
 
 # Compiling for the CPU is what takes time, and the code runs once.
 _FLAGS = "--xla_backend_optimization_level=0"
@@ -31,24 +32,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     run: bool
 
 
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """See `outcrop_compile.hlo.execute.Comparison`."""
-
-    tokens: int
-    equal: int
-    finite: bool
-    error: float
-    tolerance: float
-    good: bool
-
-
 class Lowered(msgspec.Struct, frozen=True, kw_only=True):
     """One graph is done. seconds: of lowering, and of running it if it was run."""
 
     tag: str
     file: str
     seconds: float
-    compared: Compared | None
+    compared: Comparison | None
 
 
 def main() -> None:
@@ -74,18 +64,8 @@ def main() -> None:
         hlo, record = lowering.lower(graph)
         path = out / (graph.tag + HLO_SUFFIX)
         path.write_bytes(hlo)
-        path.with_name(graph.tag + ".json").write_bytes(record.dump())
-        compared = None
-        if execution is not None:
-            found = execution.compare(hlo, record)
-            compared = Compared(
-                tokens=found.tokens,
-                equal=found.equal,
-                finite=found.finite,
-                error=found.error,
-                tolerance=found.tolerance,
-                good=found.good,
-            )
+        record_path(path).write_bytes(record.dump())
+        compared = execution.compare(hlo, record) if execution is not None else None
         done = Lowered(
             tag=graph.tag, file=str(path), seconds=round(time.monotonic() - start, 3), compared=compared
         )

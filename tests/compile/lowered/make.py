@@ -12,7 +12,7 @@ from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import Graph, Variant
 from outcrop_compile.hlo.lower import Lowering
-from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes
+from outcrop_compile.hlo.record import HLO_SUFFIX, Sizes, record_path
 
 CONFIG = LlamaConfig(
     vocab_size=512,
@@ -50,7 +50,7 @@ def main() -> None:
         path = Path(__file__).parent / f"tp{tp}" / (graph.tag + HLO_SUFFIX)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(hlo)
-        path.with_name(graph.tag + ".json").write_bytes(record.dump())
+        record_path(path).write_bytes(record.dump())
 
 
 if __name__ == "__main__":
