@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from outcrop.cli.compile import options
 from outcrop.cli.compile.models import model_config
 from outcrop.cli.compile.progress import failing
 from outcrop.cli.serve import fail
@@ -27,34 +28,32 @@ _SEQUENCES = 8
 """Of the longest length, for which there are KV blocks unless it is said how many there are to be."""
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text)
-
-
 def lower(
-    model: Annotated[str, _option("MODEL", "Checkpoint, or a name such as Llama-3.1-8B or its Bedrock id.")],
-    out: Annotated[Path, _option("DIR", "Folder for the graphs.")],
-    tp: Annotated[int, _option("N", "NeuronCores that share the model.")] = 1,
-    layers: Annotated[int | None, _option("N", "Only the first N layers (default: all).")] = None,
-    max_model_len: Annotated[int, _option("TOKENS", "Context: prompt and answer.")] = 8192,
-    batch: Annotated[int, _option("N", "Requests computed side by side.")] = 32,
-    block_size: Annotated[int, _option("TOKENS", "Tokens of a KV block.")] = 32,
+    model: Annotated[
+        str, options.option("MODEL", "Checkpoint, or a name such as Llama-3.1-8B or its Bedrock id.")
+    ],
+    out: Annotated[Path, options.option("DIR", "Folder for the graphs.")],
+    tp: Annotated[int, options.option("N", "NeuronCores that share the model.")] = 1,
+    layers: Annotated[int | None, options.option("N", "Only the first N layers (default: all).")] = None,
+    max_model_len: Annotated[int, options.option("TOKENS", "Context: prompt and answer.")] = 8192,
+    batch: options.Batch = 32,
+    block_size: options.BlockSize = 32,
     num_blocks: Annotated[
-        int | None, _option("N", f"KV blocks (default: for {_SEQUENCES} of the longest sequences).")
+        int | None, options.option("N", f"KV blocks (default: for {_SEQUENCES} of the longest sequences).")
     ] = None,
-    dtype: Annotated[str, _option("NAME", "bfloat16 or float32.")] = "bfloat16",
-    speculative_tokens: Annotated[
-        int, _option("N", "Guesses that a verify step takes; 0 for no such steps.")
-    ] = 0,
+    dtype: Annotated[str, options.option("NAME", "bfloat16 or float32.")] = "bfloat16",
+    speculative_tokens: options.SpeculativeTokens = 0,
     only: Annotated[
-        list[str] | None, _option("TEXT", "Only graphs with this in their name; may be given repeatedly.")
+        list[str] | None,
+        options.option("TEXT", "Only graphs with this in their name; may be given repeatedly."),
     ] = None,
     run: Annotated[
         bool,
         typer.Option("--run", help="Run each with random weights, and compare with the model."),
     ] = False,
     python: Annotated[
-        str | None, _option("PATH", "Interpreter that has torch_xla (default: this one, or .venv-xla's).")
+        str | None,
+        options.option("PATH", "Interpreter that has torch_xla (default: this one, or .venv-xla's)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line for each graph.")] = False,
 ) -> None:
@@ -157,6 +156,7 @@ def _words(done: Lowered, findings: int, moved: Traffic) -> str:
 
 
 def _as_json(done: Lowered, found: list[Finding], moved: Traffic, finding_as_json: Any) -> str:
+    ran = done.compared
     value = {
         "tag": done.tag,
         "file": done.file,
@@ -169,6 +169,6 @@ def _as_json(done: Lowered, found: list[Finding], moved: Traffic, finding_as_jso
             "ratio": round(moved.ratio, 4),
             "by_kind": moved.by_kind,
         },
-        "compared": None if done.compared is None else msgspec.to_builtins(done.compared),
+        "compared": None if ran is None else msgspec.to_builtins(ran) | {"good": ran.good},
     }
     return msgspec.json.encode(value).decode()

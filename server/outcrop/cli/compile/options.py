@@ -1,4 +1,4 @@
-"""The options of `outcrop compile plan` and `outcrop compile build`: what is wanted of a model and a machine.
+"""The options that commands of `outcrop compile` have in common: what is wanted of a model and a machine.
 
 What they work with is imported when a command runs: it takes a while, and `outcrop --help` needs none of it.
 """
@@ -20,6 +20,7 @@ def option(metavar: str, text: str) -> Any:
     return typer.Option(metavar=metavar, help=text)
 
 
+Model = Annotated[str, option("MODEL", "Checkpoint, or a name such as Llama-3.1-8B or its Bedrock id.")]
 InstanceType = Annotated[str, option("TYPE", "Such as inf2.8xlarge or trn1.32xlarge.")]
 Degree = Annotated[int | None, option("N", "NeuronCores that share the model (default: what suits both).")]
 MaxModelLen = Annotated[

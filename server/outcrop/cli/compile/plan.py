@@ -14,9 +14,7 @@ from outcrop.cli.serve import fail
 
 
 def plan(
-    model: Annotated[
-        str, options.option("MODEL", "Checkpoint, or a name such as Llama-3.1-8B or its Bedrock id.")
-    ],
+    model: options.Model,
     instance: options.InstanceType,
     tp: options.Degree = None,
     max_model_len: options.MaxModelLen = None,
