@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -64,7 +65,7 @@ def measure(dtype: str, rows: Sequence[int], repeats: int, probe: Probe) -> None
     for count in rows:
         arguments = tuple(torch.randn(count, depth) for depth in (576, 1536))
         run(*arguments)
-        seconds = best_seconds(lambda arguments=arguments: run(*arguments), repeats)  # type: ignore[misc]
+        seconds = best_seconds(partial(run, *arguments), repeats)
         reached, limit = each * count / seconds, probe.fma(repeats=3)
         print(
             f"| {dtype} | {count} | {1e3 * seconds:.2f} | {reached / 1e9:.1f} | {limit / 1e9:.1f} "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from outcrop_compile.checkpoint import Checkpoint, gguf_file, huggingface, open_
 from outcrop_compile.checkpoint.arrays import to_bfloat16
 from outcrop_compile.checkpoint.names import ROTARY, canonical_shapes, kind_of, stored_name
 from outcrop_compile.config import LlamaConfig
+from outcrop_compile.shapes import SHAPES
 
 Array = npt.NDArray[Any]
 Tensors = Iterator[tuple[str, Array]]
@@ -38,20 +40,7 @@ _UNUSED = 5  # of tokenizer.ggml.token_type
 _GGUF_TYPES = {"bf16": GGMLQuantizationType.BF16, "q8_0": GGMLQuantizationType.Q8_0}
 _FILE_TYPES = {"bf16": LlamaFileType.MOSTLY_BF16, "q8_0": LlamaFileType.MOSTLY_Q8_0}
 
-_LLAMA_1B = LlamaConfig(
-    vocab_size=128256,
-    hidden_size=2048,
-    intermediate_size=8192,
-    num_layers=16,
-    num_heads=32,
-    num_kv_heads=8,
-    head_dim=64,
-    context=8192,
-    rms_norm_eps=1e-5,
-    rope_theta=500000.0,
-    rope_scaling=None,
-    tie_embeddings=True,
-)
+_LLAMA_1B = replace(SHAPES["Llama-3.2-1B"].config, context=8192, rope_scaling=None)
 
 
 def prepare(model: Model) -> None:
@@ -87,9 +76,9 @@ def random_weights(config: LlamaConfig) -> Tensors:
         yield name, to_bfloat16(values)
 
 
-def write_directory(folder: Path, config: LlamaConfig, tensors: Tensors) -> None:
-    """config.json and model.safetensors in bfloat16."""
-    fields = {
+def config_fields(config: LlamaConfig) -> dict[str, Any]:
+    """A config.json of these sizes, without rope_scaling."""
+    return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_act": "silu",
@@ -108,7 +97,11 @@ def write_directory(folder: Path, config: LlamaConfig, tensors: Tensors) -> None
         "eos_token_id": 2,
         "dtype": "bfloat16",
     }
-    (folder / huggingface.CONFIG).write_text(json.dumps(fields, indent=1))
+
+
+def write_directory(folder: Path, config: LlamaConfig, tensors: Tensors) -> None:
+    """config.json and model.safetensors in bfloat16."""
+    (folder / huggingface.CONFIG).write_text(json.dumps(config_fields(config), indent=1))
     arrays = {stored_name(name, huggingface.NAMES): array for name, array in tensors}
     specs = {
         name: safetensors.TensorSpec(

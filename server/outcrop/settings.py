@@ -47,9 +47,7 @@ from outcrop.engine.config import (
     PolicyName,
 )
 from outcrop.folders import state_folder
-
-CHECKPOINT = "checkpoint"
-"""Folder of an artifact that holds the checkpoint's small files."""
+from outcrop_compile.artifact.manifest import CHECKPOINT
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
 MASTER_SECRET_VARIABLE = "OUTCROP_MASTER_SECRET"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from outcrop_compile.builder.memory import available_memory, worker_count
+from outcrop_compile.builder.memory import available_memory
+from outcrop_compile.plan.host import worker_count
 
 GIB = 1 << 30
 

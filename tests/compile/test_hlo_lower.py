@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from benchmarks.peers.weights import config_fields
 from tiny_models import LLAMA_31, tiny_model, write_huggingface
 from typer.testing import CliRunner, Result
 
@@ -97,25 +98,7 @@ def test_the_graphs_that_tests_read_are_those_that_are_made(tmp_path: Path) -> N
     record = read_record(record_path(LOWERED))
     folder = tmp_path / "model"
     folder.mkdir()
-    config = record.sizes.config
-    (folder / "config.json").write_text(
-        json.dumps(
-            {
-                "model_type": "llama",
-                "vocab_size": config.vocab_size,
-                "hidden_size": config.hidden_size,
-                "intermediate_size": config.intermediate_size,
-                "num_hidden_layers": config.num_layers,
-                "num_attention_heads": config.num_heads,
-                "num_key_value_heads": config.num_kv_heads,
-                "head_dim": config.head_dim,
-                "max_position_embeddings": config.context,
-                "rms_norm_eps": config.rms_norm_eps,
-                "rope_theta": config.rope_theta,
-                "tie_word_embeddings": False,
-            }
-        )
-    )
+    (folder / "config.json").write_text(json.dumps(config_fields(record.sizes.config)))
     out = tmp_path / "hlo"
     done = lower(
         "--model", folder, "--out", out, "--tp", "2", "--batch", "8", "--max-model-len", "256",

@@ -17,6 +17,8 @@ from outcrop_compile.graph import TensorSpec
 FORMAT = 1
 """Of manifests; raised when an older Outcrop could no longer read one."""
 NAME = "manifest.json"
+CHECKPOINT = "checkpoint"
+"""Folder of an artifact that holds the checkpoint's small files."""
 
 Arch = Literal["trn1"]
 """The compiler's target. Inf2 and Trn1 have the same NeuronCore-v2, and both are built for as trn1."""

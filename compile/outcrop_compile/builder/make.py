@@ -25,13 +25,14 @@ from outcrop_compile.artifact.open import read_manifest
 from outcrop_compile.builder.compiler import ARCH, Compiler, Traced
 from outcrop_compile.builder.compiling import Job, Pool
 from outcrop_compile.builder.flags import flags_of
-from outcrop_compile.builder.memory import available_memory, worker_count
+from outcrop_compile.builder.memory import available_memory
 from outcrop_compile.builder.model import example_inputs, shard_tensors, states_of, traced_model
 from outcrop_compile.builder.source import checkpoint_digest, copy_small_files
 from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.graph import Graph, graphs_of
 from outcrop_compile.llama import KVSizes, TensorParallel
 from outcrop_compile.plan import Plan
+from outcrop_compile.plan.host import worker_count
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
 from outcrop_kernels.reference import TOPK_CAP
@@ -132,7 +133,7 @@ class _Build:
         if self.options.workers is not None:
             return self.options.workers
         available, one = available_memory(), self.plan.build.compiler
-        workers = worker_count(len(self.graphs), one, available)
+        workers = worker_count(len(self.graphs), one, available, len(os.sched_getaffinity(0)))
         if workers < 1:
             raise BuildRefused(
                 f"one compilation takes about {one / 2**30:.0f} GiB, and this machine has "

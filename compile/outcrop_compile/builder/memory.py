@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from outcrop_compile.meminfo import read_meminfo
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -11,15 +12,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def available_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
     """Bytes that are free, or hold what can be dropped; no more than a container's limit leaves."""
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    free = int(fields["MemAvailable"].split()[0]) << 10
+    free = read_meminfo(meminfo)["MemAvailable"]
     try:
         limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return free
     return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
-
-
-def worker_count(graphs: int, one: int, available: int, cpus: int | None = None) -> int:
-    """Compilations to run at the same time. one: bytes that the largest of them takes. 0 if not one fits."""
-    return min(graphs, cpus or len(os.sched_getaffinity(0)), available // one)

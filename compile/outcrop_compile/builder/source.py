@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outcrop_compile.artifact.files import sha256_of
+from outcrop_compile.artifact.manifest import CHECKPOINT
 from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.checkpoint.huggingface import CONFIG
 from outcrop_compile.checkpoint.meta import PARAMS, SHARDS
 
-FOLDER = "checkpoint"
-"""Where they are in an artifact."""
 _SMALL = (
     CONFIG, PARAMS, "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
     "special_tokens_map.json", "chat_template.jinja",
@@ -43,10 +42,10 @@ def copy_small_files(checkpoint: Checkpoint, folder: Path) -> tuple[str, ...]:
     if not checkpoint.path.is_dir():
         return ()
     names = [name for name in _SMALL if (checkpoint.path / name).is_file()]
-    (folder / FOLDER).mkdir(exist_ok=True)
+    (folder / CHECKPOINT).mkdir(exist_ok=True)
     for name in names:
-        shutil.copyfile(checkpoint.path / name, folder / FOLDER / name)
-    return tuple(f"{FOLDER}/{name}" for name in names)
+        shutil.copyfile(checkpoint.path / name, folder / CHECKPOINT / name)
+    return tuple(f"{CHECKPOINT}/{name}" for name in names)
 
 
 def _weight_files(checkpoint: Checkpoint) -> list[Path]:

@@ -41,5 +41,10 @@ def build_memory(
     largest = max(instructions(layout, bucket) for bucket in buckets)
     compiler = _COMPILER + largest * _INSTRUCTION
     room = (instance.host_gib << 30) - _PROCESS
-    workers = min(instance.vcpus, graphs, room // compiler) if room >= weights else 0
+    workers = worker_count(graphs, compiler, room, instance.vcpus) if room >= weights else 0
     return BuildMemory(shard=weights, compiler=compiler, workers=workers)
+
+
+def worker_count(graphs: int, one: int, available: int, cpus: int) -> int:
+    """Compilations to run at the same time. one: bytes that the largest of them takes. 0 if not one fits."""
+    return min(graphs, cpus, available // one)

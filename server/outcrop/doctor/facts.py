@@ -14,6 +14,7 @@ from pathlib import Path
 from outcrop.backends.neuron import devices as sysfs
 from outcrop.backends.neuron.cores import VISIBLE_CORES
 from outcrop.doctor.neuron_ls import Device, NeuronLsError, parse_neuron_ls
+from outcrop_compile.meminfo import read_meminfo
 from outcrop_compile.sdk import installed_packages
 
 _PATIENCE = 30  # seconds for a command; neuron-ls waits for a driver that hangs
@@ -59,7 +60,7 @@ def gather(root: Path = Path("/")) -> Facts:
 
     tree = root / sysfs.SYSFS.relative_to("/")
     devices, problem = _devices(root)
-    memory = _memory(root / "proc/meminfo")
+    memory = read_meminfo(root / "proc/meminfo")
     return Facts(
         nodes=tuple(sorted(str(path) for path in (root / "dev").glob("neuron[0-9]*"))),
         cores=sysfs.core_count(tree),
@@ -126,14 +127,3 @@ def _text(path: Path) -> str | None:
         return path.read_text().strip() or None
     except OSError:
         return None
-
-
-def _memory(path: Path) -> dict[str, int]:
-    """Bytes of the lines of /proc/meminfo."""
-    found = {}
-    for line in (_text(path) or "").splitlines():
-        name, _, value = line.partition(":")
-        number = value.removesuffix("kB").strip()
-        if number.isdigit():
-            found[name] = int(number) << 10
-    return found
