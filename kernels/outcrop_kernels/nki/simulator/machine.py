@@ -1,0 +1,125 @@
+"""The simulated core during one run: its allocations, its clock, its counters."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outcrop_kernels.nki.simulator import dtypes, memory
+from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES, Report
+from outcrop_kernels.nki.simulator.dtypes import DType
+from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
+from outcrop_kernels.nki.simulator.rules import Place, here, refuse
+
+MAX_INSTRUCTIONS = 5_000_000
+
+
+@dataclass(slots=True)
+class Machine:
+    """One NeuronCore-v2 while one kernel runs on it."""
+
+    report: Report
+    indirect_dma: bool
+    order: Callable[[Place, list[int]], list[int]]
+    """The order of an nl.affine_range loop's iterations, by its place in the source."""
+    clock: int = 0
+    """Instructions so far."""
+    on_chip: list[Storage] = field(default_factory=list)
+    loops: set[Place] = field(default_factory=set)
+    """Where the kernel has affine_range loops of more than one iteration."""
+    sums: NDArray[np.float32] = field(default_factory=lambda: np.zeros(memory.PARTITIONS, dtype=np.float32))
+    """The scalar engine's accumulators, one per partition (reduce_regs)."""
+
+    def allocate(self, shape: Any, dtype: DType, buffer: MemoryRegion, name: str = "") -> Tensor:
+        sizes = tuple(memory.integer(size, "a shape") for size in shape)
+        if not dtypes.known(dtype):
+            refuse("dtype", f"{dtype!r} is not a type of NeuronCore-v2 that the simulator knows")
+        if not sizes or min(sizes) < 1:
+            refuse("view", f"a tensor of shape {list(sizes)} is allocated")
+        if buffer in memory.ON_CHIP:
+            self._check_on_chip(sizes, dtype, buffer)
+        storage = Storage(sizes, dtype, buffer, name)
+        if buffer in memory.ON_CHIP:
+            self.on_chip.append(storage)
+        return Tensor(storage, sizes, dense(sizes))
+
+    def _check_on_chip(self, sizes: tuple[int, ...], dtype: DType, buffer: MemoryRegion) -> None:
+        held = prod(sizes[1:]) * dtypes.width(dtype)
+        if sizes[0] > memory.PARTITIONS:
+            refuse("partitions", f"a tensor of shape {list(sizes)} has {sizes[0]} partitions")
+        if len(sizes) < 2:
+            refuse("index", f"an on-chip tensor of shape {list(sizes)} has no free dimension")
+        if buffer is MemoryRegion.psum and held > memory.PSUM_BANK_BYTES:
+            refuse("psum-bank", f"a PSUM tile of shape {list(sizes)} {dtype} has {held} bytes per partition")
+        if buffer is MemoryRegion.sbuf and held > memory.SBUF_BYTES:
+            refuse("sbuf-budget", f"a tensor of shape {list(sizes)} {dtype} has {held} bytes per partition")
+
+    def tick(self) -> int:
+        """One more instruction; its number."""
+        self.clock += 1
+        if self.clock > MAX_INSTRUCTIONS:
+            refuse("instructions", f"instruction {self.clock}")
+        return self.clock
+
+    def work(self, engine: str, elements: int, cycles: int) -> None:
+        done = self.report.engines[engine]
+        done.instructions += 1
+        done.elements += elements
+        done.cycles += max(ISSUE_CYCLES, cycles)
+
+    def iterations(self, values: list[int]) -> list[int]:
+        place = here()
+        if len(values) > 1:
+            self.loops.add(place)
+        return self.order(place, values)
+
+
+def in_order(place: Place, values: list[int]) -> list[int]:
+    return values
+
+
+def shuffled(seed: int, only: Place | None = None) -> Callable[[Place, list[int]], list[int]]:
+    """Another order for every loop, or for the one at `only`."""
+    dice = random.Random(seed)
+
+    def order(place: Place, values: list[int]) -> list[int]:
+        if only in (None, place):
+            dice.shuffle(values)
+        return values
+
+    return order
+
+
+_running: ContextVar[Machine | None] = ContextVar("nki_simulator", default=None)
+
+
+def current() -> Machine:
+    """The machine that the kernel calling this runs on.
+
+    Raises:
+        RuntimeError: nothing is being simulated.
+    """
+    machine = _running.get()
+    if machine is None:
+        raise RuntimeError(
+            "NKI instructions run inside of a kernel: call "
+            "outcrop_kernels.nki.simulator.simulate(kernel, ...)"
+        )
+    return machine
+
+
+@contextmanager
+def running(machine: Machine) -> Iterator[Machine]:
+    token = _running.set(machine)
+    try:
+        yield machine
+    finally:
+        _running.reset(token)
