@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.rmsnorm import normed
 from outcrop_kernels.nki.rope import rotate
@@ -83,3 +84,23 @@ def _out(out: Tensor, made: Tensor, first: int, begin: int, angles: tuple[Tensor
         else:
             nisa.tensor_copy(dst=result, src=part)
         nisa.dma_copy(dst=out[:, low - begin : high - begin, :], src=result)
+
+
+CONTRACT = Contract(
+    arguments=(
+        Argument("x", "T I"),
+        Argument("norm", "I"),
+        Argument("weight", "I O"),
+        Argument("cos", "T E", "float32"),
+        Argument("sin", "T E", "float32"),
+    ),
+    results=(Argument("query", "T H D"), Argument("key", "T K D"), Argument("value", "T K D")),
+    limits=(
+        Limit("T at most 128", lambda size: size["T"] <= 128),
+        Limit("I a multiple of 128", lambda size: size["I"] % 128 == 0),
+        Limit("D (2 * E) 64 or 128", lambda size: size["E"] in (32, 64)),
+        Limit("O whole heads", lambda size: size["O"] % (2 * size["E"]) == 0),
+        Limit("I numbers of a token in 32 KiB", lambda size: size["I"] * size["item"] <= 32768),
+    ),
+    tolerance={"bfloat16": 2**-7, "float32": 2e-6},
+)

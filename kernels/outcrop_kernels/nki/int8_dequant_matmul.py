@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import BANK, PARTITIONS, TOGETHER, load, shares_of, sums, turned
 
@@ -100,3 +101,19 @@ def _out(out: Tensor, banks: list[Tensor], scale: Tensor, first: int, count: int
         dst=out[:, first * PARTITIONS : (first + count) * PARTITIONS],
         src=result.reshape((tokens, count * PARTITIONS)),
     )
+
+
+CONTRACT = Contract(
+    arguments=(
+        Argument("x", "T I"),
+        Argument("codes", "I F", "int8"),
+        Argument("scale", "F 1", "float32"),
+    ),
+    results=(Argument("out", "T F"),),
+    limits=(
+        Limit("T at most 128", lambda size: size["T"] <= 128),
+        Limit("I a multiple of 128", lambda size: size["I"] % 128 == 0),
+        Limit("F a multiple of 128", lambda size: size["F"] % 128 == 0),
+    ),
+    tolerance={"bfloat16": 2**-8, "float32": 2e-6},
+)

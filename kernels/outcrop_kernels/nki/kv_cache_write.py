@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import PARTITIONS
 
@@ -62,3 +63,15 @@ def kv_cache_write(pool: Tensor, slots: Tensor, values: Tensor, largest: float, 
                     src=kept[token : token + 1, :],
                 )
     return pool
+
+
+CONTRACT = Contract(
+    arguments=(
+        Argument("pool", "S F"),
+        Argument("slots", "T", "int32"),
+        Argument("values", "T F"),
+    ),
+    results=(Argument("pool", "S F"),),
+    limits=(Limit("F numbers of a row in 16 KiB", lambda size: size["F"] * size["item"] <= 16384),),
+    tolerance={"bfloat16": 0.0, "float32": 0.0},
+)

@@ -27,8 +27,10 @@ long as a block's piece is 2 KiB or more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import BANK, PARTITIONS, TOGETHER, sums
 
@@ -316,3 +318,29 @@ def _softmax(weights: Tensor, inverse: Tensor, scores: Tensor, head: int, dim: i
     total = nl.ndarray((columns, 1), dtype=nl.float32, buffer=nl.psum)
     nisa.nc_matmul(dst=total, stationary=part, moving=ones)
     nisa.reciprocal(dst=inverse[:, head : head + 1], data=total)
+
+
+CONTRACT = Contract(
+    arguments=(
+        Argument("query", "R Q H D"),
+        Argument("key_pool", "N S K D"),
+        Argument("value_pool", "N S K D"),
+        Argument("tables", "R B", "int32"),
+        Argument("positions", "R Q", "int32"),
+    ),
+    results=(Argument("mixed", "R Q H D"),),
+    limits=(
+        Limit("D 64 or 128", lambda size: size["D"] in (64, 128)),
+        Limit("H a multiple of K", lambda size: size["H"] % size["K"] == 0),
+        Limit("Q * H / K at most 128", lambda size: size["Q"] * size["H"] // size["K"] <= 128),
+        Limit("S at most 128", lambda size: size["S"] <= 128),
+        Limit("R * Q at most 2048", lambda size: size["R"] * size["Q"] <= 2048),
+        Limit("scores of a row in 64 KiB of a partition", lambda size: _scores_bytes(size) <= 65536),
+    ),
+    tolerance={"bfloat16": 2**-7, "float32": 2e-6},
+)
+
+
+def _scores_bytes(size: Mapping[str, int]) -> int:
+    chunks = -(-size["B"] // PARTITIONS)
+    return 4 * chunks * size["S"] * size["Q"] * size["H"]

@@ -22,8 +22,10 @@ tp 8: 2 MiB and so 8 us of 2.8 ms, 0.3 %.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.paged_decode_attention import load_pages, piece_of, places_of
 from outcrop_kernels.nki.tokens import BANK, PARTITIONS, TOGETHER
@@ -228,3 +230,28 @@ def _mixed(weights: Tensor, values: Tensor, head: int, blocks: int, dim: int) ->
                     moving=values[0:parts, chunk, start + token, head * dim : (head + 1) * dim],
                 )
     return mixed
+
+
+CONTRACT = Contract(
+    arguments=(
+        Argument("query", "R Q H D"),
+        Argument("key_pool", "N S K D"),
+        Argument("value_pool", "N S K D"),
+        Argument("tables", "R B", "int32"),
+        Argument("positions", "R Q", "int32"),
+    ),
+    results=(Argument("mixed", "R Q H D"),),
+    limits=(
+        Limit("D 64 or 128", lambda size: size["D"] in (64, 128)),
+        Limit("H a multiple of K", lambda size: size["H"] % size["K"] == 0),
+        Limit("S at most 128", lambda size: size["S"] <= 128),
+        Limit("B * S at most 4096, in blocks up to a multiple of 128", lambda size: _keys(size) <= 4096),
+    ),
+    tolerance={"bfloat16": 2**-7, "float32": 2e-6},
+)
+
+
+def _keys(size: Mapping[str, int]) -> int:
+    """Of a row, with what its last blocks leave empty."""
+    chunks = -(-size["B"] // PARTITIONS)
+    return chunks * min(size["B"], PARTITIONS) * size["S"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import BANK, PARTITIONS, load, shares_of, store
 
@@ -119,3 +120,21 @@ def _same_share(parts: int, shares: int, dtype: str) -> Tensor:
     same = nl.ndarray((shares, parts), dtype=dtype, buffer=nl.sbuf)
     nisa.tensor_scalar(dst=same, data=distance, op0=nl.equal, operand0=0.0)
     return same
+
+
+_LIMITS = (
+    Limit("H a multiple of 64", lambda size: size["H"] % 64 == 0),
+    Limit("H numbers of a token in 32 KiB", lambda size: size["H"] * size["item"] <= 32768),
+)
+RMSNORM = Contract(
+    arguments=(Argument("x", "T H"), Argument("weight", "H")),
+    results=(Argument("out", "T H"),),
+    limits=_LIMITS,
+    tolerance={"bfloat16": 2**-8, "float32": 1e-6},
+)
+ADD_RMSNORM = Contract(
+    arguments=(Argument("x", "T H"), Argument("update", "T H"), Argument("weight", "H")),
+    results=(Argument("total", "T H"), Argument("out", "T H")),
+    limits=_LIMITS,
+    tolerance={"bfloat16": 2**-8, "float32": 1e-6},
+)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import PARTITIONS
 
@@ -86,3 +87,20 @@ def rotate(result: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
             data2=second,
             op=nl.subtract if part == 0 else nl.add,
         )
+
+
+CONTRACT = Contract(
+    arguments=(
+        Argument("x", "T H D"),
+        Argument("cos", "T E", "float32"),
+        Argument("sin", "T E", "float32"),
+    ),
+    results=(Argument("out", "T H D"),),
+    limits=(
+        Limit("E half of D", lambda size: size["E"] * 2 == size["D"]),
+        Limit(
+            "H * D numbers of a token in 32 KiB", lambda size: size["H"] * size["D"] * size["item"] <= 32768
+        ),
+    ),
+    tolerance={"bfloat16": 2**-8, "float32": 1e-6},
+)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import BANK, PARTITIONS, load, shares_of, sums, turned
 
@@ -98,3 +99,16 @@ def _outputs(out: Tensor, hidden: Tensor, down: Tensor, start: int, count: int) 
             dst=result[:, bank * BANK : end], src=banks[bank].reshape((tokens, end - bank * BANK))
         )
     nisa.dma_copy(dst=out[:, start : start + count], src=result)
+
+
+CONTRACT = Contract(
+    arguments=(Argument("x", "T I"), Argument("gate_up", "I G"), Argument("down", "F I")),
+    results=(Argument("out", "T I"),),
+    limits=(
+        Limit("T at most 128", lambda size: size["T"] <= 128),
+        Limit("I a multiple of 128", lambda size: size["I"] % 128 == 0),
+        Limit("F a multiple of 128, G twice that", lambda s: s["F"] % 128 == 0 and s["G"] == 2 * s["F"]),
+        Limit("features in 64 KiB of a partition", lambda s: s["F"] // 128 * s["T"] * s["item"] <= 65536),
+    ),
+    tolerance={"bfloat16": 2**-7, "float32": 2e-6},
+)

@@ -17,8 +17,10 @@ of it. The reference's one-hot choice of tokens would be 32 * 256 * 2048 product
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from outcrop_kernels.nki.kernel import Argument, Contract, Limit
 from outcrop_kernels.nki.language import nisa, nki, nl
 from outcrop_kernels.nki.tokens import PARTITIONS
 
@@ -160,3 +162,21 @@ def _tokens(places: Tensor, start: int, parts: int, pieces: int, size: int) -> T
     known = nl.ndarray((parts, width), dtype=nl.uint32, buffer=nl.sbuf)
     nisa.tensor_tensor(dst=known, data1=near, data2=begin, op=nl.add)
     return known
+
+
+def _fits(size: Mapping[str, int], count: int) -> bool:
+    return pieces_of(size["R"], size["V"], count) > 0
+
+
+TOPK = Contract(
+    arguments=(Argument("logits", "R V", "float32"),),
+    results=(Argument("values", "R C", "float32"), Argument("tokens", "R C", "int32")),
+    limits=(Limit("a V in equal pieces of 8 to 16,384", lambda size: _fits(size, size["C"])),),
+    tolerance={"float32": 0.0},
+)
+LARGEST = Contract(
+    arguments=(Argument("logits", "R V", "float32"),),
+    results=(Argument("tokens", "R", "int32"),),
+    limits=(Limit("a V in equal pieces of 8 to 16,384", lambda size: _fits(size, 1)),),
+    tolerance={"float32": 0.0},
+)
