@@ -22,8 +22,8 @@ HBM_BYTES_PER_SECOND = 410e9
 """Half of a chip's 820 GB/s."""
 
 SMALL_DESCRIPTOR = 512
-"""Bytes that a DMA descriptor costs at least: smaller ones take as long (nki/deep-dives/nki_perf_guide.rst asks
-for at least 512 B per descriptor)."""
+"""Bytes that a DMA descriptor costs at least. An assumption: the bandwidth guide calls descriptors under
+256 B overhead-bound and those from 2 KiB on near the peak, and gives no formula."""
 
 ISSUE_CYCLES = 64
 """An instruction's least initiation interval (MIN_II in nki.api.shared, MM_INIT_LATENCY in the architecture

@@ -1,4 +1,4 @@
-"""`nki.isa` as the simulator has it: the instructions common to SDK 2.28 to 2.32 that NeuronCore-v2 executes."""
+"""`nki.isa` as the simulator has it: what SDK 2.28 to 2.32 all have and NeuronCore-v2 executes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from outcrop_kernels.nki.simulator.enums import (
     oob_mode,
     reduce_cmd,
 )
-from outcrop_kernels.nki.simulator.gpsimd_engine import affine_select, iota
+from outcrop_kernels.nki.simulator.gpsimd_engine import affine_select, iota, nc_n_gather
 from outcrop_kernels.nki.simulator.rules import refuse
 from outcrop_kernels.nki.simulator.scalar_engine import activation, activation_reduce
 from outcrop_kernels.nki.simulator.tensor_engine import nc_matmul, nc_transpose
@@ -46,6 +46,7 @@ __all__ = [
     "nc_find_index8",
     "nc_match_replace8",
     "nc_matmul",
+    "nc_n_gather",
     "nc_transpose",
     "nc_version",
     "oob_mode",

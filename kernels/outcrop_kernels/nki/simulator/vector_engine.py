@@ -41,7 +41,7 @@ def memset(dst: Tensor, value: float, engine: engines = engines.unknown, name: s
     if isinstance(dst, Tensor) and not dst.on_chip:
         refuse("engine", f"memset into {dst}: fill an SBUF tensor and nisa.dma_copy it")
     checks.operand(dst, "dst")
-    if isinstance(value, Tensor) or isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, Tensor | bool) or not isinstance(value, int | float):
         refuse("language", f"memset is given {value!r}, not a constant")
     if dtypes.is_integer(dst.dtype) and not isinstance(value, int):
         refuse("dtype", f"memset writes {value!r} into {dst}: an integer tensor takes an integer")
@@ -110,8 +110,8 @@ def tensor_tensor(
     engine: engines = engines.unknown,
     name: str | None = None,
 ) -> None:
-    """dst = data1 <op> data2, element by element: in float32, or, where all are 32-bit integers (on GpSimd) or
-    the operator is on bits, in integers."""
+    """dst = data1 <op> data2, element by element: in float32, or, where all are 32-bit integers (on GpSimd)
+    or the operator is on bits, in integers."""
     machine = current()
     operator = checked(op, "binary", "nisa.tensor_tensor")
     for tensor, role in ((data1, "data1"), (data2, "data2"), (dst, "dst")):
@@ -230,7 +230,8 @@ def scalar_tensor_tensor(
     reverse1: bool = False,
     name: str | None = None,
 ) -> None:
-    """dst = (data <op0> operand0) <op1> operand1 in float32: operand0 is a constant or [P, 1], operand1 as data."""
+    """dst = (data <op0> operand0) <op1> operand1 in float32: operand0 is a constant or [P, 1], operand1 is
+    shaped as data."""
     machine = current()
     for tensor, role in ((data, "data"), (operand1, "operand1"), (dst, "dst")):
         checks.operand(tensor, role)
@@ -324,8 +325,8 @@ def max8(dst: Tensor, src: Tensor, name: str | None = None) -> None:
 
 
 def nc_find_index8(dst: Tensor, data: Tensor, vals: Tensor, name: str | None = None) -> None:
-    """dst [P, 8] = where each of vals [P, 8] is in its partition of data. Equal values take successive places, in
-    the order of vals; a value that is not there gives all ones."""
+    """dst [P, 8] = where each of vals [P, 8] is in its partition of data. Equal values take successive
+    places, in the order of vals; a value that is not there gives all ones."""
     machine = current()
     _searched("nc_find_index8", data)
     _eight("nc_find_index8", vals, data, "vals")
@@ -346,7 +347,8 @@ def nc_match_replace8(
     dst_idx: Tensor | None = None,
     name: str | None = None,
 ) -> None:
-    """dst = data with the first place of each of vals [P, 8] set to imm; dst_idx [P, 8] receives the places."""
+    """dst = data with the first place of each of vals [P, 8] set to imm; dst_idx [P, 8] receives the
+    places."""
     machine = current()
     _searched("nc_match_replace8", data)
     _eight("nc_match_replace8", vals, data, "vals")
