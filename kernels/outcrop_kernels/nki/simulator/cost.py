@@ -82,8 +82,10 @@ class Report:
         return sum(work.instructions for work in self.engines.values()) + self.dma.transfers
 
     def engine_seconds(self) -> dict[str, float]:
-        """Busy time of each engine, the DMA engines together, and of HBM."""
+        """Busy time of each engine, of those that take turns, of the DMA engines together, and of HBM."""
         busy = {name: work.cycles / CLOCKS[name] for name, work in self.engines.items()}
+        # Vector engine and GpSimd cannot access SBUF at the same time (architecture guide).
+        busy["vector+gpsimd"] = busy["vector"] + busy["gpsimd"]
         busy["dma"] = self.dma.seconds
         busy["hbm"] = (self.dma.hbm_read + self.dma.hbm_written) / HBM_BYTES_PER_SECOND
         return busy

@@ -15,6 +15,7 @@ from outcrop_kernels.nki.simulator.cost import Report
 from outcrop_kernels.nki.simulator.machine import Machine, in_order, running, shuffled
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import Place, Refused, refuse
+from outcrop_kernels.nki.simulator.source import check_source
 
 TARGETS = ("trn1", "inf2")
 SEEDS = (1,)
@@ -56,6 +57,7 @@ def simulate(
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: the simulator knows {' and '.join(TARGETS)}, NeuronCore-v2")
     function = getattr(kernel, "func", kernel)
+    check_source(function)
 
     def run(order: Callable[[Place, list[int]], list[int]]) -> tuple[Any, Machine]:
         machine = Machine(Report(target), indirect_dma, order)
@@ -76,6 +78,10 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
     for name in mutable:
         if name not in bound.arguments:
             raise ValueError(f"mutable names {name!r}, the kernel has {', '.join(bound.arguments)}")
+    place = Place(function.__code__.co_filename, function.__code__.co_firstlineno)
+    for name, value in bound.arguments.items():
+        if isinstance(value, list):
+            refuse("language", f"the argument {name!r} is a list: give a tuple", place)
     tensors = {
         name: _argument(value, name, name in mutable) if _is_array(value) else value
         for name, value in bound.arguments.items()
@@ -89,7 +95,6 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
         if isinstance(t, Tensor) and t.storage.first is not None and t.storage.mutable
     ]
     outputs = returned if isinstance(returned, tuple) else (returned,)
-    place = Place(function.__code__.co_filename, function.__code__.co_firstlineno)
     for one in outputs:
         _check_output(one, place)
     for tensor in written:
