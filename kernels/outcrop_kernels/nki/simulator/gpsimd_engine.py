@@ -23,7 +23,7 @@ affine_select; for nc_n_gather no cost is published and the same is taken)."""
 
 
 def iota(
-    dst: Tensor, pattern: Any, offset: int = 0, channel_multiplier: int = 0, name: str | None = None
+    dst: Tensor, pattern: Any, offset: int, channel_multiplier: int = 0, name: str | None = None
 ) -> None:
     """dst[p, i, j, ...] = offset + p * channel_multiplier + i * step_i + j * step_j + ...; pattern is
     [[step, count], ...]."""
@@ -44,18 +44,19 @@ def iota(
 
 def affine_select(
     dst: Tensor,
+    *,
     pattern: Any,
+    offset: int,
     channel_multiplier: int,
     on_true_tile: Tensor,
     on_false_value: float,
     cmp_op: Op = OPS["equal"],
-    offset: int = 0,
     name: str | None = None,
 ) -> None:
     """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + i * step_i + ..., 0), elsewhere
     on_false_value.
 
-    The order of positional arguments changed between SDK 2.28 and 2.29: name them.
+    Arguments are named, since their order changed between SDK 2.28 and 2.29.
     """
     machine = current()
     checks.operand(on_true_tile, "on_true_tile")

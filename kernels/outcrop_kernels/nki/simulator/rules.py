@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 _PACKAGE = str(Path(__file__).parent)
+"""Whose lines are the simulator's, not a kernel's."""
 
 _ARCH = "AWS Neuron docs, nki/guides/architecture/trainium_inferentia2_arch.rst"
 _ISA = "AWS Neuron docs, nki.isa API reference"
@@ -54,10 +55,14 @@ class Refused(Exception):
         )
 
 
+def of_simulator(file: str) -> bool:
+    return file.startswith(_PACKAGE)
+
+
 def here() -> Place:
     """The innermost line outside of the simulator."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and of_simulator(frame.f_code.co_filename):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)
 

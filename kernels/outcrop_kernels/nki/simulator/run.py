@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from outcrop_kernels.nki.simulator.budget import check_budgets
 from outcrop_kernels.nki.simulator.cost import Report
 from outcrop_kernels.nki.simulator.machine import Machine, in_order, running, shuffled
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
-from outcrop_kernels.nki.simulator.rules import Place, Refused, refuse
+from outcrop_kernels.nki.simulator.rules import RULES, Place, Refused, of_simulator, refuse
 from outcrop_kernels.nki.simulator.source import check_source
 
 TARGETS = ("trn1", "inf2")
@@ -88,7 +89,7 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
     }
     for name, value in tensors.items():
         bound.arguments[name] = value
-    returned = function(*bound.args, **bound.kwargs)
+    returned = _called(function, bound)
     written = [
         t
         for t in tensors.values()
@@ -101,6 +102,20 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
         if not any(one.storage is tensor.storage for one in outputs):
             refuse("output", f"the argument {tensor.storage.name!r} is mutable and not returned", place)
     return returned
+
+
+def _called(function: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    """
+    Raises:
+        Refused: an instruction was given arguments that not every SDK's has.
+    """
+    try:
+        return function(*bound.args, **bound.kwargs)
+    except TypeError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if "argument" not in str(error) or of_simulator(last.filename):
+            raise
+        raise Refused(RULES["subset"], str(error), Place(last.filename, last.lineno or 0)) from error
 
 
 def _is_array(value: Any) -> bool:
