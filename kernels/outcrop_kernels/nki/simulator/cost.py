@@ -22,8 +22,8 @@ HBM_BYTES_PER_SECOND = 410e9
 """Half of a chip's 820 GB/s."""
 
 SMALL_DESCRIPTOR = 512
-"""Bytes that a DMA descriptor costs at least: smaller ones take as long (nki/deep-dives/nki_perf_guide.rst asks
-for at least 512 B per descriptor)."""
+"""Bytes that a DMA descriptor costs at least. An assumption: the bandwidth guide calls descriptors under
+256 B overhead-bound and those from 2 KiB on near the peak, and gives no formula."""
 
 ISSUE_CYCLES = 64
 """An instruction's least initiation interval (MIN_II in nki.api.shared, MM_INIT_LATENCY in the architecture
@@ -82,8 +82,10 @@ class Report:
         return sum(work.instructions for work in self.engines.values()) + self.dma.transfers
 
     def engine_seconds(self) -> dict[str, float]:
-        """Busy time of each engine, the DMA engines together, and of HBM."""
+        """Busy time of each engine, of those that take turns, of the DMA engines together, and of HBM."""
         busy = {name: work.cycles / CLOCKS[name] for name, work in self.engines.items()}
+        # Vector engine and GpSimd cannot access SBUF at the same time (architecture guide).
+        busy["vector+gpsimd"] = busy["vector"] + busy["gpsimd"]
         busy["dma"] = self.dma.seconds
         busy["hbm"] = (self.dma.hbm_read + self.dma.hbm_written) / HBM_BYTES_PER_SECOND
         return busy

@@ -99,10 +99,10 @@ def _starts(machine: Machine, view: Tensor) -> NDArray[np.int64]:
 
 
 def _addresses(view: Tensor, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The flat element address of each element of the view. `indirect_dim` is a dimension of the tensor, whose
-    stride scales the index; a vector's index takes the place of the pattern's first step."""
+    """The flat element address of each element of the view. `indirect_dim` is a dimension of the tensor,
+    whose stride scales the index; a vector's index takes the place of the pattern's first step."""
     step = prod(view.storage.shape[view.indirect_dim + 1 :])
-    places = np.zeros((), dtype=np.int64)
+    places: NDArray[np.int64] = np.zeros((), dtype=np.int64)
     for dim, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
         by_index = dim == 0 and view.vector_offset is not None
         along = starts * step if by_index else np.arange(size, dtype=np.int64) * stride
@@ -116,7 +116,7 @@ def _inside(
 ) -> NDArray[np.bool_]:
     """Which rows of the view lie inside of its tensor: [rows]; a scalar index moves all or nothing."""
     rows = places.reshape(view.shape[0], -1)
-    inside = ((rows >= 0) & (rows < view.storage.data.size)).all(axis=1)
+    inside: NDArray[np.bool_] = np.logical_and.reduce((rows >= 0) & (rows < view.storage.data.size), axis=1)
     if view.scalar_offset is not None:
         inside[:] = inside.all()
     if not inside.all() and oob_mode is oob_modes.error:

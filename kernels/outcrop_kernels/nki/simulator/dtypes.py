@@ -72,8 +72,9 @@ def from_float(values: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             return values.astype(np.float16)
     limits = np.iinfo(_STORED[dtype])
-    whole = np.nan_to_num(np.rint(values.astype(np.float64)), nan=0.0)
-    return np.clip(whole, limits.min, limits.max).astype(_STORED[dtype])
+    whole: NDArray[Any] = np.nan_to_num(np.rint(values.astype(np.float64)), nan=0.0)
+    saturated: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(_STORED[dtype])
+    return saturated
 
 
 def _high_half(values: NDArray[np.float32], dropped: int) -> NDArray[Any]:

@@ -15,14 +15,18 @@ from outcrop_kernels.nki.simulator.rules import refuse
 
 _COMPARISONS = frozenset({"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"})
 _MOST_STEPS = 4
+_GATHERED_TOGETHER = 512
+"""Elements per instruction of nc_n_gather."""
 _START_CYCLES = 150
-"""An instruction's own cost on GpSimd beside its elements."""
+"""An instruction's own cost beside one cycle an element (nki.isa in the docs of SDK 2.23: iota,
+affine_select; for nc_n_gather no cost is published and the same is taken)."""
 
 
 def iota(
-    dst: Tensor, pattern: Any, offset: int = 0, channel_multiplier: int = 0, name: str | None = None
+    dst: Tensor, pattern: Any, offset: int, channel_multiplier: int = 0, name: str | None = None
 ) -> None:
-    """dst[p, i, j, ...] = offset + p * channel_multiplier + i * step_i + ..., pattern being [[step, count], ...]."""
+    """dst[p, i, j, ...] = offset + p * channel_multiplier + i * step_i + j * step_j + ...; pattern is
+    [[step, count], ...]."""
     machine = current()
     checks.operand(dst, "dst")
     checks.memory(dst, MemoryRegion.sbuf, "psum-access", "dst of iota")
@@ -40,17 +44,19 @@ def iota(
 
 def affine_select(
     dst: Tensor,
+    *,
     pattern: Any,
+    offset: int,
     channel_multiplier: int,
     on_true_tile: Tensor,
     on_false_value: float,
     cmp_op: Op = OPS["equal"],
-    offset: int = 0,
     name: str | None = None,
 ) -> None:
-    """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + i * step_i + ..., 0), else on_false_value.
+    """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + i * step_i + ..., 0), elsewhere
+    on_false_value.
 
-    The order of positional arguments changed between SDK 2.28 and 2.29: name them.
+    Arguments are named, since their order changed between SDK 2.28 and 2.29.
     """
     machine = current()
     checks.operand(on_true_tile, "on_true_tile")
@@ -71,11 +77,31 @@ def affine_select(
     machine.work("gpsimd", dst.free, _START_CYCLES + dst.free)
 
 
+def nc_n_gather(dst: Tensor, data: Tensor, indices: Tensor, name: str | None = None) -> None:
+    """dst[p, i] = data[p, indices[p, i]], free dimensions taken as one; indices are uint32, all in SBUF."""
+    machine = current()
+    for tensor, role in ((dst, "dst"), (data, "data"), (indices, "indices")):
+        checks.operand(tensor, role)
+        checks.memory(tensor, MemoryRegion.sbuf, "psum-access", f"{role} of nc_n_gather")
+    checks.same_shape("nc_n_gather", dst, indices)
+    if data.shape[0] != dst.shape[0]:
+        refuse("shape", f"nc_n_gather from {data} into {dst}")
+    checks.types("nc_n_gather", indices, "indices", ("uint32",))
+    checks.types("nc_n_gather", dst, "dst", (data.dtype,))
+    clock = machine.tick()
+    places = values.bits(indices, clock).astype(np.int64)
+    if places.max() >= data.free:
+        refuse("gather-bounds", f"nc_n_gather is given index {int(places.max())}, {data} has {data.free}")
+    memory.write(dst, np.take_along_axis(values.bits(data, clock), places, axis=1), clock)
+    groups = -(-dst.free // _GATHERED_TOGETHER)
+    machine.work("gpsimd", dst.free, groups * _START_CYCLES + dst.free)
+
+
 def _affine(instruction: str, dst: Tensor, pattern: Any, offset: int, multiplier: int) -> NDArray[np.int64]:
     """[partitions, elements per partition] of the affine expression."""
     if len(pattern) > _MOST_STEPS:
         refuse("access-pattern", f"the pattern of {instruction} has {len(pattern)} dimensions")
-    numbers = np.zeros((), dtype=np.int64)
+    numbers: NDArray[np.int64] = np.zeros((), dtype=np.int64)
     for step, count in pattern:
         steps = memory.integer(step, "a step") * np.arange(memory.integer(count, "a count"), dtype=np.int64)
         numbers = numbers[..., None] + steps

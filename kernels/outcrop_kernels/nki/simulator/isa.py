@@ -1,4 +1,4 @@
-"""`nki.isa` as the simulator has it: the instructions common to SDK 2.28 to 2.32 that NeuronCore-v2 executes."""
+"""`nki.isa` as the simulator has it: what SDK 2.28 to 2.32 all have and NeuronCore-v2 executes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,35 @@ from outcrop_kernels.nki.simulator.enums import (
     oob_mode,
     reduce_cmd,
 )
-from outcrop_kernels.nki.simulator.gpsimd_engine import affine_select, iota
+from outcrop_kernels.nki.simulator.gpsimd_engine import affine_select, iota, nc_n_gather
 from outcrop_kernels.nki.simulator.rules import refuse
 from outcrop_kernels.nki.simulator.scalar_engine import activation, activation_reduce
 from outcrop_kernels.nki.simulator.tensor_engine import nc_matmul, nc_transpose
 from outcrop_kernels.nki.simulator.vector_engine import (
-    max8,
     memset,
-    nc_find_index8,
-    nc_match_replace8,
     reciprocal,
     scalar_tensor_tensor,
     tensor_copy,
     tensor_copy_predicated,
     tensor_reduce,
     tensor_scalar,
+    tensor_scalar_reduce,
     tensor_tensor,
 )
+from outcrop_kernels.nki.simulator.vector_scan import (
+    bn_aggr,
+    bn_stats,
+    nc_stream_shuffle,
+    tensor_tensor_scan,
+)
+from outcrop_kernels.nki.simulator.vector_search import max8, nc_find_index8, nc_match_replace8
 
 __all__ = [
     "activation",
     "activation_reduce",
     "affine_select",
+    "bn_aggr",
+    "bn_stats",
     "dge_mode",
     "dma_copy",
     "engine",
@@ -46,6 +53,8 @@ __all__ = [
     "nc_find_index8",
     "nc_match_replace8",
     "nc_matmul",
+    "nc_n_gather",
+    "nc_stream_shuffle",
     "nc_transpose",
     "nc_version",
     "oob_mode",
@@ -56,7 +65,9 @@ __all__ = [
     "tensor_copy_predicated",
     "tensor_reduce",
     "tensor_scalar",
+    "tensor_scalar_reduce",
     "tensor_tensor",
+    "tensor_tensor_scan",
 ]
 
 

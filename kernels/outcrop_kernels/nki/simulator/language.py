@@ -136,7 +136,8 @@ def _values(start: Any, stop: Any, step: Any) -> list[int]:
     for bound in (*bounds, step):
         if isinstance(bound, bool) or not isinstance(bound, int):
             refuse("static-bounds", f"a loop's bound is {bound!r}")
-    return list(range(*bounds, step))
+    first, end = bounds
+    return list(range(first, end, step))
 
 
 def program_id(axis: int = 0) -> int:
@@ -181,7 +182,7 @@ if not TYPE_CHECKING:  # mypy is to know the names that there are.
             refuse("static-bounds", f"nl.{name} makes a loop on the device: use {_LATER[name]}")
         if name in {"divide", "mod", "fmod"}:
             refuse("op", f"nl.{name} does not exist in hardware: use {_LATER.get(name, 'other operators')}")
-        if name.startswith("float8") or name.startswith("float4"):
+        if name.startswith(("float8", "float4")):
             refuse("dtype", f"nl.{name} is not simulated")
         instead = f": use {_LATER[name]}" if name in _LATER else ""
         refuse("subset", f"nl.{name} is not in all of SDK 2.28 to 2.32{instead}")

@@ -286,9 +286,9 @@ class Tensor:
         self._unknown("each element")
 
     def __eq__(self, other: object) -> bool:
-        if other is None:  # NKI has no `is`: this is how a kernel asks whether an operand was given.
-            return False
-        self._unknown("a comparison")
+        if other is not None:
+            self._unknown("a comparison")
+        return False  # NKI has no `is`: `== None` is how a kernel asks whether an operand was given.
 
     def __lt__(self, other: object) -> bool:
         self._unknown("a comparison")

@@ -70,8 +70,9 @@ def _exp(x: Array) -> Array:
 
 
 def _gelu_tanh(x: Array) -> Array:
-    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-    return np.float32(0.5) * x * (np.float32(1) + np.tanh(inner))
+    inner: Array = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+    half: Array = np.float32(0.5) * x
+    return half * (np.float32(1) + np.tanh(inner))
 
 
 def _power(x: Array, y: Array) -> Array:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 _PACKAGE = str(Path(__file__).parent)
+"""Whose lines are the simulator's, not a kernel's."""
 
 _ARCH = "AWS Neuron docs, nki/guides/architecture/trainium_inferentia2_arch.rst"
 _ISA = "AWS Neuron docs, nki.isa API reference"
@@ -54,10 +55,14 @@ class Refused(Exception):
         )
 
 
+def of_simulator(file: str) -> bool:
+    return file.startswith(_PACKAGE)
+
+
 def here() -> Place:
     """The innermost line outside of the simulator."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and of_simulator(frame.f_code.co_filename):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -82,16 +87,19 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "start-partition",
-            "an operand of more than 64 partitions starts at partition 0, of 33 to 64 at 0 or 64, of up to 32 "
+            "an operand of more than 64 partitions starts at partition 0, of 33 to 64 at 0 or 64, of up to "
+            "32 "
             "at 0, 32, 64 or 96",
             "The engines reach the memories by quadrants of 32 partitions.",
-            "slice partitions at multiples of 32, or give the piece a tensor of its own (DMA can write to any "
+            "slice partitions at multiples of 32, or give the piece a tensor of its own (DMA can write to "
+            "any "
             "partition).",
             _ARCH,
         ),
         Rule(
             "access-pattern",
-            "an operand has up to 4 free dimensions, each of at most 65535 elements with a stride that fits in "
+            "an operand has up to 4 free dimensions, each of at most 65535 elements with a stride that fits "
+            "in "
             "int16, and every partition has the same pattern",
             "Sizes are uint16 and strides int16 in an instruction; partitions cannot be strided.",
             "merge dimensions, slice less, or copy into a tensor of the wanted layout by DMA.",
@@ -99,7 +107,8 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "view",
-            "a view stays inside of its tensor, .ap() is called on a whole on-chip tensor or on any HBM tensor, "
+            "a view stays inside of its tensor, .ap() is called on a whole on-chip tensor or on any HBM "
+            "tensor, "
             "reshape keeps the partitions and the number of elements",
             "What .ap() on a view means changed between SDK 2.28 (offset 0) and 2.32 (the view's offset).",
             "call .ap() on the tensor as nl.ndarray gave it, with an explicit offset.",
@@ -137,7 +146,8 @@ RULES: dict[str, Rule] = {
             "transpose-finite",
             "the tensor engine transposes finite numbers",
             "On NeuronCore-v2 it multiplies by the identity: 0 * inf is NaN all along a column.",
-            "replace infinities by the largest finite number, or use nisa.dma_copy with a transposed pattern.",
+            "replace infinities by the largest finite number, or use nisa.dma_copy with a transposed "
+            "pattern.",
             _ISA + ", nc_transpose",
         ),
         Rule(
@@ -157,7 +167,8 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "psum-accumulate",
-            "a matmul accumulates onto what matmuls wrote since the tile was allocated, and onto nothing else",
+            "a matmul accumulates onto what matmuls wrote since the tile was allocated, and onto nothing "
+            "else",
             "On NeuronCore-v2 accumulating onto a memset or a copy is undefined, and whether a matmul "
             "overwrites or adds is inferred from the tile's history.",
             "take a fresh nl.ndarray(..., buffer=nl.psum) for each sum, inside of the loop, without memset.",
@@ -173,7 +184,8 @@ RULES: dict[str, Rule] = {
         Rule(
             "sbuf-budget",
             "180224 bytes per partition are in use at once",
-            "SBUF is 192 KiB per partition, of which 176 KiB are left to a kernel. A tensor is counted from its "
+            "SBUF is 192 KiB per partition, of which 176 KiB are left to a kernel. A tensor is counted from "
+            "its "
             "first write to its last use.",
             "tile smaller, reuse tensors, or load nearer to the use.",
             "nl.tile_size.total_available_sbuf_size as third parties read it on trn1; " + _ARCH,
@@ -195,7 +207,8 @@ RULES: dict[str, Rule] = {
         Rule(
             "static-bounds",
             "a loop's bounds are integers known when the kernel is compiled",
-            "Loops are unrolled; nl.dynamic_range is deprecated in SDK 2.32 and its replacement is new there.",
+            "Loops are unrolled; nl.dynamic_range is deprecated in SDK 2.32 and its replacement is new "
+            "there.",
             "take the bound from a shape or an argument; pad and mask the rest.",
             _NOTES,
         ),
@@ -209,7 +222,8 @@ RULES: dict[str, Rule] = {
         Rule(
             "dtype",
             "the instruction takes these element types",
-            "NeuronCore-v2 computes in float32, has no 64-bit types, and casts only where the instruction says.",
+            "NeuronCore-v2 computes in float32, has no 64-bit types, and casts only where the instruction "
+            "says.",
             "use the type named, casting with nisa.tensor_copy.",
             _ISA,
         ),
@@ -217,7 +231,8 @@ RULES: dict[str, Rule] = {
             "integer-precision",
             "integers that go through float32 are at most 2^24 in magnitude",
             "The vector and scalar engines compute in float32; bits would be lost.",
-            "do int32 arithmetic with nisa.tensor_tensor on GpSimd (both operands int32), or use bit operators.",
+            "do int32 arithmetic with nisa.tensor_tensor on GpSimd (both operands int32), or use bit "
+            "operators.",
             _ISA + ", tensor_tensor",
         ),
         Rule(
@@ -256,6 +271,13 @@ RULES: dict[str, Rule] = {
             _ISA + ", dma_copy",
         ),
         Rule(
+            "gather-bounds",
+            "an index into a partition lies inside of it",
+            "The engine does not check, and reads what is there.",
+            "bound the indices with nisa.tensor_tensor(op=nl.minimum) first.",
+            _ISA + ", nc_n_gather",
+        ),
+        Rule(
             "dma-index",
             "an index tensor is int32 or uint32 [P, 1] in SBUF, one index per partition",
             "The descriptor generator reads it so.",
@@ -278,9 +300,11 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "hbm-write",
-            "a kernel writes into HBM tensors of its own (nl.shared_hbm) and into the arguments declared mutable",
+            "a kernel writes into HBM tensors of its own (nl.shared_hbm) and into the arguments declared "
+            "mutable",
             "Other arguments belong to the graph around the kernel.",
-            "allocate the output with buffer=nl.shared_hbm and return it, or declare the argument in `mutable` "
+            "allocate the output with buffer=nl.shared_hbm and return it, or declare the argument in "
+            "`mutable` "
             "and return it.",
             _NOTES,
         ),

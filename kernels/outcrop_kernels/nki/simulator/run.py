@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from outcrop_kernels.nki.simulator.budget import check_budgets
 from outcrop_kernels.nki.simulator.cost import Report
 from outcrop_kernels.nki.simulator.machine import Machine, in_order, running, shuffled
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
-from outcrop_kernels.nki.simulator.rules import Place, Refused, refuse
+from outcrop_kernels.nki.simulator.rules import RULES, Place, Refused, of_simulator, refuse
+from outcrop_kernels.nki.simulator.source import check_source
 
 TARGETS = ("trn1", "inf2")
 SEEDS = (1,)
@@ -56,6 +58,7 @@ def simulate(
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: the simulator knows {' and '.join(TARGETS)}, NeuronCore-v2")
     function = getattr(kernel, "func", kernel)
+    check_source(function)
 
     def run(order: Callable[[Place, list[int]], list[int]]) -> tuple[Any, Machine]:
         machine = Machine(Report(target), indirect_dma, order)
@@ -76,26 +79,43 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
     for name in mutable:
         if name not in bound.arguments:
             raise ValueError(f"mutable names {name!r}, the kernel has {', '.join(bound.arguments)}")
+    place = Place(function.__code__.co_filename, function.__code__.co_firstlineno)
+    for name, value in bound.arguments.items():
+        if isinstance(value, list):
+            refuse("language", f"the argument {name!r} is a list: give a tuple", place)
     tensors = {
         name: _argument(value, name, name in mutable) if _is_array(value) else value
         for name, value in bound.arguments.items()
     }
     for name, value in tensors.items():
         bound.arguments[name] = value
-    returned = function(*bound.args, **bound.kwargs)
+    returned = _called(function, bound)
     written = [
         t
         for t in tensors.values()
         if isinstance(t, Tensor) and t.storage.first is not None and t.storage.mutable
     ]
     outputs = returned if isinstance(returned, tuple) else (returned,)
-    place = Place(function.__code__.co_filename, function.__code__.co_firstlineno)
     for one in outputs:
         _check_output(one, place)
     for tensor in written:
         if not any(one.storage is tensor.storage for one in outputs):
             refuse("output", f"the argument {tensor.storage.name!r} is mutable and not returned", place)
     return returned
+
+
+def _called(function: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    """
+    Raises:
+        Refused: an instruction was given arguments that not every SDK's has.
+    """
+    try:
+        return function(*bound.args, **bound.kwargs)
+    except TypeError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if "argument" not in str(error) or of_simulator(last.filename):
+            raise
+        raise Refused(RULES["subset"], str(error), Place(last.filename, last.lineno or 0)) from error
 
 
 def _is_array(value: Any) -> bool:

@@ -92,7 +92,8 @@ def _check_range(op: Op, inputs: NDArray[np.float32]) -> None:
     if outside.any():
         refuse(
             "activation-range",
-            f"nisa.activation({op}) is given {float(inputs[outside][0]):g}; it holds from {lowest:g} to {highest:g}",
+            f"nisa.activation({op}) is given {float(inputs[outside][0]):g}; it holds from {lowest:g} to "
+            f"{highest:g}",
         )
 
 

@@ -16,7 +16,9 @@ from outcrop_kernels.nki.simulator.rules import refuse
 _ROWS, _COLUMNS, _MOVING = 128, 128, 512
 _SMALL_TRANSPOSE = 32
 _FP32_PASSES = 4
-"""float32 takes four times as long (architecture guide, tensor engine)."""
+_COLUMNS_HIDDEN = 64
+"""Costs as of nki.isa in the docs of SDK 2.23: max(min(64, columns of stationary), columns of moving)
+cycles, four times that for float32."""
 
 
 def nc_matmul(
@@ -55,8 +57,7 @@ def nc_matmul(
     if memory.accumulates(dst):
         product = product + memory.window(dst.storage.data, dst).reshape(m, n)
     memory.write(dst, product.astype(np.float32, copy=False), clock, by_matmul=True)
-    slow = stationary.dtype == "float32"
-    machine.work("tensor", n, max(n, 64) * (_FP32_PASSES if slow else 1))
+    machine.work("tensor", n, max(n, min(_COLUMNS_HIDDEN, m)) * _passes(stationary))
     if not is_transpose:
         machine.report.macs += k * m * n
 
@@ -110,8 +111,8 @@ def _tiling(stationary: Tensor, position: tuple[int, ...], size: tuple[int, ...]
 def nc_transpose(
     dst: Tensor, data: Tensor, engine: engines = engines.unknown, name: str | None = None
 ) -> None:
-    """dst[F, P] = data[P, F], of one type. The tensor engine writes PSUM and takes up to [128, 128], the vector
-    engine any on-chip memory and up to [32, 32]."""
+    """dst[F, P] = data[P, F], of one type. The tensor engine writes PSUM and takes up to [128, 128], the
+    vector engine any on-chip memory and up to [32, 32]."""
     machine = current()
     checks.operand(data, "data")
     checks.operand(dst, "dst")
@@ -139,7 +140,11 @@ def nc_transpose(
     if not np.isfinite(dtypes.to_float(raw, data.dtype)).all():
         refuse("transpose-finite", f"{data} holds an infinity or NaN")
     memory.write(dst, raw.T, clock)
-    machine.work("tensor", partitions, partitions * (_FP32_PASSES if data.dtype == "float32" else 1))
+    machine.work("tensor", partitions, max(partitions, min(_COLUMNS_HIDDEN, free)) * _passes(data))
+
+
+def _passes(data: Tensor) -> int:
+    return _FP32_PASSES if data.dtype == "float32" else 1
 
 
 def _vector_transpose(machine: Machine, dst: Tensor, data: Tensor) -> None:

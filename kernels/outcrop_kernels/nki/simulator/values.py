@@ -44,7 +44,7 @@ def scalar_operand(
     if isinstance(operand, Tensor):
         tensor = checks.operand(operand, role)
         checks.per_partition(instruction, tensor, data, role)
-        if not tensor.dtype == "float32":
+        if tensor.dtype != "float32":
             refuse("dtype", f"{role} of {instruction} is {tensor}, where float32 is wanted")
         return floats(tensor, clock)
     if isinstance(operand, bool) or not isinstance(operand, int | float):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import checks, dtypes, memory, values
+from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES
 from outcrop_kernels.nki.simulator.enums import engine as engines
 from outcrop_kernels.nki.simulator.machine import Machine, current
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
@@ -15,8 +16,10 @@ from outcrop_kernels.nki.simulator.ops import Op, checked, reciprocal_of
 from outcrop_kernels.nki.simulator.rules import refuse
 
 _WORDS = frozenset({"int32", "uint32"})
+_HALVES = frozenset({"bfloat16", "float16"})
+_FAST_OPS = frozenset({"add", "multiply", "subtract"})
 _RECIPROCAL_CYCLES = 8
-"""Per element (nki.api.shared, engine selection)."""
+"""Per element. Costs are those of nki.isa in the docs of SDK 2.23."""
 
 
 def _engine(instruction: str, chosen: engines, allowed: tuple[engines, ...], default: engines) -> engines:
@@ -41,7 +44,7 @@ def memset(dst: Tensor, value: float, engine: engines = engines.unknown, name: s
     if isinstance(dst, Tensor) and not dst.on_chip:
         refuse("engine", f"memset into {dst}: fill an SBUF tensor and nisa.dma_copy it")
     checks.operand(dst, "dst")
-    if isinstance(value, Tensor) or isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, Tensor | bool) or not isinstance(value, int | float):
         refuse("language", f"memset is given {value!r}, not a constant")
     if dtypes.is_integer(dst.dtype) and not isinstance(value, int):
         refuse("dtype", f"memset writes {value!r} into {dst}: an integer tensor takes an integer")
@@ -55,7 +58,8 @@ def memset(dst: Tensor, value: float, engine: engines = engines.unknown, name: s
     else:
         filled = dtypes.from_float(np.full(dst.shape, value, dtype=np.float32), dst.dtype)
     memory.write(dst, filled, clock)
-    machine.work(chosen.name, dst.free, dst.free)
+    halved = value == 0 and dst.dtype in _HALVES
+    machine.work(chosen.name, dst.free, dst.free // 2 if halved else dst.free)
 
 
 def tensor_copy(dst: Tensor, src: Tensor, engine: engines = engines.unknown, name: str | None = None) -> None:
@@ -99,7 +103,8 @@ def tensor_copy_predicated(
         given = dtypes.from_float(constant, dst.dtype)
     kept = values.bits(dst, clock)
     memory.write(dst, np.where(chosen, given, kept), clock)
-    machine.work("vector", dst.free, 2 * dst.free)
+    both = isinstance(src, Tensor) and MemoryRegion.psum not in (src.buffer, predicate.buffer)
+    machine.work("vector", dst.free, 2 * dst.free if both else dst.free)
 
 
 def tensor_tensor(
@@ -110,8 +115,8 @@ def tensor_tensor(
     engine: engines = engines.unknown,
     name: str | None = None,
 ) -> None:
-    """dst = data1 <op> data2, element by element: in float32, or, where all are 32-bit integers (on GpSimd) or
-    the operator is on bits, in integers."""
+    """dst = data1 <op> data2, element by element: in float32, or, where all are 32-bit integers (on GpSimd)
+    or the operator is on bits, in integers."""
     machine = current()
     operator = checked(op, "binary", "nisa.tensor_tensor")
     for tensor, role in ((data1, "data1"), (data2, "data2"), (dst, "dst")):
@@ -139,7 +144,17 @@ def tensor_tensor(
         memory.write(dst, result.astype(np.int64).astype(dtypes.stored(dst.dtype)), clock)
     else:
         values.store(machine, dst, operator.binary(values.floats(data1, clock), values.floats(data2, clock)))
-    machine.work(chosen.name, dst.free, 2 * dst.free)
+    machine.work(chosen.name, dst.free, _two_inputs(operator, dst, data1, data2))
+
+
+def _two_inputs(op: Op, dst: Tensor, data1: Tensor, data2: Tensor) -> int:
+    """Cycles of tensor_tensor."""
+    if MemoryRegion.psum in (data1.buffer, data2.buffer):
+        return dst.free
+    halves = all(tensor.dtype == "bfloat16" for tensor in (dst, data1, data2))
+    if halves and op.name in _FAST_OPS and data1.contiguous and data2.contiguous:
+        return dst.free
+    return 2 * dst.free
 
 
 def tensor_scalar(
@@ -230,7 +245,8 @@ def scalar_tensor_tensor(
     reverse1: bool = False,
     name: str | None = None,
 ) -> None:
-    """dst = (data <op0> operand0) <op1> operand1 in float32: operand0 is a constant or [P, 1], operand1 as data."""
+    """dst = (data <op0> operand0) <op1> operand1 in float32: operand0 is a constant or [P, 1], operand1 is
+    shaped as data."""
     machine = current()
     for tensor, role in ((data, "data"), (operand1, "operand1"), (dst, "dst")):
         checks.operand(tensor, role)
@@ -278,7 +294,8 @@ def tensor_reduce(
         inputs = values.floats(data, clock).reshape(*data.shape[: -len(axes)], -1)
         result = operator.reduction(inputs, axis=-1)
         values.store(machine, dst, -result if negate else result)
-    machine.work("vector", data.free, data.free)
+    halved = dst.dtype == data.dtype == "bfloat16" and operator.name in {"add", "maximum"}
+    machine.work("vector", data.free, data.free // 2 if halved else data.free)
 
 
 def reciprocal(dst: Tensor, data: Tensor, name: str | None = None) -> None:
@@ -292,92 +309,29 @@ def reciprocal(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     machine.work("vector", dst.free, _RECIPROCAL_CYCLES * dst.free)
 
 
-# -- the eight largest -------------------------------------------------------------------------------
-
-_EIGHT = 8
-_WIDEST = 16384
-
-
-def _searched(instruction: str, data: Tensor) -> None:
-    checks.operand(data, "data")
-    if not _EIGHT <= data.free <= _WIDEST:
-        refuse(
-            "size", f"{instruction} of {data}: {data.free} elements per partition, where 8 to 16384 are taken"
-        )
-
-
-def _eight(instruction: str, tensor: Tensor, data: Tensor, role: str) -> None:
-    checks.operand(tensor, role)
-    if tensor.shape[0] != data.shape[0] or tensor.free != _EIGHT:
-        refuse("shape", f"{role} of {instruction} is {tensor}, where [{data.shape[0]}, 8] is wanted")
-
-
-def max8(dst: Tensor, src: Tensor, name: str | None = None) -> None:
-    """dst [P, 8] = the eight largest of each partition, largest first."""
-    machine = current()
-    _searched("max8", src)
-    _eight("max8", dst, src, "dst")
-    clock = machine.tick()
-    ordered = -np.sort(-values.floats(src, clock), axis=1)
-    values.store(machine, dst, ordered[:, :_EIGHT])
-    machine.work("vector", src.free, src.free)
-
-
-def nc_find_index8(dst: Tensor, data: Tensor, vals: Tensor, name: str | None = None) -> None:
-    """dst [P, 8] = where each of vals [P, 8] is in its partition of data. Equal values take successive places, in
-    the order of vals; a value that is not there gives all ones."""
-    machine = current()
-    _searched("nc_find_index8", data)
-    _eight("nc_find_index8", vals, data, "vals")
-    _eight("nc_find_index8", dst, data, "dst")
-    checks.types("nc_find_index8", dst, "dst", ("uint16", "uint32"))
-    clock = machine.tick()
-    places = _places(values.floats(data, clock), values.floats(vals, clock), range(_EIGHT))
-    missing = np.iinfo(dtypes.stored(dst.dtype)).max
-    memory.write(dst, np.where(places < 0, missing, places).astype(dtypes.stored(dst.dtype)), clock)
-    machine.work("vector", data.free, data.free)
-
-
-def nc_match_replace8(
+def tensor_scalar_reduce(
     dst: Tensor,
     data: Tensor,
-    vals: Tensor,
-    imm: float,
-    dst_idx: Tensor | None = None,
+    op0: Op,
+    operand0: float | Tensor,
+    reduce_op: Op,
+    reduce_res: Tensor,
+    reverse0: bool = False,
     name: str | None = None,
 ) -> None:
-    """dst = data with the first place of each of vals [P, 8] set to imm; dst_idx [P, 8] receives the places."""
+    """dst = data <op0> operand0 in float32, and its reduction over the free dimensions into
+    reduce_res [P, 1]."""
     machine = current()
-    _searched("nc_match_replace8", data)
-    _eight("nc_match_replace8", vals, data, "vals")
-    checks.operand(dst, "dst")
-    checks.same_shape("nc_match_replace8", dst, data)
+    for tensor, role in ((data, "data"), (dst, "dst"), (reduce_res, "reduce_res")):
+        checks.operand(tensor, role)
+    checks.same_shape("tensor_scalar_reduce", dst, data)
+    checks.per_partition("tensor_scalar_reduce", reduce_res, data, "reduce_res")
+    operator = checked(reduce_op, "reduction", "nisa.tensor_scalar_reduce")
+    if operator.bits or (isinstance(op0, Op) and op0.bits):
+        refuse("op", "tensor_scalar_reduce takes arithmetic operators only")
     clock = machine.tick()
-    inputs = values.floats(data, clock).copy()
-    places = _places(inputs, values.floats(vals, clock), range(_EIGHT - 1, -1, -1))
-    rows = np.arange(data.shape[0])
-    for column in range(_EIGHT):
-        found = places[:, column] >= 0
-        inputs[rows[found], places[found, column]] = imm
-    values.store(machine, dst, inputs)
-    if dst_idx is not None:
-        _eight("nc_match_replace8", dst_idx, data, "dst_idx")
-        checks.types("nc_match_replace8", dst_idx, "dst_idx", ("uint16", "uint32"))
-        missing = np.iinfo(dtypes.stored(dst_idx.dtype)).max
-        found_at = np.where(places < 0, missing, places).astype(dtypes.stored(dst_idx.dtype))
-        memory.write(dst_idx, found_at, clock)
-    machine.work("vector", data.free, data.free)
-
-
-def _places(data: NDArray[np.float32], wanted: NDArray[np.float32], order: range) -> NDArray[np.int64]:
-    """Where each wanted value is, -1 where it is not; equal ones, taken in `order`, get successive places."""
-    places = np.full(wanted.shape, -1, dtype=np.int64)
-    taken = np.zeros(data.shape, dtype=np.bool_)
-    rows = np.arange(data.shape[0])
-    for column in order:
-        hits = (data == wanted[:, column : column + 1]) & ~taken
-        first = hits.argmax(axis=1)
-        found = hits[rows, first]
-        places[found, column] = first[found]
-        taken[rows[found], first[found]] = True
-    return places
+    result = with_scalar(values.floats(data, clock), op0, operand0, reverse0, data, clock, "operand0")
+    assert operator.reduction is not None
+    values.store(machine, dst, result)
+    values.store(machine, reduce_res, operator.reduction(result, axis=1)[:, None])
+    machine.work("vector", data.free, data.free + ISSUE_CYCLES)

@@ -1,0 +1,418 @@
+"""The algorithms of AWS's NKI tutorials, written anew against the common subset, each with plain torch beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outcrop_kernels.nki.language import nisa, nki, nl
+
+
+@nki.jit
+def add(a, b):
+    rows, width = a.shape
+    out = nl.ndarray((rows, width), dtype=a.dtype, buffer=nl.shared_hbm)
+    for row in nl.affine_range(rows // 128):
+        for column in nl.affine_range(width // 512):
+            here = a[row * 128 : (row + 1) * 128, nl.ds(column * 512, 512)]
+            left = nl.ndarray((128, 512), dtype=a.dtype, buffer=nl.sbuf)
+            right = nl.ndarray((128, 512), dtype=b.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=left, src=here)
+            nisa.dma_copy(dst=right, src=b[row * 128 : (row + 1) * 128, nl.ds(column * 512, 512)])
+            nisa.tensor_tensor(dst=left, data1=left, data2=right, op=nl.add)
+            nisa.dma_copy(dst=out[row * 128 : (row + 1) * 128, nl.ds(column * 512, 512)], src=left)
+    return out
+
+
+@nki.jit
+def transpose2d(x, shape):
+    """Each row of x is a matrix of `shape`; the result's rows are those matrices transposed."""
+    rows, _ = x.shape
+    high, wide = shape
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    given = nl.ndarray((rows, high * wide), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=given, src=x)
+    turned = nl.ndarray((rows, wide, high), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(
+        dst=turned, src=given.ap(pattern=[[high * wide, rows], [1, wide], [wide, high]], offset=0)
+    )
+    nisa.dma_copy(dst=out, src=turned)
+    return out
+
+
+@nki.jit
+def matmul_tiled(left, right):
+    """left [K, M], right [K, N] -> left.T @ right."""
+    depth, rows = left.shape
+    _, columns = right.shape
+    out = nl.ndarray((rows, columns), dtype=left.dtype, buffer=nl.shared_hbm)
+    for m in nl.affine_range(rows // 128):
+        for n in nl.affine_range(columns // 512):
+            total = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+            for k in nl.affine_range(depth // 128):
+                stationary = nl.ndarray((128, 128), dtype=left.dtype, buffer=nl.sbuf)
+                moving = nl.ndarray((128, 512), dtype=right.dtype, buffer=nl.sbuf)
+                nisa.dma_copy(dst=stationary, src=left[nl.ds(k * 128, 128), nl.ds(m * 128, 128)])
+                nisa.dma_copy(dst=moving, src=right[nl.ds(k * 128, 128), nl.ds(n * 512, 512)])
+                nisa.nc_matmul(dst=total, stationary=stationary, moving=moving)
+            rounded = nl.ndarray((128, 512), dtype=left.dtype, buffer=nl.sbuf)
+            nisa.tensor_copy(dst=rounded, src=total)
+            nisa.dma_copy(dst=out[nl.ds(m * 128, 128), nl.ds(n * 512, 512)], src=rounded)
+    return out
+
+
+@nki.jit
+def matmul_blocked(left, right):
+    """The same with the right side loaded once, and each piece of the left once."""
+    depth, rows = left.shape
+    _, columns = right.shape
+    steps = depth // 128
+    out = nl.ndarray((rows, columns), dtype=left.dtype, buffer=nl.shared_hbm)
+    whole = nl.ndarray((128, steps, columns), dtype=right.dtype, buffer=nl.sbuf)
+    for k in nl.affine_range(steps):
+        nisa.dma_copy(dst=whole[:, k, :], src=right[nl.ds(k * 128, 128), :])
+    for m in nl.affine_range(rows // 128):
+        piece = nl.ndarray((128, steps, 128), dtype=left.dtype, buffer=nl.sbuf)
+        for k in nl.affine_range(steps):
+            nisa.dma_copy(dst=piece[:, k, :], src=left[nl.ds(k * 128, 128), nl.ds(m * 128, 128)])
+        result = nl.ndarray((128, columns), dtype=left.dtype, buffer=nl.sbuf)
+        for n in nl.affine_range(columns // 512):
+            total = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+            for k in nl.sequential_range(steps):
+                nisa.nc_matmul(dst=total, stationary=piece[:, k, :], moving=whole[:, k, nl.ds(n * 512, 512)])
+            nisa.activation(dst=result[:, nl.ds(n * 512, 512)], op=nl.copy, data=total)
+        nisa.dma_copy(dst=out[nl.ds(m * 128, 128), :], src=result)
+    return out
+
+
+@nki.jit
+def average_pool(x, pool):
+    """x [C, H, W] -> [C, H / pool, W / pool]."""
+    channels, height, width = x.shape
+    rows, columns = height // pool, width // pool
+    out = nl.ndarray((channels, rows, columns), dtype=x.dtype, buffer=nl.shared_hbm)
+    given = nl.ndarray((channels, height, width), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=given, src=x)
+    windows = given.ap(
+        pattern=[[height * width, channels], [pool * width, rows], [pool, columns], [width, pool], [1, pool]],
+        offset=0,
+    )
+    total = nl.ndarray((channels, rows, columns), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=total, op=nl.add, data=windows, axis=(3, 4))
+    mean = nl.ndarray((channels, rows, columns), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=mean, data=total, op0=nl.multiply, operand0=1.0 / (pool * pool))
+    nisa.dma_copy(dst=out, src=mean)
+    return out
+
+
+@nki.jit
+def layer_norm(x, gain, shift, epsilon):
+    """x [N, H], statistics of pieces of 512, gain and shift [1, H] on all partitions by one broadcasting DMA."""
+    rows, width = x.shape
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    scale = nl.ndarray((128, width), dtype=nl.float32, buffer=nl.sbuf)
+    bias = nl.ndarray((128, width), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=scale, src=gain.ap(pattern=[[0, 128], [1, width]], offset=0))
+    nisa.dma_copy(dst=bias, src=shift.ap(pattern=[[0, 128], [1, width]], offset=0))
+    small = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(small, value=epsilon)
+    pieces = (width + 511) // 512
+    for tile in nl.affine_range(rows // 128):
+        given = nl.ndarray((128, width), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=given, src=x[nl.ds(tile * 128, 128), :])
+        counted = nl.ndarray((128, 6 * pieces), dtype=nl.float32, buffer=nl.sbuf)
+        for piece in nl.affine_range(pieces):
+            size = min(512, width - piece * 512)
+            nisa.bn_stats(dst=counted[:, nl.ds(piece * 6, 6)], data=given[:, nl.ds(piece * 512, size)])
+        moments = nl.ndarray((128, 2), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.bn_aggr(dst=moments, data=counted)
+        inverse = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=inverse, op=nl.rsqrt, data=moments[:, 1:2], bias=small)
+        normal = nl.ndarray((128, width), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(
+            dst=normal,
+            data=given,
+            op0=nl.subtract,
+            operand0=moments[:, 0:1],
+            op1=nl.multiply,
+            operand1=inverse,
+        )
+        nisa.tensor_tensor(dst=normal, data1=normal, data2=scale, op=nl.multiply)
+        result = nl.ndarray((128, width), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.tensor_tensor(dst=result, data1=normal, data2=bias, op=nl.add)
+        nisa.dma_copy(dst=out[nl.ds(tile * 128, 128), :], src=result)
+    return out
+
+
+@nki.jit
+def rms_norm(x, gain, epsilon):
+    """x [N <= 128, H]; gain [1, H] is spread over partitions by a matmul with ones."""
+    rows, width = x.shape
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    given = nl.ndarray((rows, width), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=given, src=x)
+    line = nl.ndarray((1, width), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=line, src=gain)
+    ones = nl.ndarray((1, rows), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(ones, value=1.0)
+    squares = nl.ndarray((rows, width), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation_reduce(dst=squares, op=nl.square, data=given, reduce_op=nl.add, reduce_res=total)
+    nisa.tensor_scalar(
+        dst=total, data=total, op0=nl.multiply, operand0=1.0 / width, op1=nl.add, operand1=epsilon
+    )
+    nisa.activation(dst=total, op=nl.rsqrt, data=total)
+    result = nl.ndarray((rows, width), dtype=x.dtype, buffer=nl.sbuf)
+    for start in range(0, width, 512):
+        size = min(512, width - start)
+        spread = nl.ndarray((rows, size), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=spread, stationary=ones, moving=line[:, nl.ds(start, size)])
+        nisa.scalar_tensor_tensor(
+            dst=result[:, nl.ds(start, size)],
+            data=given[:, nl.ds(start, size)],
+            op0=nl.multiply,
+            operand0=total,
+            op1=nl.multiply,
+            operand1=spread,
+        )
+    nisa.dma_copy(dst=out, src=result)
+    return out
+
+
+@nki.jit
+def softmax(x):
+    rows, width = x.shape
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    given = nl.ndarray((rows, width), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=given, src=x)
+    peak = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=peak, op=nl.maximum, data=given, axis=1, negate=True)
+    powers = nl.ndarray((rows, width), dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation_reduce(dst=powers, op=nl.exp, data=given, reduce_op=nl.add, reduce_res=total, bias=peak)
+    nisa.reciprocal(dst=total, data=total)
+    result = nl.ndarray((rows, width), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=result, data=powers, op0=nl.multiply, operand0=total)
+    nisa.dma_copy(dst=out, src=result)
+    return out
+
+
+@nki.jit
+def attention(query, key, value):
+    """Causal attention of one head with a running softmax. query, key [D, S]; value [S, D] -> [S, D]."""
+    size, length = query.shape
+    out = nl.ndarray((length, size), dtype=value.dtype, buffer=nl.shared_hbm)
+    for tile in nl.affine_range(length // 128):
+        asked = nl.ndarray((size, 128), dtype=query.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=asked, src=query[:, nl.ds(tile * 128, 128)])
+        # The negated peak so far, the sum of exponentials, and the weighted values, all [tokens, ...].
+        peak = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+        total = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+        mixed = nl.ndarray((128, size), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.memset(peak, value=1.0e30)
+        nisa.memset(total, value=0.0)
+        nisa.memset(mixed, value=0.0)
+        for piece in nl.sequential_range(tile + 1):
+            _attend(query, key, value, asked, peak, total, mixed, tile, piece)
+        nisa.reciprocal(dst=total, data=total)
+        result = nl.ndarray((128, size), dtype=value.dtype, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=result, data=mixed, op0=nl.multiply, operand0=total)
+        nisa.dma_copy(dst=out[nl.ds(tile * 128, 128), :], src=result)
+    return out
+
+
+def _attend(query, key, value, asked, peak, total, mixed, tile, piece):
+    """128 queries look at 128 keys and values."""
+    size, _ = query.shape
+    keys = nl.ndarray((size, 128), dtype=key.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=keys, src=key[:, nl.ds(piece * 128, 128)])
+    values = nl.ndarray((128, size), dtype=value.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=values, src=value[nl.ds(piece * 128, 128), :])
+    products = nl.ndarray((128, 128), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=products, stationary=asked, moving=keys)
+    scores = nl.ndarray((128, 128), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=scores, data=products, op0=nl.multiply, operand0=1.0 / math.sqrt(size))
+    if piece == tile:
+        nisa.affine_select(
+            dst=scores,
+            pattern=[[-1, 128]],
+            offset=0,
+            channel_multiplier=1,
+            on_true_tile=scores,
+            on_false_value=-1.0e30,
+            cmp_op=nl.greater_equal,
+        )
+    higher = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_reduce(dst=higher, op=nl.maximum, data=scores, axis=1, negate=True)
+    nisa.tensor_tensor(dst=higher, data1=higher, data2=peak, op=nl.minimum)
+    # What was summed so far shrinks by exp(old peak - new peak).
+    shrink = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_tensor(dst=shrink, data1=higher, data2=peak, op=nl.subtract)
+    nisa.activation(dst=shrink, op=nl.exp, data=shrink)
+    nisa.tensor_copy(dst=peak, src=higher)
+    weights = nl.ndarray((128, 128), dtype=value.dtype, buffer=nl.sbuf)
+    added = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.activation_reduce(
+        dst=weights, op=nl.exp, data=scores, reduce_op=nl.add, reduce_res=added, bias=higher
+    )
+    nisa.scalar_tensor_tensor(
+        dst=total, data=total, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=added
+    )
+    turned = nl.ndarray((128, 128), dtype=value.dtype, buffer=nl.psum)
+    nisa.nc_transpose(dst=turned, data=weights)
+    stationary = nl.ndarray((128, 128), dtype=value.dtype, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=stationary, src=turned)
+    product = nl.ndarray((128, size), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=product, stationary=stationary, moving=values)
+    nisa.scalar_tensor_tensor(
+        dst=mixed, data=mixed, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=product
+    )
+
+
+@nki.jit
+def mamba(delta, u, a, b, c):
+    """A selective scan. delta, u [C, S]; a [C, N]; b, c [N, S] -> [C, S]."""
+    channels, length = delta.shape
+    states = a.shape[1]
+    out = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.shared_hbm)
+    step = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+    given = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+    decay = nl.ndarray((channels, states), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=step, src=delta)
+    nisa.dma_copy(dst=given, src=u)
+    nisa.dma_copy(dst=decay, src=a)
+    nisa.tensor_tensor(dst=given, data1=given, data2=step, op=nl.multiply)
+    total = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.memset(total, value=0.0)
+    for state in nl.sequential_range(states):
+        kept = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.activation(dst=kept, op=nl.exp, data=step, scale=decay[:, nl.ds(state, 1)])
+        line = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=line, src=b.ap(pattern=[[0, channels], [1, length]], offset=state * length))
+        nisa.tensor_tensor(dst=line, data1=line, data2=given, op=nl.multiply)
+        scanned = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_tensor_scan(dst=scanned, data0=kept, data1=line, initial=0.0, op0=nl.multiply, op1=nl.add)
+        read = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=read, src=c.ap(pattern=[[0, channels], [1, length]], offset=state * length))
+        nisa.tensor_tensor(dst=read, data1=read, data2=scanned, op=nl.multiply)
+        nisa.tensor_tensor(dst=total, data1=total, data2=read, op=nl.add)
+    nisa.dma_copy(dst=out, src=total)
+    return out
+
+
+# -- the same in torch -------------------------------------------------------------------------------
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    scores = query.double().T @ key.double() / math.sqrt(len(query))
+    hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    return scores.masked_fill(hidden, -math.inf).softmax(dim=-1) @ value.double()
+
+
+def _mamba(delta: Tensor, u: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    state, outputs = torch.zeros_like(a, dtype=torch.float64), []
+    for at in range(delta.shape[1]):
+        state = torch.exp(delta[:, at, None].double() * a) * state
+        state = state + (delta[:, at] * u[:, at])[:, None] * b[:, at]
+        outputs.append((state * c[:, at]).sum(dim=1))
+    return torch.stack(outputs, dim=1)
+
+
+@dataclass(frozen=True)
+class Case:
+    kernel: Any
+    arguments: tuple[Any, ...]
+    expected: Tensor
+    tolerance: float
+    """Largest difference, of the largest expected value."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel.__name__}-{str(self.arguments[0].dtype).removeprefix('torch.')}"
+
+
+def cases() -> list[Case]:
+    generator = torch.Generator().manual_seed(5)
+
+    def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    def case(kernel: Any, plain: Callable[..., Tensor], *arguments: Any, tolerance: float) -> Case:
+        return Case(kernel, arguments, plain(*arguments), tolerance)
+
+    half, exact, rounded = torch.bfloat16, 2e-6, 2.0**-8
+    integers = torch.arange(5 * 12, dtype=torch.int32).reshape(5, 12).to(torch.int8)
+    positive = random(64, 48).abs()
+    return [
+        case(add, torch.add, random(256, 1024), random(256, 1024), tolerance=0.0),
+        case(add, torch.add, random(128, 512, dtype=half), random(128, 512, dtype=half), tolerance=rounded),
+        case(
+            transpose2d,
+            lambda x, shape: x.reshape(-1, *shape).transpose(1, 2).reshape(x.shape),
+            integers,
+            (3, 4),
+            tolerance=0.0,
+        ),
+        *(
+            case(
+                kernel,
+                lambda a, b: a.double().T @ b.double(),
+                random(256, 256, dtype=dtype),
+                random(256, 1024, dtype=dtype),
+                tolerance=tolerance,
+            )
+            for kernel in (matmul_tiled, matmul_blocked)
+            for dtype, tolerance in ((torch.float32, exact), (half, rounded))
+        ),
+        case(
+            average_pool,
+            lambda x, pool: torch.nn.functional.avg_pool2d(x.double(), pool),
+            random(3, 12, 8),
+            4,
+            tolerance=exact,
+        ),
+        case(
+            layer_norm,
+            lambda x, g, s, e: torch.nn.functional.layer_norm(
+                x.double(), x.shape[1:], g[0].double(), s[0].double(), e
+            ),
+            random(256, 1280, dtype=half),
+            random(1, 1280),
+            random(1, 1280),
+            1e-5,
+            tolerance=rounded,
+        ),
+        case(
+            rms_norm,
+            lambda x, g, e: x.double() * (x.double().square().mean(1, keepdim=True) + e).rsqrt() * g.double(),
+            random(40, 700),
+            random(1, 700),
+            1e-5,
+            tolerance=exact,
+        ),
+        case(softmax, lambda x: x.double().softmax(dim=-1), 9 * random(100, 333), tolerance=exact),
+        case(attention, _attention, random(64, 256), random(64, 256), random(256, 64), tolerance=1e-5),
+        case(
+            attention,
+            _attention,
+            random(128, 256, dtype=half),
+            random(128, 256, dtype=half),
+            random(256, 128, dtype=half),
+            tolerance=2 * rounded,
+        ),
+        case(
+            mamba,
+            _mamba,
+            positive,
+            random(64, 48),
+            -random(64, 6).abs(),
+            random(6, 48),
+            random(6, 48),
+            tolerance=1e-5,
+        ),
+    ]
