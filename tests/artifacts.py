@@ -41,7 +41,7 @@ SHAPES = Shapes(
     dtype="bfloat16", quantisation=None, block_size=32, num_blocks=64, max_model_len=1024, max_rows=4,
     guesses=0, topk_cap=256,
 )  # fmt: skip
-KERNELS = {"paged_attention.py": "ab" * 32}
+KERNELS = {"paged_decode_attention.gather": "ab" * 32}
 FLAGS = ("--target=trn1", "--auto-cast=none", "-O1")
 
 

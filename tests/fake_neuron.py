@@ -24,6 +24,7 @@ from torch import Tensor
 from outcrop.backends.neuron.nrt import STATUSES
 from outcrop.backends.neuron.runtime import CompilationForbidden, Outputs
 from outcrop_compile.artifact import CompiledBucket, Manifest
+from outcrop_compile.artifact.kernels import built_with
 from outcrop_compile.llama import KVSizes, PagedLlama
 from outcrop_compile.meeting import Meeting
 from outcrop_kernels.cpu.native.library import start
@@ -91,7 +92,8 @@ class CpuDevice:
             start(len(os.sched_getaffinity(0)))
             weights, ops = [tensors(weights)], replace(operations("native"), pack=lambda weight: weight)
         else:
-            ops = operations("neuron")
+            kernels, gather = built_with(manifest.kernels)
+            ops = operations("neuron", kernels, gather=gather)
         world, shapes = len(weights), manifest.shapes
         meeting = Meeting(world)
         self.models = [

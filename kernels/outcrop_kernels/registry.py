@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -44,14 +44,19 @@ def operation_names() -> tuple[str, ...]:
     return tuple(field.name for field in fields(Operations))
 
 
-def operations(target: Target) -> Operations:
-    """The operations of a target: its own where it has one, the reference otherwise."""
+def operations(target: Target, kernels: Collection[str] = (), *, gather: bool = False) -> Operations:
+    """The operations of a target: its own where it has one, the reference otherwise.
+
+    kernels: of target neuron, names in `outcrop_kernels.nki.catalogue`. gather: whether they may use DMA that
+    gathers by indices in SBUF.
+    """
     if target == "reference":
         return Operations()
     if target == "neuron":
         from outcrop_kernels import neuron
 
-        return replace(Operations(), **neuron.IMPLEMENTATIONS)
+        plain = replace(Operations(), **neuron.IMPLEMENTATIONS)
+        return _with_kernels(plain, kernels, gather) if kernels else plain
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":
@@ -59,3 +64,10 @@ def operations(target: Target) -> Operations:
     from outcrop_kernels.cpu.native.operations import IMPLEMENTATIONS
 
     return replace(Operations(), **(eager.IMPLEMENTATIONS | IMPLEMENTATIONS))
+
+
+def _with_kernels(plain: Operations, kernels: Collection[str], gather: bool) -> Operations:
+    from outcrop_kernels.nki.operations import NkiOperations
+
+    fallback = {name: getattr(plain, name) for name in operation_names()}
+    return replace(plain, **NkiOperations(kernels, gather, fallback).implementations())

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_models import LLAMA_32, tiny_model, write_gguf, write_huggingface
 
 from outcrop_compile.artifact import Artifact, open_artifact
-from outcrop_compile.artifact.kernels import kernel_digests
+from outcrop_compile.artifact.kernels import kernel_digests, kernel_names
 from outcrop_compile.builder import BuildRefused, CompilationFailed, Options, build
 from outcrop_compile.builder.make import EXECUTABLE
 from outcrop_compile.checkpoint import Checkpoint, open_checkpoint
@@ -69,7 +69,7 @@ def test_an_artifact_is_whole_and_says_what_it_is(checkpoint: Checkpoint, tmp_pa
     assert (manifest.target.tp, manifest.target.arch, manifest.sdk.release) == (2, "trn1", "2.31.1")
     assert (manifest.shapes.dtype, manifest.shapes.quantisation) == ("bfloat16", None)
     assert (manifest.shapes.num_blocks, manifest.shapes.max_rows, manifest.slot_mode) == (24, 2, False)
-    assert manifest.kernels == kernel_digests()
+    assert manifest.kernels == {}
     assert json.loads(artifact.executable.read_text()) == {
         "world": 2,
         "tags": [bucket.tag for bucket in manifest.buckets],
@@ -136,6 +136,21 @@ def test_speculation_adds_verify_steps(checkpoint: Checkpoint, tmp_path: Path) -
     artifact = make(checkpoint, tmp_path / "out", FakeCompiler(), guesses=3)
     (one, two) = (each for each in artifact.manifest.buckets if each.tag.startswith("verify"))
     assert (one.outputs[0].shape, two.outputs[0].shape) == ((1, 4), (2, 4))
+
+
+def test_kernels_are_part_of_what_an_artifact_is(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Each can be on or off, and so can the gathers that only a device can show to work."""
+    plain = make(checkpoint, tmp_path / "plain", FakeCompiler()).manifest
+    keys = {plain.key}
+    for kernels, gather in (({"rope"}, False), ({"rope"}, True), ({"rope", "kv_cache_write"}, True)):
+        options = replace(OPTIONS, kernels=frozenset(kernels), indirect_dma=gather)
+        folder = tmp_path / f"{len(kernels)}-{gather}"
+        manifest = make(checkpoint, folder, FakeCompiler(), options).manifest
+        assert manifest.kernels == kernel_digests(kernel_names(kernels, gather=gather))
+        assert len(manifest.kernels) == len(kernels)
+        keys.add(manifest.key)
+    assert len(keys) == 4
+    assert manifest.build_command().endswith("--kernels kv_cache_write,rope --indirect-dma")
 
 
 def test_each_kind_of_step_has_its_flags(checkpoint: Checkpoint, tmp_path: Path) -> None:

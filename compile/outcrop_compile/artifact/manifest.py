@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from outcrop_compile.artifact.files import StoredFile
+from outcrop_compile.artifact.kernels import built_with
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import TensorSpec
@@ -87,8 +88,8 @@ class CompiledBucket(_Part, frozen=True):
 
 
 class Manifest(_Part, frozen=True):
-    """format: of this file. key: see `artifact_key`. outcrop: the version that built it. kernels: sha256 of
-    each source of a kernel that the graphs call, by its path. states: what a rank keeps on its device,
+    """format: of this file. key: see `artifact_key`. outcrop: the version that built it. kernels: of each
+    kernel that the graphs call, by its name, see `kernel_digests`. states: what a rank keeps on its device,
     zeros at first (KV pools, token table). weights: one file a rank, in the order of ranks. executable: all
     graphs in the one file that the runtime loads. checkpoint: the checkpoint's small files (configuration,
     tokenizer, chat template), so that serving needs nothing else."""
@@ -138,6 +139,9 @@ class Manifest(_Part, frozen=True):
         words = ["outcrop", "compile", "build"]
         for name, value in (options | changes).items():
             words += ["--" + name.replace("_", "-"), str(value)]
+        kernels, gather = built_with(self.kernels)
+        words += ["--kernels", ",".join(kernels)] if kernels else []
+        words += ["--indirect-dma"] if gather else []
         return shlex.join(words)
 
 

@@ -15,9 +15,9 @@ class Place:
     """What a place that serves has. None: not known, so not compared.
 
     arch: the compiler's target for its chip. cores: NeuronCores that are free. packages: versions of the
-    SDK's Python packages (`outcrop_compile.sdk.installed_packages`). kernels: digests of the kernels' sources
-    (`outcrop_compile.artifact.kernels.kernel_digests`). model: sha256 of the checkpoint that is asked for.
-    max_model_len, max_rows: what the server was told to offer.
+    SDK's Python packages (`outcrop_compile.sdk.installed_packages`). kernels: digests of those of the
+    artifact's kernels that it has (`outcrop_compile.artifact.kernels.kernel_digests`). model: sha256 of the
+    checkpoint that is asked for. max_model_len, max_rows: what the server was told to offer.
     """
 
     arch: str | None = None

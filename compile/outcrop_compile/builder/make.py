@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from outcrop_compile.artifact import Artifact, CompiledBucket, Manifest, StoredFile, TensorSpec, open_artifact
 from outcrop_compile.artifact import manifest as manifests
 from outcrop_compile.artifact.files import place, stored
-from outcrop_compile.artifact.kernels import kernel_digests
+from outcrop_compile.artifact.kernels import kernel_digests, kernel_names
 from outcrop_compile.artifact.manifest import bucket_key, digest_of
 from outcrop_compile.artifact.open import read_manifest
 from outcrop_compile.builder.compiler import ARCH, Compiler, Traced
@@ -36,6 +36,7 @@ from outcrop_compile.plan.host import worker_count
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
 from outcrop_kernels.reference import TOPK_CAP
+from outcrop_kernels.registry import operations
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of it that is done."""
@@ -52,13 +53,16 @@ class BuildRefused(ValueError):
 class Options:
     """model: the checkpoint as it was named, for commands that build it again. version: Outcrop's own.
     workers: compilations at the same time; None for as many as fit. unpinned: take any SDK. flags: for the
-    compiler, in addition."""
+    compiler, in addition. kernels: NKI kernels that the graphs are to call, by name. indirect_dma: whether
+    those may gather by indices in SBUF."""
 
     model: str
     version: str
     workers: int | None = None
     unpinned: bool = False
     flags: tuple[str, ...] = ()
+    kernels: frozenset[str] = frozenset()
+    indirect_dma: bool = False
 
 
 def build(
@@ -86,7 +90,7 @@ class _Build:
         self.compiler, self.options, self.progress = compiler, options, progress
         self.config = checkpoint.config
         self.packages = dict(compiler.packages())
-        self.kernels = kernel_digests()
+        self.kernels = kernel_digests(kernel_names(options.kernels, gather=options.indirect_dma))
         request = plan.request
         self.target = manifests.Target(instance=request.instance.name, arch=ARCH, tp=plan.tp)
         self.shapes = manifests.Shapes(
@@ -197,6 +201,7 @@ class _Build:
             self.config,
             shard,
             KVSizes(self.shapes.num_blocks, self.shapes.block_size, self.shapes.max_rows),
+            operations("neuron", self.options.kernels, gather=self.options.indirect_dma),
             max_positions=self.shapes.max_model_len,
             parallel=parallel,
         )
@@ -309,6 +314,8 @@ class _Build:
         words += ["--slots"] if request.slots else ["--block-size", str(request.block_size)]
         words += ["--unpinned"] if self.options.unpinned else []
         words += ["--compiler-flags", " ".join(self.options.flags)] if self.options.flags else []
+        words += ["--kernels", ",".join(sorted(self.options.kernels))] if self.options.kernels else []
+        words += ["--indirect-dma"] if self.options.indirect_dma else []
         return shlex.join(words)
 
 

@@ -12,7 +12,7 @@ from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import Graph, TensorSpec
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
 from outcrop_compile.shards import model_weights
-from outcrop_kernels.registry import operations
+from outcrop_kernels.registry import Operations
 from outcrop_kernels.zeros import untouched_zeros
 
 _STATES = frozenset({"key_pool", "value_pool", "last_token"})
@@ -28,6 +28,7 @@ def traced_model(
     config: LlamaConfig,
     shard: dict[str, TensorSpec],
     kv: KVSizes,
+    operations: Operations,
     *,
     max_positions: int,
     parallel: TensorParallel,
@@ -38,9 +39,7 @@ def traced_model(
     shard: of `shard_tensors`. A graph is the same for all ranks, so any rank's will do.
     """
     weights = model_weights({name: _zeros(spec) for name, spec in shard.items()})
-    model = PagedLlama(
-        config, weights, kv, operations("neuron"), max_positions=max_positions, parallel=parallel
-    )
+    model = PagedLlama(config, weights, kv, operations, max_positions=max_positions, parallel=parallel)
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             if name not in _STATES:

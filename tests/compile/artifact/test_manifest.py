@@ -17,7 +17,7 @@ from outcrop_compile.artifact import (
     open_artifact,
     require,
 )
-from outcrop_compile.artifact.kernels import kernel_digests, source_digests
+from outcrop_compile.artifact.kernels import built_with, kernel_digests, kernel_names, source_digest
 from outcrop_compile.artifact.manifest import NAME, decode, encode
 
 
@@ -125,8 +125,12 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
             "sdk.packages.neuronx-cc",
             "pip install .*neuronx-cc==2.26.6360.0",
         ),
-        (Place(kernels={"paged_attention.py": "00" * 32}), "kernels.paged_attention.py", "compile build"),
-        (Place(kernels=KERNELS | {"topk.py": "00" * 32}), "kernels.topk.py is absent", "compile build"),
+        (
+            Place(kernels={"paged_decode_attention.gather": "00" * 32}),
+            "kernels.paged_decode_attention.gather",
+            "--kernels paged_decode_attention --indirect-dma",
+        ),
+        (Place(kernels={}), "kernels.paged_decode_attention.gather", "absent.*compile build"),
         (Place(max_model_len=4096), "shapes.max_model_len", "--max-model-len 4096"),
         (Place(max_rows=8), "shapes.max_rows", "--batch 8"),
     ],
@@ -178,15 +182,28 @@ def test_slot_mode_is_one_block_a_sequence(folder: Path) -> None:
     assert msgspec.structs.replace(manifest, shapes=shapes).slot_mode
 
 
-def test_kernel_sources_are_known_by_their_bytes(tmp_path: Path) -> None:
-    (tmp_path / "attention").mkdir()
-    (tmp_path / "attention/decode.py").write_text("a")
-    (tmp_path / "topk.py").write_text("b")
-    before = source_digests(tmp_path)
-    assert list(before) == ["attention/decode.py", "topk.py"]
-    (tmp_path / "topk.py").write_text("c")
-    after = source_digests(tmp_path)
-    assert after["attention/decode.py"] == before["attention/decode.py"]
-    assert after["topk.py"] != before["topk.py"]
-    assert source_digests(tmp_path / "absent") == {}
-    assert all(len(digest) == 64 for digest in kernel_digests().values())
+def test_a_kernel_is_known_by_the_bytes_of_all_that_it_is_made_of(tmp_path: Path) -> None:
+    """Its own file, and those beside it that it imports; not others."""
+    package = "from outcrop_kernels.nki."
+    (tmp_path / "decode.py").write_text(
+        f"{package}tokens import load\n{package}simulator.memory import Tensor"
+    )
+    (tmp_path / "tokens.py").write_text(f"{package}language import nl")
+    (tmp_path / "language.py").write_text("import nki.language as nl")
+    (tmp_path / "topk.py").write_text(f"{package}language import nl")
+    digests = {source_digest(tmp_path / "decode.py")}
+    for changed in ("topk.py", "language.py", "tokens.py", "decode.py"):
+        with (tmp_path / changed).open("a") as file:
+            file.write("\n# changed")
+        digests.add(source_digest(tmp_path / "decode.py"))
+    assert len(digests) == 4
+
+
+def test_kernels_have_their_names_and_how_they_address_memory() -> None:
+    names = kernel_names({"rope", "kv_cache_write"}, gather=True)
+    assert names == ("kv_cache_write.gather", "rope.gather")
+    assert built_with(names) == (("kv_cache_write", "rope"), True)
+    assert built_with(kernel_names({"rope"}, gather=False)) == (("rope",), False)
+    found = kernel_digests([*names, "a_kernel_of_another_version"])
+    assert list(found) == list(names)
+    assert found["rope.gather"] == kernel_digests(["rope"])["rope"]

@@ -40,7 +40,7 @@ def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBacken
             arch=devices.architecture(),
             cores=devices.core_count(),
             packages=installed_packages(),
-            kernels=kernel_digests(),
+            kernels=kernel_digests(manifest.kernels),
             max_model_len=config.max_model_len,
         ),
     )

@@ -37,6 +37,12 @@ def build(
         bool, typer.Option("--unpinned", help="Build with packages of no SDK that Outcrop is made for.")
     ] = False,
     compiler_flags: Annotated[str, options.option("FLAGS", "More flags for neuronx-cc.")] = "",
+    kernels: Annotated[
+        str, options.option("NAMES", "NKI kernels to call: all, none, or names (`outcrop kernels list`).")
+    ] = "none",
+    indirect_dma: Annotated[
+        bool, typer.Option("--indirect-dma", help="Let kernels gather by indices: see tests/neuron/device.")
+    ] = False,
 ) -> None:
     """Compile a model for an instance. Any x86 machine with the Neuron SDK will do, without a Neuron device.
     Cut off, run it again: it goes on with what is missing.
@@ -48,8 +54,10 @@ def build(
     from outcrop_compile.builder import build as build_artifact
     from outcrop_compile.checkpoint import open_checkpoint
     from outcrop_compile.plan import PlanRefused, make_plan
+    from outcrop_kernels.nki.catalogue import chosen_kernels
 
     with failing():
+        wanted = chosen_kernels(kernels)
         request = options.plan_request(
             model, instance, tp=tp, max_model_len=max_model_len, batch=batch, block_size=block_size,
             slots=slots, dtype=dtype, speculative_tokens=speculative_tokens, reserve=reserve,
@@ -61,7 +69,8 @@ def build(
         raise typer.Exit(1) from None
     with failing():
         checkpoint = open_checkpoint(Path(model))
-        chosen = Options(model, __version__, workers, unpinned, tuple(shlex.split(compiler_flags)))
+        flags = tuple(shlex.split(compiler_flags))
+        chosen = Options(model, __version__, workers, unpinned, flags, wanted, indirect_dma)
         try:
             with reporting() as report:
                 artifact = build_artifact(plan, checkpoint, out, NxdCompiler(), chosen, report)
