@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import dtypes
 from outcrop_kernels.nki.simulator.dtypes import DType
-from outcrop_kernels.nki.simulator.rules import here, refuse
+from outcrop_kernels.nki.simulator.rules import here, refuse, refuse_name
 
 
 class MemoryRegion(Enum):
@@ -302,7 +302,7 @@ class Tensor:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        refuse("subset", f"tensors have no .{name} in SDK 2.28: use slices, .reshape or .ap")
+        refuse_name("subset", f"tensors have no .{name} in SDK 2.28: use slices, .reshape or .ap")
 
 
 class Window:
