@@ -1,5 +1,5 @@
-"""Kernels that NeuronCore-v2 or its compiler would not take: memory, addresses, loops, language. The rule that
-each breaks is marked at the line."""
+"""Kernels that NeuronCore-v2 or its compiler would not take: memory, addresses, loops, language. The
+rule that each breaks is marked at the line."""
 
 from __future__ import annotations
 
