@@ -226,7 +226,7 @@ def test_a_scatter_writes_rows_of_a_mutable_argument() -> None:
 
 def test_a_scatter_skips_what_lies_outside_when_told_to() -> None:
     assert _scattered([7, -1, 10], skip=True)[:, 0].tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 0, 0]
-    with pytest.raises(Refused, match="dma-bounds: index -1 of dimension 0"):
+    with pytest.raises(Refused, match="dma-bounds: index -1 in steps of 4"):
         _scattered([7, -1, 10])
 
 
@@ -260,9 +260,8 @@ def _pages(pool, table):
     numbers = _load(table)
     for one in nl.affine_range(count):
         page = nl.ndarray((size, width), dtype=pool.dtype, buffer=nl.sbuf)
-        block = pool.ap(
-            pattern=[[width, size], [1, width]], scalar_offset=numbers[:, one : one + 1], indirect_dim=0
-        )
+        number = numbers[:, one : one + 1]
+        block = pool.ap(pattern=[[width, size], [1, width]], scalar_offset=number, indirect_dim=0)
         nisa.dma_copy(dst=page, src=block)
         nisa.dma_copy(dst=out[one], src=page)
     return out
@@ -271,6 +270,24 @@ def _pages(pool, table):
 def test_blocks_by_a_scalar_index_need_no_capability() -> None:
     pool, table = torch.rand(9, 16, 4), torch.tensor([[8, 0, 3]], dtype=torch.int32)
     assert torch.equal(_run(_pages, pool, table), pool[table[0].long()])
+
+
+@nki.jit
+def _tokens(pool, slots):
+    """Rows of a pool [B, S, W] by slot: the index counts along the dimension of the reshaped tensor."""
+    blocks, size, width = pool.shape
+    count = slots.shape[0]
+    flat = pool.reshape((blocks * size, width))
+    rows = nl.ndarray((count, width), dtype=pool.dtype, buffer=nl.sbuf)
+    wanted = flat.ap(pattern=[[width, count], [1, width]], vector_offset=_load(slots), indirect_dim=0)
+    nisa.dma_copy(dst=rows, src=wanted)
+    return _store(rows)
+
+
+def test_an_index_counts_along_the_reshaped_tensor() -> None:
+    pool, slots = torch.rand(9, 16, 4), torch.tensor([[143], [0], [17], [143]], dtype=torch.int32)
+    got = _run(_tokens, pool, slots, indirect_dma=True)
+    assert torch.equal(got, pool.reshape(144, 4)[slots[:, 0].long()])
 
 
 # -- operators ---------------------------------------------------------------------------------------
