@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import gcd, prod
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -72,14 +72,15 @@ def _dynamic(machine: Machine, dst: Tensor, src: Tensor, oob_mode: oob_modes) ->
     if moving.dtype != moving.storage.dtype:
         refuse("view", f"{moving} has a dynamic address and another type than its tensor")
     starts = _starts(machine, moving)
-    places = _addresses(moving, starts)
-    inside = _inside(moving, starts, places, oob_mode)
+    inside = (starts >= 0) & (starts < len(_rows(moving.storage.written, moving)))
+    if not inside.all() and oob_mode is oob_modes.error:
+        wrong = int(starts[~inside][0])
+        refuse("dma-bounds", f"index {wrong} in steps of {moving.index_step} elements leaves {moving}")
     if moving is src:
-        _gather(machine, dst, src, places, inside)
+        _gather(machine, dst, src, starts, inside)
     else:
-        _scatter(machine, dst, src, places, inside)
-    rows = moving.shape[0] if moving.vector_offset is not None else 1
-    machine.report.dma.dynamic += max(rows, _pieces(dst, src)[1])
+        _scatter(machine, dst, src, starts, inside)
+    machine.report.dma.dynamic += max(len(starts), _pieces(dst, src)[1])
 
 
 def _starts(machine: Machine, view: Tensor) -> NDArray[np.int64]:
@@ -98,55 +99,43 @@ def _starts(machine: Machine, view: Tensor) -> NDArray[np.int64]:
     return memory.read(index, machine.clock).reshape(-1).astype(np.int64)
 
 
-def _addresses(view: Tensor, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The flat element address of each element of the view. `indirect_dim` is a dimension of the tensor,
-    whose stride scales the index; a vector's index takes the place of the pattern's first step."""
-    step = prod(view.storage.shape[view.indirect_dim + 1 :])
-    places: NDArray[np.int64] = np.zeros((), dtype=np.int64)
-    for dim, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
-        by_index = dim == 0 and view.vector_offset is not None
-        along = starts * step if by_index else np.arange(size, dtype=np.int64) * stride
-        places = places[..., None] + along
-    base = 0 if view.vector_offset is not None else int(starts[0]) * step
-    return places + view.offset + base
-
-
-def _inside(
-    view: Tensor, starts: NDArray[np.int64], places: NDArray[np.int64], oob_mode: oob_modes
-) -> NDArray[np.bool_]:
-    """Which rows of the view lie inside of its tensor: [rows]; a scalar index moves all or nothing."""
-    rows = places.reshape(view.shape[0], -1)
-    inside: NDArray[np.bool_] = np.logical_and.reduce((rows >= 0) & (rows < view.storage.data.size), axis=1)
-    if view.scalar_offset is not None:
-        inside[:] = inside.all()
-    if not inside.all() and oob_mode is oob_modes.error:
-        wrong = starts[~inside] if view.vector_offset is not None else starts
-        refuse(
-            "dma-bounds",
-            f"index {int(wrong[0])} of dimension {view.indirect_dim} leaves {view.storage.shape}",
-        )
-    return inside
+def _rows(flat: NDArray[Any], view: Tensor) -> NDArray[Any]:
+    """[indices, ...]: what each index that stays inside of `flat` selects, without a copy."""
+    first = 1 if view.vector_offset is not None else 0
+    shape, strides = view.shape[first:], view.strides[first:]
+    extent = sum(stride * (size - 1) for size, stride in zip(shape, strides, strict=True))
+    count = (flat.size - 1 - extent - view.offset) // view.index_step + 1
+    width = flat.itemsize
+    return np.ndarray(
+        (max(0, count), *shape),
+        dtype=flat.dtype,
+        buffer=flat,
+        offset=view.offset * width if count > 0 else 0,
+        strides=tuple(stride * width for stride in (view.index_step, *strides)),
+    )
 
 
 def _gather(
-    machine: Machine, dst: Tensor, src: Tensor, places: NDArray[np.int64], inside: NDArray[np.bool_]
+    machine: Machine, dst: Tensor, src: Tensor, starts: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> None:
     storage = src.storage
     storage.touch(machine.clock)
-    wanted = places[inside]
-    if not storage.written[wanted].all():
-        memory.refuse_unwritten(src, int((~storage.written[wanted]).sum()))
-    moved = dtypes.cast(storage.data[wanted], src.dtype, dst.dtype)
+    wanted = starts[inside]
+    written = _rows(storage.written, src)[wanted]
+    if not written.all():
+        memory.refuse_unwritten(src, int((~written).sum()))
+    moved = dtypes.cast(_rows(storage.data, src)[wanted], src.dtype, dst.dtype)
     if inside.all():
         memory.write(dst, moved, machine.clock)
-        return
-    if dst.shape[0] != src.shape[0]:
-        refuse("shape", f"a gather that skips rows goes into {dst}, not into [{src.shape[0]}, ...]")
-    _write_rows(machine, dst, moved, inside)
+    elif inside.any():
+        _write_rows(machine, dst, moved, inside)
 
 
 def _write_rows(machine: Machine, dst: Tensor, moved: NDArray[Any], inside: NDArray[np.bool_]) -> None:
+    """A gather that skips leaves the rows of those indices as they were."""
     storage = dst.storage
+    if dst.shape[0] != len(inside):
+        refuse("shape", f"a gather that skips rows goes into {dst}, not into [{len(inside)}, ...]")
     if dst.dtype != storage.dtype:
         refuse("view", f"{dst} is written as {dst.dtype}, it was allocated as {storage.dtype}")
     storage.touch(machine.clock)
@@ -155,22 +144,23 @@ def _write_rows(machine: Machine, dst: Tensor, moved: NDArray[Any], inside: NDAr
 
 
 def _scatter(
-    machine: Machine, dst: Tensor, src: Tensor, places: NDArray[np.int64], inside: NDArray[np.bool_]
+    machine: Machine, dst: Tensor, src: Tensor, starts: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> None:
+    """Of rows with one index, any may win: what they leave may be returned, but not read."""
     storage = dst.storage
     storage.touch(machine.clock)
-    values = dtypes.cast(memory.read(src, machine.clock), src.dtype, dst.dtype).reshape(places.shape)
-    flat, kept = places[inside].reshape(-1), values[inside].reshape(-1)
-    storage.data[flat] = kept
-    storage.written[flat] = True
-    addresses, count = np.unique(flat, return_counts=True)
-    if storage.contested is None:
-        if (count > 1).any():
-            storage.contested = np.zeros(storage.data.size, dtype=np.bool_)
-        else:
-            return
-    storage.contested[addresses] = count > 1
-    storage.written[addresses[count > 1]] = False
+    values = dtypes.cast(memory.read(src, machine.clock), src.dtype, dst.dtype)
+    data, written = _rows(storage.data, dst), _rows(storage.written, dst)
+    data[starts[inside]] = values.reshape(len(starts), *data.shape[1:])[inside]
+    written[starts[inside]] = True
+    once, count = np.unique(starts[inside], return_counts=True)
+    repeated = once[count > 1]
+    if storage.contested is None and repeated.size:
+        storage.contested = np.zeros(storage.data.size, dtype=np.bool_)
+    if storage.contested is not None:
+        _rows(storage.contested, dst)[once] = False
+        _rows(storage.contested, dst)[repeated] = True
+        written[repeated] = False
 
 
 # -- counting ----------------------------------------------------------------------------------------

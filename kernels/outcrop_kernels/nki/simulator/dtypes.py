@@ -69,8 +69,7 @@ def from_float(values: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
     if dtype == "tfloat32":
         return (_high_half(values, 13).astype(np.uint32) << np.uint32(13)).view(np.float32)
     if dtype == "float16":
-        with np.errstate(over="ignore"):
-            return values.astype(np.float16)
+        return values.astype(np.float16)
     limits = np.iinfo(_STORED[dtype])
     whole: NDArray[Any] = np.nan_to_num(np.rint(values.astype(np.float64)), nan=0.0)
     saturated: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(_STORED[dtype])
@@ -82,8 +81,7 @@ def _high_half(values: NDArray[np.float32], dropped: int) -> NDArray[Any]:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     half = np.uint32((1 << (dropped - 1)) - 1)
     odd = (bits >> np.uint32(dropped)) & np.uint32(1)
-    with np.errstate(over="ignore"):
-        rounded = (bits + half + odd) >> np.uint32(dropped)
+    rounded = (bits + half + odd) >> np.uint32(dropped)
     nan = np.uint32(0x7FC00000 >> dropped)
     rounded = np.where(np.isnan(values), nan, rounded)
     return rounded.astype(np.uint16 if dropped == 16 else np.uint32)

@@ -14,7 +14,7 @@ from outcrop_kernels.nki.simulator.enums import (
     reduce_cmd,
 )
 from outcrop_kernels.nki.simulator.gpsimd_engine import affine_select, iota, nc_n_gather
-from outcrop_kernels.nki.simulator.rules import refuse
+from outcrop_kernels.nki.simulator.rules import refuse_name
 from outcrop_kernels.nki.simulator.scalar_engine import activation, activation_reduce
 from outcrop_kernels.nki.simulator.tensor_engine import nc_matmul, nc_transpose
 from outcrop_kernels.nki.simulator.vector_engine import (
@@ -98,5 +98,5 @@ if not TYPE_CHECKING:  # mypy is to know the names that there are.
         if name.startswith("__"):
             raise AttributeError(name)
         if name in _LATER_CHIP:
-            refuse("later-chip", f"nisa.{name}: use {_LATER_CHIP[name]}")
-        refuse("subset", f"nisa.{name} is not among the simulated instructions")
+            refuse_name("later-chip", f"nisa.{name}: use {_LATER_CHIP[name]}")
+        refuse_name("subset", f"nisa.{name} is not among the simulated instructions")

@@ -11,7 +11,7 @@ from outcrop_kernels.nki.simulator.dtypes import DType
 from outcrop_kernels.nki.simulator.machine import current
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor, Window
 from outcrop_kernels.nki.simulator.ops import OPS
-from outcrop_kernels.nki.simulator.rules import refuse
+from outcrop_kernels.nki.simulator.rules import refuse, refuse_name
 
 bool_: DType = "bool"
 int8: DType = "int8"
@@ -179,10 +179,12 @@ if not TYPE_CHECKING:  # mypy is to know the names that there are.
         if name.startswith("__"):
             raise AttributeError(name)
         if name in {"dynamic_range", "fori_loop", "while_loop"}:
-            refuse("static-bounds", f"nl.{name} makes a loop on the device: use {_LATER[name]}")
+            refuse_name("static-bounds", f"nl.{name} makes a loop on the device: use {_LATER[name]}")
         if name in {"divide", "mod", "fmod"}:
-            refuse("op", f"nl.{name} does not exist in hardware: use {_LATER.get(name, 'other operators')}")
+            refuse_name(
+                "op", f"nl.{name} does not exist in hardware: use {_LATER.get(name, 'other operators')}"
+            )
         if name.startswith(("float8", "float4")):
-            refuse("dtype", f"nl.{name} is not simulated")
+            refuse_name("dtype", f"nl.{name} is not simulated")
         instead = f": use {_LATER[name]}" if name in _LATER else ""
-        refuse("subset", f"nl.{name} is not in all of SDK 2.28 to 2.32{instead}")
+        refuse_name("subset", f"nl.{name} is not in all of SDK 2.28 to 2.32{instead}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import dtypes
 from outcrop_kernels.nki.simulator.dtypes import DType
-from outcrop_kernels.nki.simulator.rules import here, refuse
+from outcrop_kernels.nki.simulator.rules import here, refuse, refuse_name
 
 
 class MemoryRegion(Enum):
@@ -84,7 +84,7 @@ class Tensor:
 
     __slots__ = (
         "dtype",
-        "indirect_dim",
+        "index_step",
         "offset",
         "scalar_offset",
         "shape",
@@ -102,11 +102,11 @@ class Tensor:
         dtype: DType | None = None,
         scalar_offset: Tensor | None = None,
         vector_offset: Tensor | None = None,
-        indirect_dim: int = 0,
+        index_step: int = 0,
     ) -> None:
         self.storage, self.shape, self.strides, self.offset = storage, shape, strides, offset
         self.dtype = dtype or storage.dtype
-        self.scalar_offset, self.vector_offset, self.indirect_dim = scalar_offset, vector_offset, indirect_dim
+        self.scalar_offset, self.vector_offset, self.index_step = scalar_offset, vector_offset, index_step
 
     @property
     def buffer(self) -> MemoryRegion:
@@ -224,7 +224,11 @@ class Tensor:
         indirect_dim: int = 0,
         dtype: DType | None = None,
     ) -> Tensor:
-        """The access pattern [[stride, count], ...] in elements of `dtype`, from `offset` on."""
+        """The access pattern [[stride, count], ...] in elements of `dtype`, from `offset` on.
+
+        An index from SBUF counts along dimension `indirect_dim` of this tensor, not of the pattern:
+        scalar_offset moves the whole pattern, vector_offset [P, 1] takes the place of its first step.
+        """
         if self.offset or self.size != self.storage.data.size or self.dynamic:
             refuse("view", f".ap() is called on a view of {self}")
         if scalar_offset is not None and vector_offset is not None:
@@ -237,9 +241,15 @@ class Tensor:
         if not counts or min(counts) < 1:
             refuse("view", f"the pattern {pattern!r} is empty")
         view = Tensor(
-            self.storage, counts, strides, integer(offset, "offset"), target, scalar_offset, vector_offset,
-            indirect_dim,
-        )  # fmt: skip
+            self.storage,
+            counts,
+            strides,
+            integer(offset, "offset"),
+            target,
+            scalar_offset,
+            vector_offset,
+            prod(self.shape[integer(indirect_dim, "indirect_dim") + 1 :]),
+        )
         row = prod(self.storage.shape[1:]) * dtypes.width(self.dtype) // dtypes.width(target)
         if self.on_chip and counts[0] > 1 and strides[0] != row:
             refuse("access-pattern", f"the first stride is {strides[0]}, a partition has {row} elements")
@@ -253,6 +263,8 @@ class Tensor:
             refuse("view", f"the pattern {pattern!r} from {offset} on leaves {self}")
         if vector_offset is not None and indirect_dim != 0:
             refuse("dma-index", "vector_offset applies to dimension 0 only")
+        if view.dynamic and min(strides) < 0:
+            refuse("access-pattern", "a pattern with a dynamic address goes backwards")
         return view
 
     def _holds(self, view: Tensor) -> bool:
@@ -302,7 +314,7 @@ class Tensor:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        refuse("subset", f"tensors have no .{name} in SDK 2.28: use slices, .reshape or .ap")
+        refuse_name("subset", f"tensors have no .{name} in SDK 2.28: use slices, .reshape or .ap")
 
 
 class Window:

@@ -55,6 +55,10 @@ class Refused(Exception):
         )
 
 
+class NoSuchName(Refused, AttributeError):
+    """A kernel asks for a name that the common subset does not have."""
+
+
 def of_simulator(file: str) -> bool:
     return file.startswith(_PACKAGE)
 
@@ -73,6 +77,14 @@ def refuse(rule: str, what: str, place: Place | None = None) -> NoReturn:
         Refused: always, for the rule of that name.
     """
     raise Refused(RULES[rule], what, place or here())
+
+
+def refuse_name(rule: str, what: str) -> NoReturn:
+    """
+    Raises:
+        NoSuchName: always.
+    """
+    raise NoSuchName(RULES[rule], what, here())
 
 
 RULES: dict[str, Rule] = {

@@ -1,10 +1,10 @@
-"""The algorithms of AWS's NKI tutorials give the right answers in the simulator, in any order of their loops."""
+"""The algorithms of AWS's NKI tutorials give the right answers, in any order of their loops."""
 
 import pytest
 import torch
+from tests.kernels.nki.simulator.tutorials import Case, cases
 
 from outcrop_kernels.nki.simulator import simulate
-from tests.kernels.nki.simulator.tutorials import Case, cases
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)

@@ -1,4 +1,4 @@
-"""The algorithms of AWS's NKI tutorials, written anew against the common subset, each with plain torch beside it."""
+"""The algorithms of AWS's NKI tutorials, written anew in the common subset, with plain torch beside."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def average_pool(x, pool):
 
 @nki.jit
 def layer_norm(x, gain, shift, epsilon):
-    """x [N, H], statistics of pieces of 512, gain and shift [1, H] on all partitions by one broadcasting DMA."""
+    """x [N, H], statistics of pieces of 512; gain and shift [1, H] come onto all partitions by DMA."""
     rows, width = x.shape
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
     scale = nl.ndarray((128, width), dtype=nl.float32, buffer=nl.sbuf)
