@@ -1,0 +1,1 @@
+"""What NKI kernels cost in a model's steps, by the counts of their simulator."""
