@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from outcrop_compile.artifact.files import StoredFile, stored
@@ -56,6 +56,7 @@ def manifest_of(
     executable: StoredFile | None = None,
     weights: Sequence[StoredFile] = (),
     checkpoint: Sequence[StoredFile] = (),
+    kernels: Mapping[str, str] | None = None,
 ) -> Manifest:
     """A manifest that is right in itself. Files that are not given are none's."""
     none = StoredFile("none", 0, hashlib.sha256().hexdigest())
@@ -69,7 +70,7 @@ def manifest_of(
             target=target,
             bucket=graph.bucket,
             shapes=shapes,
-            kernels={},
+            kernels=kernels or {},
         )
         compiled.append(
             CompiledBucket(
@@ -79,15 +80,22 @@ def manifest_of(
         )  # fmt: skip
     fields = {
         "format": FORMAT, "outcrop": "0", "model": Model(name="tiny", sha256="0" * 64, config=config),
-        "target": target, "sdk": sdk, "shapes": shapes, "kernels": {}, "states": (),
+        "target": target, "sdk": sdk, "shapes": shapes, "kernels": dict(kernels or {}), "states": (),
         "buckets": tuple(compiled), "executable": executable or none, "weights": tuple(weights),
         "checkpoint": tuple(checkpoint),
     }  # fmt: skip
     return Manifest(key=artifact_key(Manifest(key="", **fields)), **fields)
 
 
-def write_artifact(folder: Path, model: Path, *, shapes: Shapes = SHAPES, tp: int = 1) -> Manifest:
-    """An artifact of a checkpoint for `tp` ranks."""
+def write_artifact(
+    folder: Path,
+    model: Path,
+    *,
+    shapes: Shapes = SHAPES,
+    tp: int = 1,
+    kernels: Mapping[str, str] | None = None,
+) -> Manifest:
+    """An artifact of a checkpoint for `tp` ranks. kernels: of `kernel_digests`."""
     checkpoint = open_checkpoint(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "none").touch()
@@ -108,6 +116,7 @@ def write_artifact(folder: Path, model: Path, *, shapes: Shapes = SHAPES, tp: in
         executable=stored(folder, EXECUTABLE),
         weights=[stored(folder, name) for name in names],
         checkpoint=[stored(folder, name) for name in files],
+        kernels=kernels,
     )
     (folder / NAME).write_bytes(encode(manifest))
     return manifest

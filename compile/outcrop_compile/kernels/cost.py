@@ -1,8 +1,8 @@
 """The cost of each kernel in one rank's step of a bucket, counted in the simulator at the model's own shapes.
 
-A kernel does the same whatever its numbers are, and the same again for each group of rows: so it runs on zeros,
-attention over a few blocks of KV that stand for all, and rows beyond two groups are added by what the second
-took. Not yet run on a device.
+A kernel does the same whatever its numbers are, and the same again for each group of rows: so it runs on
+zeros, attention over a few blocks of KV that stand for all, and rows beyond two groups are added by what the
+second took. Not yet run on a device.
 """
 
 from __future__ import annotations

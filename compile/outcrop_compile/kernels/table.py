@@ -1,9 +1,9 @@
 """Steps of XLA's graphs beside those with kernels in them: bytes and estimated times.
 
-Bytes without kernels are counted in the graphs as they are lowered (`hlo.traffic`), of one layer and of two, and
-all layers follow from the difference. With kernels, what XLA moves to gather KV, to multiply it, to write new KV and
-to find candidates is taken away, and what the kernels move in the simulator is added. What XLA's softmax moves
-stays counted in both.
+Bytes without kernels are counted in the graphs as they are lowered (`hlo.traffic`), of one layer and of two,
+and all layers follow from the difference. With kernels, what XLA moves to gather KV, to multiply it, to write
+new KV and to find candidates is taken away, and what the kernels move in the simulator is added. What XLA's
+softmax moves stays counted in both.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ _BLOCK = 32
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A decode step of one rank. xla, kernels: bytes. attention: bytes of it in what the kernels replace, before
-    and after. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers are as slow as
-    they were measured. kernel_seconds: with kernels at their simulated pace, all else as in xla_seconds."""
+    """A decode step of one rank. xla, kernels: bytes. attention: bytes of it in what the kernels replace,
+    before and after. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers are as
+    slow as they were measured. kernel_seconds: with kernels at their simulated pace, all else as in
+    xla_seconds."""
 
     tp: int
     rows: int
@@ -56,12 +57,18 @@ class Row:
 
 
 def rows(
-    config: LlamaConfig, degrees: tuple[int, ...], batches: tuple[int, ...], contexts: tuple[int, ...], python: str
+    config: LlamaConfig,
+    degrees: tuple[int, ...],
+    batches: tuple[int, ...],
+    contexts: tuple[int, ...],
+    python: str,
 ) -> Iterator[Row]:
     """python: an interpreter with torch_xla. Raises LoweringFailed, ShardingError."""
     for tp in degrees:
         buckets = tuple(
-            Bucket(StepKind.DECODE, batch, 1, -(-context // _BLOCK)) for batch in batches for context in contexts
+            Bucket(StepKind.DECODE, batch, 1, -(-context // _BLOCK))
+            for batch in batches
+            for context in contexts
         )
         one, two = (_counted(config, tp, buckets, layers, python) for layers in (1, 2))
         shapes = KernelShapes(divide(config, tp), _BLOCK, torch.bfloat16, gather=True)

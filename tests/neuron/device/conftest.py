@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("device")
     group.addoption("--artifact", type=Path, help="the artifact to run, of `outcrop compile build`")
     group.addoption("--checkpoint", type=Path, help="the checkpoint that it was built of")
+    group.addoption("--with-kernels", type=Path, action="append", help="another artifact, with kernels")
     group.addoption("--stand-in", action="store_true", help="a dry run without a device: see README.md")
 
 

@@ -5,7 +5,6 @@ See README.md for the command, what it should print and what to report.
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -15,51 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from neuron_steps import TOKENS, answers, oracle, report, requests, step_times
 
-from outcrop.backends.base import Backend, StepInput, blank_step
+from outcrop.backends.base import StepInput, blank_step
 from outcrop.backends.neuron.backend import NeuronBackend
 from outcrop.backends.neuron.nrt import status_of
 from outcrop.backends.neuron.runtime import NxdRuntime
-from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import FinishReason, GenerationRequest, SamplingParams
-from outcrop.engine.policy import Interleave
 from outcrop_compile.artifact import Artifact
 from outcrop_compile.bucket import StepKind
-
-TOKENS = 24
-STEPS = 20
-
-
-def report(what: str, value: object) -> None:
-    print(f"REPORT {what}: {value}")
-
-
-def requests(backend: Backend, sampling: SamplingParams) -> list[GenerationRequest]:
-    """Six prompts of different lengths, of tokens that every vocabulary has."""
-    rng, caps = np.random.default_rng(1), backend.capabilities
-    longest = min(100, caps.max_model_len - TOKENS)
-    return [
-        GenerationRequest(str(index), rng.integers(3, 200, size).tolist(), sampling)
-        for index, size in enumerate(np.linspace(4, longest, 6).astype(int))
-    ]
-
-
-def answers(
-    backend: Backend, wanted: list[GenerationRequest], *, together: bool = True
-) -> dict[str, tuple[list[int], FinishReason]]:
-    core, tokens = EngineCore(backend, Interleave(), prefix_cache=False), {r.request_id: [] for r in wanted}
-    finish: dict[str, FinishReason] = {}
-    for group in [wanted] if together else [[each] for each in wanted]:
-        for request in group:
-            core.add(request)
-        while not core.idle:
-            for delta in core.step():
-                tokens[delta.request_id] += delta.tokens
-                if delta.finish is not None:
-                    finish[delta.request_id] = delta.finish
-    report("compiles after warm-up", core.stats().compiles_after_warmup)
-    assert core.stats().compiles_after_warmup == 0
-    return {name: (tokens[name], finish[name]) for name in tokens}
 
 
 def test_1_the_machine_is_fit(artifact: Artifact) -> None:
@@ -131,22 +94,10 @@ def test_5_company_and_depth_change_no_answer(backend: NeuronBackend, temperatur
 def test_6_how_fast_each_decode_bucket_is(backend: NeuronBackend) -> None:
     """Median of steps that are submitted two at a time, and what `submit` takes of the host."""
     for bucket in (each for each in backend.buckets if each.kind is StepKind.DECODE):
-        step = blank_step(bucket, backend.capabilities)
-        times, submits, waiting = [], [], [backend.submit(step)]
-        last = time.perf_counter()
-        for _ in range(STEPS):
-            begun = time.perf_counter()
-            waiting.append(backend.submit(step))
-            submits.append(time.perf_counter() - begun)
-            backend.collect(waiting.pop(0))
-            now = time.perf_counter()
-            times.append(now - last)
-            last = now
-        backend.collect(waiting.pop())
-        milliseconds = [statistics.median(each) * 1e3 for each in (times, submits)]
+        step, submit = step_times(backend, bucket)
         report(
             f"decode {bucket.rows} rows, {bucket.blocks} blocks",
-            f"{milliseconds[0]:.2f} ms a step, {milliseconds[1]:.3f} ms to submit",
+            f"{step * 1e3:.2f} ms a step, {submit * 1e3:.3f} ms to submit",
         )
 
 
@@ -189,23 +140,3 @@ def nxd_model(backend: NeuronBackend) -> torch.nn.Module:
     """NxD's model, whose buffers can be read and written."""
     assert isinstance(backend.runtime, NxdRuntime)
     return backend.runtime._model
-
-
-def oracle(artifact: Artifact, checkpoint: Path, like: NeuronBackend) -> Backend:
-    from outcrop.backends.cpu import CpuBackend
-    from outcrop_compile.checkpoint import open_checkpoint
-    from outcrop_compile.weights import load_weights
-    from outcrop_kernels.cpu.native.library import available
-
-    opened, caps = open_checkpoint(checkpoint), like.capabilities
-    return CpuBackend(
-        opened.config,
-        load_weights(opened, dtype=artifact.manifest.shapes.dtype),
-        kv_memory=1 << 30,
-        max_model_len=caps.max_model_len,
-        max_rows=caps.max_rows,
-        block_size=caps.block_size,
-        depth=1,
-        threads=None,
-        native=available(),
-    )

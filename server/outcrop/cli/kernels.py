@@ -1,0 +1,277 @@
+"""`outcrop kernels`: the NKI kernels for inf2 and trn1, run and counted in their simulator.
+
+What the commands work with is imported when they run: it takes a while, and `outcrop --help` needs none of
+it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outcrop.cli.compile import options
+from outcrop.cli.compile.progress import failing
+from outcrop.cli.serve import fail
+
+if TYPE_CHECKING:
+    from outcrop_compile.kernels.cost import KernelCost
+    from outcrop_kernels.nki.kernel import Kernel
+
+app = typer.Typer(help="NKI kernels for Inferentia2 and Trainium1.", no_args_is_help=True)
+
+_DEVICE = "not yet run on a device"
+_TABLE = ((2, 8), (1, 8, 32), (512, 2048, 8192))
+"""Tensor-parallel degrees, batches and contexts of the table."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[KERNEL]...", help="Which (default: all).")]
+DirectDma = Annotated[
+    bool, typer.Option("--direct-dma", help="Without gathers by indices, which a device has to show to work.")
+]
+
+
+@app.command(name="list")
+def list_kernels(as_json: Json = False) -> None:
+    """What kernels there are, what they take, and how they have been verified."""
+    from outcrop_kernels.nki.catalogue import KERNELS
+    from outcrop_kernels.nki.language import SIMULATED
+
+    found = [_described(kernel, simulated=SIMULATED) for kernel in KERNELS.values()]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for one in found:
+        typer.echo(f"{one['name']:<24} {', '.join(one['operations']) or 'called by no graph yet'}")
+        typer.echo(f"{'':<24} instead of {one['instead']}")
+        for name, entry in one["functions"].items():
+            tolerance = ", ".join(f"{kind} {limit:.1e}" for kind, limit in entry["tolerance"].items())
+            typer.echo(f"{'':<24} {name}: {'; '.join([*entry['arguments'], *entry['limits']])}")
+            typer.echo(f"{'':<24} within {tolerance} of the reference")
+        typer.echo(f"{'':<24} {', '.join(f'{how}: {state}' for how, state in one['verified'].items())}")
+
+
+def _described(kernel: Kernel, *, simulated: bool) -> dict[str, Any]:
+    return {
+        "name": kernel.name,
+        "operations": list(kernel.operations),
+        "instead": kernel.instead,
+        "functions": {
+            entry.name: {
+                "arguments": [
+                    f"{one.name} [{', '.join(one.shape.split())}]"
+                    + ("" if one.dtype == "x" else f" {one.dtype}")
+                    for one in entry.contract.arguments
+                ],
+                "limits": [limit.says for limit in entry.contract.limits],
+                "tolerance": dict(entry.contract.tolerance),
+                "gathers": entry.gathers,
+            }
+            for entry in kernel.entries
+        },
+        "verified": {
+            "simulator": "a grid of shapes equals the reference (outcrop kernels check --all)",
+            "nki.simulate": "AWS's nki is not installed" if simulated else "see tests/kernels/nki",
+            "device": _DEVICE,
+        },
+    }
+
+
+@app.command()
+def check(
+    kernels: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="The whole grid: minutes, not seconds.")] = False,
+    direct_dma: DirectDma = False,
+    as_json: Json = False,
+) -> None:
+    """Run kernels in the simulator over a grid of shapes, and compare them with the reference.
+
+    Exit status 1 if one is refused or differs by more than its contract allows.
+    """
+    from outcrop_kernels.nki.cases import cases
+    from outcrop_kernels.nki.cases import check as run
+    from outcrop_kernels.nki.simulator import Refused
+
+    wanted, results, bad = _chosen(kernels), [], 0
+    chosen = [case for case in cases() if case.kernel in wanted and (every or case.small)]
+    with _counting(len(chosen)) as done:
+        for case in chosen:
+            found: dict[str, Any] = {"kernel": case.kernel, "case": case.words}
+            try:
+                outcome = run(case, gather=not direct_dma)
+                found |= {"error": outcome.error, "allowed": outcome.allowed, "good": outcome.good}
+            except Refused as refused:
+                found |= {"refused": str(refused), "good": False}
+            results.append(found)
+            if not found["good"]:
+                bad += 1
+                said = found.get(
+                    "refused", f"differs by {found.get('error')}, allowed {found.get('allowed')}"
+                )
+                typer.echo(f"{case.kernel} {case.words}: {said}", err=True)
+            done()
+    if as_json:
+        typer.echo(json.dumps(results, indent=1))
+    else:
+        for name in wanted:
+            mine = [one for one in results if one["kernel"] == name and "error" in one]
+            most = max((one["error"] for one in mine), default=0.0)
+            typer.echo(f"{name:<24} {len(mine):>4} cases, largest difference {most:.1e}")
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def profile(
+    kernels: Names = None,
+    model: Annotated[str, options.option("MODEL", "Checkpoint, or a name.")] = "Llama-3.1-8B",
+    tp: Annotated[int, options.option("N", "NeuronCores that share the model.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Of the bucket.")] = 8,
+    width: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a row: 1 for decode.")] = 1,
+    context: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="That a row reads.")] = 2048,
+    block_size: options.BlockSize = 32,
+    direct_dma: DirectDma = False,
+    as_json: Json = False,
+) -> None:
+    """What each kernel would cost in a step, by the simulator's counts: bytes, engines, and what decides.
+
+    Times are floors: engines overlap perfectly within a kernel. Not yet run on a device.
+    """
+    import torch
+
+    from outcrop.cli.compile.models import model_config
+    from outcrop_compile.bucket import Bucket, StepKind
+    from outcrop_compile.kernels.cost import KernelShapes
+    from outcrop_compile.tensor_parallel import divide
+
+    wanted = _chosen(kernels)
+    with failing():
+        _, config = model_config(model)
+        layout = divide(config, tp)
+    bucket = Bucket(
+        StepKind.DECODE if width == 1 else StepKind.PREFILL, rows, width, -(-context // block_size)
+    )
+    shapes = KernelShapes(layout, block_size, torch.bfloat16, gather=not direct_dma)
+    found: list[dict[str, Any]] = []
+    with _counting(len(wanted)) as done:
+        for name in wanted:
+            found += [_cost(cost) for cost in shapes.costs(bucket, [name])]
+            done()
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    head = f"{'kernel':<24} {'calls':>5} {'us a call':>10} {'decides':<14} {'DMA':>5} {'HBM':>5}"
+    typer.echo(f"{head} {'MB a step':>10}")
+    for one in found:
+        typer.echo(
+            f"{one['kernel']:<24} {one['calls']:>5} {one['seconds'] * 1e6:>10.1f} {one['bound']:<14} "
+            f"{one['dma_share']:>5.0%} {one['hbm_share']:>5.0%} {one['step_bytes'] / 1e6:>10.2f}"
+        )
+
+
+def _cost(cost: KernelCost) -> dict[str, Any]:
+    report = cost.report
+    return {
+        "kernel": cost.kernel,
+        "calls": cost.calls,
+        "seconds": report.seconds,
+        "bound": report.bound,
+        "engine_seconds": report.engine_seconds(),
+        "dma_share": report.dma_share,
+        "hbm_share": report.hbm_share,
+        "hbm_read": report.dma.hbm_read,
+        "hbm_written": report.dma.hbm_written,
+        "step_bytes": cost.bytes,
+        "step_seconds": cost.seconds,
+        "macs": report.macs,
+        "instructions": report.instructions,
+        "sbuf_peak": report.sbuf_peak,
+        "psum_banks": report.psum_peak,
+    }
+
+
+@app.command()
+def table(
+    model: Annotated[str, options.option("MODEL", "Checkpoint, or a name.")] = "Llama-3.1-8B",
+    python: Annotated[
+        str | None, options.option("PATH", "Interpreter that has torch_xla (default: this, or .venv-xla's).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Decode steps of XLA's graphs beside those with kernels: bytes, and estimated times. Takes minutes.
+
+    Needs torch_xla, as `outcrop compile lower` does, and no device.
+    """
+    from outcrop.cli.compile.models import model_config
+    from outcrop_compile.hlo.environment import LoweringFailed, find_python
+    from outcrop_compile.kernels.table import rows as made
+
+    degrees, batches, contexts = _TABLE
+    found = []
+    with failing():
+        name, config = model_config(model)
+        try:
+            with _counting(len(degrees) * len(batches) * len(contexts)) as done:
+                for row in made(config, degrees, batches, contexts, find_python(python)):
+                    found.append(row)
+                    done()
+        except LoweringFailed as error:
+            fail(str(error))
+    if as_json:
+        values = [asdict(row) | {"costs": [_cost(one) for one in row.costs]} for row in found]
+        typer.echo(json.dumps(values, indent=1))
+        return
+    typer.echo(f"{name}: GB of one rank in a decode step, those that kernels replace, and ms\n")
+    columns = (
+        "tp",
+        "rows",
+        "context",
+        "XLA",
+        "kernels",
+        "fewer",
+        "replaced",
+        "fewer",
+        "XLA",
+        "slow",
+        "kernels",
+    )
+    typer.echo(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in found:
+        before, after = row.replaced
+        times = " | ".join(
+            f"{one * 1e3:.2f}" for one in (row.xla_seconds, row.xla_gathers, row.kernel_seconds)
+        )
+        typer.echo(
+            f"| {row.tp} | {row.rows} | {row.context} | {row.xla / 1e9:.2f} | {row.kernels / 1e9:.2f} | "
+            f"{row.xla / row.kernels:.2f} | {before / 1e9:.2f} | {before / after:.2f} | {times} |"
+        )
+
+
+def _chosen(names: list[str] | None) -> list[str]:
+    from outcrop_kernels.nki.catalogue import KERNELS
+
+    if unknown := sorted(set(names or []) - set(KERNELS)):
+        fail(f"there is no kernel {', '.join(unknown)}; there are {', '.join(KERNELS)}")
+    return names or list(KERNELS)
+
+
+@contextmanager
+def _counting(total: int) -> Iterator[Callable[[], None]]:
+    """Says how many of `total` are done, on a terminal."""
+    count, begun = 0, time.monotonic()
+
+    def done() -> None:
+        nonlocal count
+        count += 1
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{count}/{total}, {time.monotonic() - begun:.0f} s ")
+            sys.stderr.flush()
+
+    yield done
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
