@@ -150,7 +150,9 @@ def _words(done: Lowered, findings: int, moved: Traffic) -> str:
         f"{findings} findings",
     ]
     if (ran := done.compared) is not None:
-        parts.append(f"{'as' if ran.good else 'NOT as'} in eager mode: {ran.equal} of {ran.tokens} tokens")
+        near = f" and {ran.near} within a rounding" if ran.near else ""
+        outcome = "as" if ran.good else "NOT as"
+        parts.append(f"{outcome} in eager mode: {ran.equal}{near} of {ran.tokens} tokens")
         parts.append(f"KV within {ran.error:.1e}")
     return ", ".join(parts)
 
