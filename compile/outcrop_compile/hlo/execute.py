@@ -15,14 +15,14 @@ from torch import Tensor
 from torch_xla.core.xla_builder import computation_from_module_proto
 
 from outcrop_compile.hlo.comparison import Comparison
-from outcrop_compile.hlo.lower import set_buffer
+from outcrop_compile.hlo.lower import model_weights, set_buffer
 from outcrop_compile.hlo.record import GraphRecord, Sizes
 from outcrop_compile.hlo.rewrite import for_cpu
 from outcrop_compile.hlo.rounding import within_rounding
 from outcrop_compile.llama import KVSizes, PagedLlama
 from outcrop_compile.meeting import Meeting
-from outcrop_compile.weights import parameter_shapes
 from outcrop_kernels.neuron import TOPK
+from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.reference import edit_logits
 from outcrop_kernels.registry import operations
 
@@ -89,7 +89,7 @@ class Execution:
 
         with ThreadPoolExecutor(self.sizes.tp) as pool:
             found = list(pool.map(rank, range(self.sizes.tp)))
-        tolerance = _TOLERANCE[self.sizes.dtype]
+        tolerance = _TOLERANCE[self.sizes.plain]
         # Every rank has all tokens; the one that has most of them wrong counts.
         got, expected = min(
             ((got.reshape(-1), tokens.reshape(-1)) for got, tokens, _, _ in found),
@@ -186,22 +186,25 @@ def random_step(record: GraphRecord) -> dict[str, Tensor]:
     }
 
 
-def _random_weights(sizes: Sizes, common: dict[str, Tensor]) -> dict[str, Tensor]:
+def _random_weights(sizes: Sizes, common: dict[str, Tensor]) -> dict[str, Tensor | Quantised[Tensor]]:
     """Of one rank. common: what all ranks have alike, which the first of them fills in."""
-    dtype = getattr(torch, sizes.dtype)
-    weights = {}
-    for name, shape in parameter_shapes(sizes.config, sizes.tp).items():
+
+    def make(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if len(shape) == 1 or name == "embed":
-            weights[name] = common.setdefault(name, _random_weight(shape, dtype))
-        else:
-            weights[name] = _random_weight(shape, dtype)
-    return weights
+            return common.setdefault(name, _random_weight(shape, dtype))
+        if name.endswith(SCALE):
+            return torch.full(shape, 2 * sizes.config.hidden_size**-0.5 / 128)
+        return _random_weight(shape, dtype)
+
+    return model_weights(sizes, make)
 
 
 def _random_weight(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Of a size that keeps activations near 1, so that logits are told apart by more than a rounding."""
     if len(shape) == 1:
         return torch.ones(shape, dtype=dtype)
+    if dtype == torch.int8:
+        return torch.randint(-127, 128, shape, dtype=dtype)
     # In place and piece by piece: a float32 copy of a whole matrix would be the largest thing in memory.
     return torch.empty(shape, dtype=dtype).normal_(std=2 * shape[-1] ** -0.5)
 
