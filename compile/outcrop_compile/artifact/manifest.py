@@ -133,13 +133,16 @@ class Manifest(_Part, frozen=True):
             "tp": self.target.tp,
             "max_model_len": shapes.max_model_len,
             "batch": shapes.max_rows,
-            "block_size": shapes.block_size,
             "dtype": shapes.quantisation or shapes.dtype,
+            "speculative_tokens": shapes.guesses,
         }
+        if not self.slot_mode:
+            options["block_size"] = shapes.block_size
         words = ["outcrop", "compile", "build"]
         for name, value in (options | changes).items():
             words += ["--" + name.replace("_", "-"), str(value)]
         kernels, gather = built_with(self.kernels)
+        words += ["--slots"] if self.slot_mode else []
         words += ["--kernels", ",".join(kernels)] if kernels else []
         words += ["--indirect-dma"] if gather else []
         return shlex.join(words)

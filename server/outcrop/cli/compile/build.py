@@ -36,6 +36,9 @@ def build(
     unpinned: Annotated[
         bool, typer.Option("--unpinned", help="Build with packages of no SDK that Outcrop is made for.")
     ] = False,
+    unlinted: Annotated[
+        bool, typer.Option("--unlinted", help="Compile graphs that `outcrop compile lint` finds wrong.")
+    ] = False,
     compiler_flags: Annotated[str, options.option("FLAGS", "More flags for neuronx-cc.")] = "",
     kernels: Annotated[
         str, options.option("NAMES", "NKI kernels to call: all, none, or names (`outcrop kernels list`).")
@@ -70,7 +73,9 @@ def build(
     with failing():
         checkpoint = open_checkpoint(Path(model))
         flags = tuple(shlex.split(compiler_flags))
-        chosen = Options(model, __version__, workers, unpinned, flags, wanted, indirect_dma)
+        chosen = Options(
+            model, __version__, workers, unpinned, unlinted, flags, kernels=wanted, indirect_dma=indirect_dma
+        )
         try:
             with reporting() as report:
                 artifact = build_artifact(plan, checkpoint, out, NxdCompiler(), chosen, report)
