@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop_kernels.nki.simulator import dtypes, memory
+from outcrop_kernels.nki.simulator import dtypes, language, memory
 from outcrop_kernels.nki.simulator.budget import check_budgets
 from outcrop_kernels.nki.simulator.cost import Report
 from outcrop_kernels.nki.simulator.machine import Machine, in_order, running, shuffled
@@ -54,10 +54,15 @@ def simulate(
     Raises:
         Refused: the chip or the compiler would not take the kernel.
         ValueError: the target is unknown.
+        RuntimeError: the kernel was imported with AWS's package instead of the simulator's.
     """
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: the simulator knows {' and '.join(TARGETS)}, NeuronCore-v2")
     function = getattr(kernel, "func", kernel)
+    if function.__globals__.get("nl", language) is not language:
+        raise RuntimeError(
+            f"{function.__name__} is bound to AWS's nki package. Set OUTCROP_NKI=simulator before its import"
+        )
     check_source(function)
 
     def run(order: Callable[[Place, list[int]], list[int]]) -> tuple[Any, Machine]:

@@ -69,6 +69,8 @@ def test_an_addition_is_bound_by_dma() -> None:
     assert report.seconds == busy["dma"]
     assert report.dma_share == pytest.approx(1.0)
     assert report.hbm_share == pytest.approx(272 / 410)
+    waits = 4 * 3 * 1.3e-6
+    assert report.seconds_without_overlap == pytest.approx(busy["dma"] + busy["vector"] + waits)
 
 
 @nki.jit

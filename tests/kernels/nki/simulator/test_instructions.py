@@ -81,6 +81,29 @@ def test_matmuls_into_one_tile_add_up_in_float32() -> None:
     assert _run(_product_of_ones, a, b).unique().tolist() == [384.0]
 
 
+@nki.jit
+def _halves(a, b):
+    """a.T @ b with the depth in two halves, each in its rows of the array."""
+    left, right = _load(a), _load(b)
+    total = nl.ndarray((a.shape[1], b.shape[1]), dtype=nl.float32, buffer=nl.psum)
+    for start in (0, 64):
+        nisa.nc_matmul(
+            dst=total,
+            stationary=left[start : start + 64, :],
+            moving=right[start : start + 64, :],
+            tile_position=(start, 0),
+            tile_size=(64, 128),
+        )
+    result = nl.ndarray(total.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=result, src=total)
+    return _store(result)
+
+
+def test_the_array_works_in_two_halves() -> None:
+    a, b = torch.randn(128, 16), torch.randn(128, 32)
+    torch.testing.assert_close(_run(_halves, a, b), a.T @ b, rtol=1e-5, atol=1e-5)
+
+
 # -- choosing ----------------------------------------------------------------------------------------
 
 

@@ -416,3 +416,12 @@ def cases() -> list[Case]:
             tolerance=1e-5,
         ),
     ]
+
+
+def runs() -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """For AWS's simulator."""
+    return [(case.name, case.kernel, case.arguments) for case in cases()]
+
+
+def few_runs() -> list[tuple[str, Any, tuple[Any, ...]]]:
+    return runs()[:3]
