@@ -12,11 +12,12 @@ from outcrop_kernels.nki.simulator import dtypes, memory
 from outcrop_kernels.nki.simulator.enums import dge_mode as dge_modes
 from outcrop_kernels.nki.simulator.enums import engine as engines
 from outcrop_kernels.nki.simulator.enums import oob_mode as oob_modes
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
 from outcrop_kernels.nki.simulator.rules import refuse
 
 
+@instruction
 def dma_copy(
     dst: Tensor,
     src: Tensor,

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial, wraps
 from math import prod
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,29 @@ from outcrop_kernels.nki.simulator import dtypes, memory
 from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES, Report
 from outcrop_kernels.nki.simulator.dtypes import DType
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
-from outcrop_kernels.nki.simulator.rules import Place, here, refuse
+from outcrop_kernels.nki.simulator.rules import Place, at, here, refuse
 
 MAX_INSTRUCTIONS = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An instruction that waits for its loop's end."""
+
+    call: Callable[[], None]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """An nl.affine_range loop, and what its iterations issued."""
+
+    place: Place
+    iterations: list[list[Issued | Loop]]
+
+
+Order = Callable[[Loop], list[list["Issued | Loop"]]]
+"""A loop's iterations in the order in which they are to run."""
 
 
 @dataclass(slots=True)
@@ -28,8 +49,8 @@ class Machine:
 
     report: Report
     indirect_dma: bool
-    order: Callable[[Place, list[int]], list[int]]
-    """The order of an nl.affine_range loop's iterations, by its place in the source."""
+    order: Order | None = None
+    """Of the iterations of nl.affine_range loops; None runs every instruction as it is issued."""
     clock: int = 0
     """Instructions so far."""
     on_chip: list[Storage] = field(default_factory=list)
@@ -37,6 +58,9 @@ class Machine:
     """Where the kernel has affine_range loops of more than one iteration."""
     sums: NDArray[np.float32] = field(default_factory=lambda: np.zeros(memory.PARTITIONS, dtype=np.float32))
     """The scalar engine's accumulators, one per partition (reduce_regs)."""
+    waiting: list[Issued | Loop] | None = None
+    """What the present iteration of a loop has issued, where another order is wanted."""
+    ended: bool = False
 
     def allocate(self, shape: Any, dtype: DType, buffer: MemoryRegion, name: str = "") -> Tensor:
         sizes = tuple(memory.integer(size, "a shape") for size in shape)
@@ -75,25 +99,49 @@ class Machine:
         done.elements += elements
         done.cycles += max(ISSUE_CYCLES, cycles)
 
-    def iterations(self, values: list[int]) -> list[int]:
-        place = here()
+    def iterations(self, values: list[int]) -> Iterator[int]:
+        """The values in order, since Python around the instructions sees them so; where another order is
+        wanted, the instructions wait for the end of the outermost loop, and their iterations are shuffled."""
+        loop, outer = Loop(here(), []), self.waiting
         if len(values) > 1:
-            self.loops.add(place)
-        return self.order(place, values)
+            self.loops.add(loop.place)
+        if self.order is None:
+            yield from values
+            return
+        try:
+            for value in values:
+                self.waiting = []
+                loop.iterations.append(self.waiting)
+                yield value
+        except GeneratorExit:  # The kernel left the loop early, or failed.
+            if self.ended:
+                return
+        self.waiting = outer
+        if outer is not None:
+            outer.append(loop)
+        else:
+            self._replay([loop])
+
+    def _replay(self, items: list[Issued | Loop]) -> None:
+        assert self.order is not None
+        for item in items:
+            if isinstance(item, Loop):
+                for iteration in self.order(item):
+                    self._replay(iteration)
+            else:
+                with at(item.place):
+                    item.call()
 
 
-def in_order(place: Place, values: list[int]) -> list[int]:
-    return values
-
-
-def shuffled(seed: int, only: Place | None = None) -> Callable[[Place, list[int]], list[int]]:
+def shuffled(seed: int, only: Place | None = None) -> Order:
     """Another order for every loop, or for the one at `only`."""
     dice = random.Random(seed)
 
-    def order(place: Place, values: list[int]) -> list[int]:
-        if only in (None, place):
-            dice.shuffle(values)
-        return values
+    def order(loop: Loop) -> list[list[Issued | Loop]]:
+        iterations = list(loop.iterations)
+        if only in (None, loop.place):
+            dice.shuffle(iterations)
+        return iterations
 
     return order
 
@@ -122,4 +170,31 @@ def running(machine: Machine) -> Iterator[Machine]:
     try:
         yield machine
     finally:
+        machine.ended = True
         _running.reset(token)
+
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def instruction(function: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
+    """Makes a function an instruction of nki.isa, which runs where it is issued or waits for its loop.
+
+    Raises:
+        Refused: from the instruction, for arguments that it does not have.
+    """
+
+    @wraps(function)
+    def issue(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> None:
+        machine = current()
+        if machine.waiting is not None:
+            machine.waiting.append(Issued(partial(function, *arguments, **named), here()))
+            return
+        try:
+            function(*arguments, **named)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise  # From within.
+            refuse("subset", str(error))
+
+    return issue

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import linecache
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -63,8 +66,24 @@ def of_simulator(file: str) -> bool:
     return file.startswith(_PACKAGE)
 
 
+_replayed: ContextVar[Place | None] = ContextVar("nki_replayed", default=None)
+
+
+@contextmanager
+def at(place: Place) -> Iterator[None]:
+    """`here` is that place: an instruction runs later than the kernel's line that issued it."""
+    token = _replayed.set(place)
+    try:
+        yield
+    finally:
+        _replayed.reset(token)
+
+
 def here() -> Place:
     """The innermost line outside of the simulator."""
+    replayed = _replayed.get()
+    if replayed is not None:
+        return replayed
     frame = sys._getframe(1)
     while frame.f_back is not None and of_simulator(frame.f_code.co_filename):
         frame = frame.f_back

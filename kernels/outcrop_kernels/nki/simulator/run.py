@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from outcrop_kernels.nki.simulator import dtypes, language, memory
 from outcrop_kernels.nki.simulator.budget import check_budgets
 from outcrop_kernels.nki.simulator.cost import Report
-from outcrop_kernels.nki.simulator.machine import Machine, in_order, running, shuffled
+from outcrop_kernels.nki.simulator.machine import Machine, Order, running, shuffled
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import RULES, Place, Refused, of_simulator, refuse
 from outcrop_kernels.nki.simulator.source import check_source
@@ -65,7 +65,7 @@ def simulate(
         )
     check_source(function)
 
-    def run(order: Callable[[Place, list[int]], list[int]]) -> tuple[Any, Machine]:
+    def run(order: Order | None) -> tuple[Any, Machine]:
         machine = Machine(Report(target), indirect_dma, order)
         # The engines make infinities and NaN without a word.
         with running(machine), np.errstate(all="ignore"):
@@ -73,7 +73,7 @@ def simulate(
         check_budgets(machine)
         return results, machine
 
-    results, machine = run(in_order)
+    results, machine = run(None)
     for seed in seeds if machine.loops else ():
         _compare_orders(run, results, machine, seed)
     return _given_back(results, arguments, named), machine.report
@@ -207,7 +207,7 @@ def _compare_orders(run: Any, results: Any, machine: Machine, seed: int) -> None
     refuse("affine-range", f"iterations of several loops in another order: {complaint}", first)
 
 
-def _disagreement(run: Any, results: Any, order: Callable[[Place, list[int]], list[int]]) -> str | None:
+def _disagreement(run: Any, results: Any, order: Order) -> str | None:
     try:
         others, _ = run(order)
     except Refused as refused:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from outcrop_kernels.nki.simulator import checks, values
 from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES
 from outcrop_kernels.nki.simulator.enums import reduce_cmd as commands
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import Tensor
 from outcrop_kernels.nki.simulator.ops import Op, checked
 from outcrop_kernels.nki.simulator.rules import refuse
 
 
+@instruction
 def activation(
     dst: Tensor,
     op: Op,
@@ -50,6 +51,7 @@ def activation(
         _read_sums(machine, reduce_res, data, sums)
 
 
+@instruction
 def activation_reduce(
     dst: Tensor,
     op: Op,

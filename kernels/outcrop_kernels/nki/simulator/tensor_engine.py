@@ -9,7 +9,7 @@ import numpy as np
 from outcrop_kernels.nki.simulator import checks, dtypes, memory, values
 from outcrop_kernels.nki.simulator.enums import engine as engines
 from outcrop_kernels.nki.simulator.enums import matmul_perf_mode
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
 from outcrop_kernels.nki.simulator.rules import refuse
 
@@ -21,6 +21,7 @@ _COLUMNS_HIDDEN = 64
 cycles, four times that for float32."""
 
 
+@instruction
 def nc_matmul(
     dst: Tensor,
     stationary: Tensor,
@@ -108,6 +109,7 @@ def _tiling(stationary: Tensor, moving: Tensor, position: tuple[int, ...], size:
             )
 
 
+@instruction
 def nc_transpose(
     dst: Tensor, data: Tensor, engine: engines = engines.unknown, name: str | None = None
 ) -> None:
