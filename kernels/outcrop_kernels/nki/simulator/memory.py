@@ -26,8 +26,9 @@ ON_CHIP = frozenset({MemoryRegion.sbuf, MemoryRegion.psum})
 PARTITIONS = 128
 PSUM_BANK_BYTES = 2048
 PSUM_BANKS = 8
-SBUF_BYTES = 180224
-"""Per partition, of 196608: what is left to a kernel."""
+SBUF_BYTES = 192 * 1024 - 16384
+"""Per partition: what is left to a kernel. The reserve is the one that aws-neuron/nki-library takes off Trn2's
+224 KiB (core/mlp/mlp_cte/mlp_cte_constants.py); foxl-ai/kiln reads the same 180224 on trn1."""
 
 _BY_MATMUL, _BY_OTHERS, _SUM_READ = 1, 2, 3
 

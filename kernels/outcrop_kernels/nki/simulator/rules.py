@@ -219,7 +219,7 @@ RULES: dict[str, Rule] = {
             "its "
             "first write to its last use.",
             "tile smaller, reuse tensors, or load nearer to the use.",
-            "nl.tile_size.total_available_sbuf_size as third parties read it on trn1; " + _ARCH,
+            _ARCH + "; for the reserve, https://github.com/aws-neuron/nki-library, mlp_cte_constants.py",
         ),
         Rule(
             "uninitialised",

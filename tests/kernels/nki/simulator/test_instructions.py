@@ -404,6 +404,21 @@ def test_the_scalar_engine_keeps_its_sums_from_one_instruction_to_the_next() -> 
 
 
 @nki.jit
+def _left_early(x):
+    tile = _load(x)
+    for column in nl.affine_range(8):
+        if column == 4:
+            break
+        nisa.memset(tile[:, column : column + 1], value=float(column))
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+    return _store(tile)
+
+
+def test_a_loop_may_be_left_early() -> None:
+    assert _run(_left_early, torch.zeros(3, 6), seeds=(1, 2))[2].tolist() == [1.0, 2.0, 3.0, 4.0, 1.0, 1.0]
+
+
+@nki.jit
 def _named(x):
     return _store(_load(x))
 
