@@ -27,8 +27,8 @@ PARTITIONS = 128
 PSUM_BANK_BYTES = 2048
 PSUM_BANKS = 8
 SBUF_BYTES = 192 * 1024 - 16384
-"""Per partition: what is left to a kernel. The reserve is the one that aws-neuron/nki-library takes off Trn2's
-224 KiB (core/mlp/mlp_cte/mlp_cte_constants.py); foxl-ai/kiln reads the same 180224 on trn1."""
+"""Per partition: what is left to a kernel. The reserve, for dynamic DMA, is what aws-neuron/nki-library takes
+off Trn2's 224 KiB (core/mlp/mlp_cte/mlp_cte_constants.py); foxl-ai/kiln reads the same 180224 on trn1."""
 
 _BY_MATMUL, _BY_OTHERS, _SUM_READ = 1, 2, 3
 
