@@ -23,8 +23,8 @@ and is run, on torch tensors or numpy arrays, by
 moved, engine work and estimated times. It raises `Refused`, which names the kernel's line, the rule (one of
 `RULES`) and how to mend it.
 
-Each run is repeated with the instructions of nl.affine_range loops in other orders of their iterations, and has
-to say the same; nl.sequential_range and range keep theirs.
+Each run is repeated with the instructions of nl.affine_range loops in other orders of their iterations, and
+has to say the same; nl.sequential_range and range keep theirs.
 
 Conventions that follow from the common subset: instructions take `dst` first and name their arguments;
 inputs and outputs move by nisa.dma_copy; outputs are in nl.shared_hbm and are returned; an on-chip tensor is

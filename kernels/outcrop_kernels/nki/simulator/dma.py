@@ -122,9 +122,10 @@ def _gather(
     storage = src.storage
     storage.touch(machine.clock)
     wanted = starts[inside]
-    written = _rows(storage.written, src)[wanted]
-    if not written.all():
-        memory.refuse_unwritten(src, int((~written).sum()))
+    if not storage.complete:
+        written = _rows(storage.written, src)[wanted]
+        if not written.all():
+            memory.refuse_unwritten(src, int((~written).sum()))
     moved = dtypes.cast(_rows(storage.data, src)[wanted], src.dtype, dst.dtype)
     if inside.all():
         memory.write(dst, moved, machine.clock)

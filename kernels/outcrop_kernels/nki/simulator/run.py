@@ -135,8 +135,11 @@ def _is_torch(value: Any) -> bool:
 def _argument(value: Any, name: str, mutable: bool) -> Tensor:
     raw, dtype = _raw(value)
     storage = Storage(raw.shape, dtype, MemoryRegion.shared_hbm, name)
-    storage.data = np.ascontiguousarray(raw).reshape(-1).copy()
+    flat = np.ascontiguousarray(raw).reshape(-1)
+    # Nothing writes into the others, which may be large.
+    storage.data = flat.copy() if mutable else flat
     storage.written[:] = True
+    storage.complete = not mutable
     storage.argument, storage.mutable = True, mutable
     return Tensor(storage, raw.shape, dense(raw.shape))
 
