@@ -1,8 +1,8 @@
 """What a kernel costs: counted work, and the time it would take by the published figures of NeuronCore-v2.
 
-Estimates, not measurements: `seconds` is a floor, with every engine working through its instructions back to
-back and all of them overlapping perfectly; `seconds_without_overlap` is the other end. Not yet run on a
-device.
+Estimates, not measurements: `seconds` is a floor, with every engine working through its instructions back
+to back and all of them overlapping perfectly; `scheduled_seconds` lets them wait for each other. Not yet
+run on a device.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ class Report:
     """Bytes per partition in use at once, in program order."""
     psum_peak: int = 0
     """Banks in use at once."""
+    scheduled_seconds: float = 0.0
+    """With every engine in program order, waiting for its operands: see the module `schedule`."""
 
     @property
     def instructions(self) -> int:
@@ -104,12 +106,6 @@ class Report:
     def seconds(self) -> float:
         """With all engines overlapping perfectly."""
         return max(self.engine_seconds().values())
-
-    @property
-    def seconds_without_overlap(self) -> float:
-        """With one engine at a time, and every DMA waited for."""
-        busy = self.engine_seconds()
-        return sum(busy[name] for name in (*CLOCKS, "dma")) + self.dma.transfers * DMA_START_SECONDS
 
     @property
     def dma_share(self) -> float:

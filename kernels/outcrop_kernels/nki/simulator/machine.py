@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import dtypes, memory
-from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES, Report
+from outcrop_kernels.nki.simulator.cost import CLOCKS, ISSUE_CYCLES, Report
 from outcrop_kernels.nki.simulator.dtypes import DType
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import Place, at, here, refuse
+from outcrop_kernels.nki.simulator.schedule import Schedule
 
 MAX_INSTRUCTIONS = 5_000_000
 
@@ -58,6 +59,11 @@ class Machine:
     """Where the kernel has affine_range loops of more than one iteration."""
     sums: NDArray[np.float32] = field(default_factory=lambda: np.zeros(memory.PARTITIONS, dtype=np.float32))
     """The scalar engine's accumulators, one per partition (reduce_regs)."""
+    schedule: Schedule = field(default_factory=Schedule)
+    spent: list[tuple[str, float]] = field(default_factory=list)
+    """Seconds of engines that the present instruction takes."""
+    log: list[tuple[Storage, bool]] = field(default_factory=list)
+    """What it reads (False) and writes (True)."""
     waiting: list[Issued | Loop] | None = None
     """What the present iteration of a loop has issued, where another order is wanted."""
     ended: bool = False
@@ -70,10 +76,14 @@ class Machine:
             refuse("view", f"a tensor of shape {list(sizes)} is allocated")
         if buffer in memory.ON_CHIP:
             self._check_on_chip(sizes, dtype, buffer)
-        storage = Storage(sizes, dtype, buffer, name)
+        storage = self.own(Storage(sizes, dtype, buffer, name))
         if buffer in memory.ON_CHIP:
             self.on_chip.append(storage)
         return Tensor(storage, sizes, dense(sizes))
+
+    def own(self, storage: Storage) -> Storage:
+        storage.log = self.log
+        return storage
 
     def _check_on_chip(self, sizes: tuple[int, ...], dtype: DType, buffer: MemoryRegion) -> None:
         held = prod(sizes[1:]) * dtypes.width(dtype)
@@ -98,6 +108,15 @@ class Machine:
         done.instructions += 1
         done.elements += elements
         done.cycles += max(ISSUE_CYCLES, cycles)
+        self.spent.append((engine, max(ISSUE_CYCLES, cycles) / CLOCKS[engine]))
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around one instruction."""
+        self.spent.clear()
+        self.log.clear()
+        yield
+        self.schedule.add(self.spent, self.log)
 
     def iterations(self, values: list[int]) -> Iterator[int]:
         """The values in order, since Python around the instructions sees them so; where another order is
@@ -191,7 +210,8 @@ def instruction(function: Callable[_Arguments, None]) -> Callable[_Arguments, No
             machine.waiting.append(Issued(partial(function, *arguments, **named), here()))
             return
         try:
-            function(*arguments, **named)
+            with machine.timed():
+                function(*arguments, **named)
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise  # From within.

@@ -46,6 +46,7 @@ class Storage:
         "first",
         "history",
         "last",
+        "log",
         "mutable",
         "name",
         "place",
@@ -69,12 +70,15 @@ class Storage:
         self.mutable = False
         self.first: int | None = None
         self.last = 0
+        self.log: list[tuple[Storage, bool]] = []
+        """Where its machine wants to know of reads (False) and writes (True)."""
 
     @property
     def bytes_per_partition(self) -> int:
         return prod(self.shape[1:]) * dtypes.width(self.dtype)
 
-    def touch(self, clock: int) -> None:
+    def touch(self, clock: int, wrote: bool) -> None:
+        self.log.append((self, wrote))
         if self.first is None:
             self.first = clock
         self.last = clock
@@ -370,7 +374,7 @@ def read(tensor: Tensor, clock: int) -> NDArray[Any]:
         Refused: some were never written.
     """
     storage = tensor.storage
-    storage.touch(clock)
+    storage.touch(clock, wrote=False)
     if tensor.dtype != storage.dtype:
         return _reinterpreted(tensor)
     if not storage.complete and not window(storage.written, tensor).all():
@@ -409,7 +413,7 @@ def refuse_unwritten(tensor: Tensor, missing: int | None = None) -> NoReturn:
 def write(tensor: Tensor, values: NDArray[Any], clock: int, by_matmul: bool = False) -> None:
     """Stores elements, already of the tensor's type, row-major into the view."""
     storage = tensor.storage
-    storage.touch(clock)
+    storage.touch(clock, wrote=True)
     if tensor.dtype != storage.dtype:
         refuse("view", f"{tensor} is written as {tensor.dtype}, it was allocated as {storage.dtype}")
     window(storage.data, tensor)[...] = values.reshape(tensor.shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from outcrop_kernels.nki.simulator import dtypes, language, memory
 from outcrop_kernels.nki.simulator.budget import check_budgets
 from outcrop_kernels.nki.simulator.cost import Report
-from outcrop_kernels.nki.simulator.machine import Machine, Order, running, shuffled
+from outcrop_kernels.nki.simulator.machine import Machine, Order, current, running, shuffled
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import RULES, Place, Refused, of_simulator, refuse
 from outcrop_kernels.nki.simulator.source import check_source
@@ -70,6 +70,7 @@ def simulate(
         # The engines make infinities and NaN without a word.
         with running(machine), np.errstate(all="ignore"):
             results = _call(function, arguments, named, mutable)
+        machine.report.scheduled_seconds = machine.schedule.end
         check_budgets(machine)
         return results, machine
 
@@ -134,7 +135,7 @@ def _is_torch(value: Any) -> bool:
 
 def _argument(value: Any, name: str, mutable: bool) -> Tensor:
     raw, dtype = _raw(value)
-    storage = Storage(raw.shape, dtype, MemoryRegion.shared_hbm, name)
+    storage = current().own(Storage(raw.shape, dtype, MemoryRegion.shared_hbm, name))
     flat = np.ascontiguousarray(raw).reshape(-1)
     # Nothing writes into the others, which may be large.
     storage.data = flat.copy() if mutable else flat

@@ -33,6 +33,19 @@ def activation(
     With reduce_cmd `reset_reduce` or `reduce`, the sums over the free dimensions go into the engine's
     accumulators, whose state reduce_res [P, 1] receives.
     """
+    _activation(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd)
+
+
+def _activation(
+    dst: Tensor,
+    op: Op,
+    data: Tensor,
+    bias: Tensor | None,
+    scale: float | Tensor,
+    reduce_op: Op | None,
+    reduce_res: Tensor | None,
+    reduce_cmd: commands,
+) -> None:
     machine = current()
     results = _activated(machine, dst, op, data, bias, scale)
     sums = machine.sums[: results.shape[0]]
@@ -63,7 +76,7 @@ def activation_reduce(
     name: str | None = None,
 ) -> None:
     """nisa.activation, and the sums of its results over the free dimensions into reduce_res [P, 1]."""
-    activation(dst, op, data, bias, scale, reduce_op, reduce_res, commands.reset_reduce)
+    _activation(dst, op, data, bias, scale, reduce_op, reduce_res, commands.reset_reduce)
 
 
 def _activated(
