@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from outcrop_kernels.nki.simulator import dtypes, memory
 from outcrop_kernels.nki.simulator.cost import CLOCKS, ISSUE_CYCLES, Report
 from outcrop_kernels.nki.simulator.dtypes import DType
-from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
+from outcrop_kernels.nki.simulator.memory import Life, MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import Place, at, here, refuse
 from outcrop_kernels.nki.simulator.schedule import Schedule
 
@@ -54,7 +54,8 @@ class Machine:
     """Of the iterations of nl.affine_range loops; None runs every instruction as it is issued."""
     clock: int = 0
     """Instructions so far."""
-    on_chip: list[Storage] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
+    """Of all tensors on chip."""
     loops: set[Place] = field(default_factory=set)
     """Where the kernel has affine_range loops of more than one iteration."""
     sums: NDArray[np.float32] = field(default_factory=lambda: np.zeros(memory.PARTITIONS, dtype=np.float32))
@@ -62,7 +63,7 @@ class Machine:
     schedule: Schedule = field(default_factory=Schedule)
     spent: list[tuple[str, float]] = field(default_factory=list)
     """Seconds of engines that the present instruction takes."""
-    log: list[tuple[Storage, bool]] = field(default_factory=list)
+    log: list[tuple[Life, bool]] = field(default_factory=list)
     """What it reads (False) and writes (True)."""
     waiting: list[Issued | Loop] | None = None
     """What the present iteration of a loop has issued, where another order is wanted."""
@@ -78,7 +79,7 @@ class Machine:
             self._check_on_chip(sizes, dtype, buffer)
         storage = self.own(Storage(sizes, dtype, buffer, name))
         if buffer in memory.ON_CHIP:
-            self.on_chip.append(storage)
+            self.lives.append(storage.life)
         return Tensor(storage, sizes, dense(sizes))
 
     def own(self, storage: Storage) -> Storage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from math import prod
 from typing import Any, NoReturn
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import dtypes
 from outcrop_kernels.nki.simulator.dtypes import DType
-from outcrop_kernels.nki.simulator.rules import here, refuse, refuse_name
+from outcrop_kernels.nki.simulator.rules import Place, here, refuse, refuse_name
 
 
 class MemoryRegion(Enum):
@@ -33,6 +34,26 @@ off Trn2's 224 KiB (core/mlp/mlp_cte/mlp_cte_constants.py); foxl-ai/kiln reads t
 _BY_MATMUL, _BY_OTHERS, _SUM_READ = 1, 2, 3
 
 
+@dataclass(slots=True, eq=False)
+class Life:
+    """What is remembered of an allocation when its data are gone."""
+
+    name: str
+    buffer: MemoryRegion
+    bytes: int
+    """Per partition."""
+    place: Place
+    first: int | None = None
+    """The first instruction that touched it."""
+    last: int = 0
+    written: float = 0.0
+    """When the last result is in it, in seconds, and from which engine."""
+    writer: str = ""
+    read: float = 0.0
+    """When its last reader is done, and which that is."""
+    reader: str = ""
+
+
 class Storage:
     """One allocation. Its data are flat; `written` says of each element whether it holds anything."""
 
@@ -43,20 +64,18 @@ class Storage:
         "contested",
         "data",
         "dtype",
-        "first",
         "history",
-        "last",
+        "life",
         "log",
         "mutable",
         "name",
-        "place",
         "shape",
         "written",
     )
 
     def __init__(self, shape: tuple[int, ...], dtype: DType, buffer: MemoryRegion, name: str) -> None:
         self.shape, self.dtype, self.buffer, self.name = shape, dtype, buffer, name
-        self.place = here()
+        self.life = Life(name, buffer, prod(shape[1:]) * dtypes.width(dtype), here())
         size = prod(shape)
         self.data: NDArray[Any] = np.zeros(size, dtype=dtypes.stored(dtype))
         self.written = np.zeros(size, dtype=np.bool_)
@@ -68,20 +87,14 @@ class Storage:
         """Of PSUM: what wrote each element, which decides whether a matmul adds."""
         self.argument = False
         self.mutable = False
-        self.first: int | None = None
-        self.last = 0
-        self.log: list[tuple[Storage, bool]] = []
+        self.log: list[tuple[Life, bool]] = []
         """Where its machine wants to know of reads (False) and writes (True)."""
 
-    @property
-    def bytes_per_partition(self) -> int:
-        return prod(self.shape[1:]) * dtypes.width(self.dtype)
-
     def touch(self, clock: int, wrote: bool) -> None:
-        self.log.append((self, wrote))
-        if self.first is None:
-            self.first = clock
-        self.last = clock
+        self.log.append((self.life, wrote))
+        if self.life.first is None:
+            self.life.first = clock
+        self.life.last = clock
 
 
 class Tensor:
@@ -406,7 +419,7 @@ def refuse_unwritten(tensor: Tensor, missing: int | None = None) -> NoReturn:
     refuse(
         "uninitialised",
         f"{missing or 'some'} of {tensor.size} elements of {tensor} were never written{why}; "
-        f"it was allocated at line {storage.place.line}",
+        f"it was allocated at line {storage.life.place.line}",
     )
 
 

@@ -100,7 +100,7 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
     written = [
         t
         for t in tensors.values()
-        if isinstance(t, Tensor) and t.storage.first is not None and t.storage.mutable
+        if isinstance(t, Tensor) and t.storage.life.first is not None and t.storage.mutable
     ]
     outputs = returned if isinstance(returned, tuple) else (returned,)
     for one in outputs:
@@ -164,7 +164,7 @@ def _check_output(output: Any, place: Place) -> None:
         refuse("output", f"the kernel returns {output!r}", place)
     storage = output.storage
     if storage.buffer is not MemoryRegion.shared_hbm:
-        refuse("output", f"the kernel returns {output}, allocated at {storage.place}", place)
+        refuse("output", f"the kernel returns {output}, allocated at {storage.life.place}", place)
     if storage.argument and not storage.mutable:
         refuse("output", f"the kernel returns its argument {storage.name!r}, which is not mutable", place)
     held = storage.written if storage.contested is None else storage.written | storage.contested
