@@ -17,6 +17,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="outcrop-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
+# Where AWS's nki package is installed too, the tests are of the simulator.
+os.environ.setdefault("OUTCROP_NKI", "simulator")
+
 collect_ignore = ["example_app"]  # a project of its own, which tests/dev runs
 
 # A busy machine is no defect of the code under test.

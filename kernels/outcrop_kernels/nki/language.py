@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 
-def _installed() -> bool:
+def installed() -> bool:
     """Whether AWS's nki is here; the package of that name on PyPI is empty."""
     return find_spec("nki") is not None and find_spec("nki.isa") is not None
 
 
-SIMULATED = os.environ.get("OUTCROP_NKI") == "simulator" or not _installed()
+SIMULATED = os.environ.get("OUTCROP_NKI") == "simulator" or not installed()
 
 if TYPE_CHECKING or SIMULATED:
     from outcrop_kernels.nki.simulator import isa as nisa
@@ -31,4 +31,4 @@ else:
 
 jit = nki.jit
 
-__all__ = ["SIMULATED", "Tensor", "jit", "nisa", "nki", "nl"]
+__all__ = ["SIMULATED", "Tensor", "installed", "jit", "nisa", "nki", "nl"]

@@ -23,6 +23,9 @@ and is run, on torch tensors or numpy arrays, by
 moved, engine work and estimated times. It raises `Refused`, which names the kernel's line, the rule (one of
 `RULES`) and how to mend it.
 
+Each run is repeated with the instructions of nl.affine_range loops in other orders of their iterations, and
+has to say the same; nl.sequential_range and range keep theirs.
+
 Conventions that follow from the common subset: instructions take `dst` first and name their arguments;
 inputs and outputs move by nisa.dma_copy; outputs are in nl.shared_hbm and are returned; an on-chip tensor is
 sliced in its partitions (t[i:i + 1], never t[i]); .ap() is called on a tensor as allocated; a PSUM tile is

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from outcrop_kernels.nki.simulator import memory
 from outcrop_kernels.nki.simulator.machine import Machine
-from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage
+from outcrop_kernels.nki.simulator.memory import Life, MemoryRegion
 from outcrop_kernels.nki.simulator.rules import refuse
 
 
@@ -21,21 +21,19 @@ def check_budgets(machine: Machine) -> None:
     report.sbuf_peak = _peak(
         machine,
         MemoryRegion.sbuf,
-        lambda storage: storage.bytes_per_partition,
+        lambda life: life.bytes,
         memory.SBUF_BYTES,
         "sbuf-budget",
     )
     report.psum_peak = _peak(machine, MemoryRegion.psum, _banks, memory.PSUM_BANKS, "psum-budget")
 
 
-def _banks(storage: Storage) -> int:
-    return -(-storage.bytes_per_partition // memory.PSUM_BANK_BYTES)
+def _banks(life: Life) -> int:
+    return -(-life.bytes // memory.PSUM_BANK_BYTES)
 
 
-def _peak(
-    machine: Machine, region: MemoryRegion, size: Callable[[Storage], int], limit: int, rule: str
-) -> int:
-    held = [one for one in machine.on_chip if one.buffer is region and one.first is not None]
+def _peak(machine: Machine, region: MemoryRegion, size: Callable[[Life], int], limit: int, rule: str) -> int:
+    held = [one for one in machine.lives if one.buffer is region and one.first is not None]
     events = sorted(
         [(one.first or 0, 1, number) for number, one in enumerate(held)]
         + [(one.last + 1, 0, number) for number, one in enumerate(held)]

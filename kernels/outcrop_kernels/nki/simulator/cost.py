@@ -1,7 +1,8 @@
 """What a kernel costs: counted work, and the time it would take by the published figures of NeuronCore-v2.
 
-Estimates, not measurements: each engine works through its instructions back to back and all engines overlap
-perfectly, so `seconds` is a floor. Not yet run on a device.
+Estimates, not measurements: `seconds` is a floor, with every engine working through its instructions back
+to back and all of them overlapping perfectly; `scheduled_seconds` lets them wait for each other. Not yet
+run on a device.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ DMA_BYTES_PER_SECOND = 272e9
 
 HBM_BYTES_PER_SECOND = 410e9
 """Half of a chip's 820 GB/s."""
+
+DMA_START_SECONDS = 1.3e-6
+"""From a semaphore to a transfer's first byte (the same guide); others can hide it."""
 
 SMALL_DESCRIPTOR = 512
 """Bytes that a DMA descriptor costs at least. An assumption: the bandwidth guide calls descriptors under
@@ -76,6 +80,8 @@ class Report:
     """Bytes per partition in use at once, in program order."""
     psum_peak: int = 0
     """Banks in use at once."""
+    scheduled_seconds: float = 0.0
+    """With every engine in program order, waiting for its operands: see the module `schedule`."""
 
     @property
     def instructions(self) -> int:

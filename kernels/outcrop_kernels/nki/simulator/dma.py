@@ -12,11 +12,13 @@ from outcrop_kernels.nki.simulator import dtypes, memory
 from outcrop_kernels.nki.simulator.enums import dge_mode as dge_modes
 from outcrop_kernels.nki.simulator.enums import engine as engines
 from outcrop_kernels.nki.simulator.enums import oob_mode as oob_modes
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
 from outcrop_kernels.nki.simulator.rules import refuse
+from outcrop_kernels.nki.simulator.schedule import dma_seconds
 
 
+@instruction
 def dma_copy(
     dst: Tensor,
     src: Tensor,
@@ -119,11 +121,12 @@ def _gather(
     machine: Machine, dst: Tensor, src: Tensor, starts: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> None:
     storage = src.storage
-    storage.touch(machine.clock)
+    storage.touch(machine.clock, wrote=False)
     wanted = starts[inside]
-    written = _rows(storage.written, src)[wanted]
-    if not written.all():
-        memory.refuse_unwritten(src, int((~written).sum()))
+    if not storage.complete:
+        written = _rows(storage.written, src)[wanted]
+        if not written.all():
+            memory.refuse_unwritten(src, int((~written).sum()))
     moved = dtypes.cast(_rows(storage.data, src)[wanted], src.dtype, dst.dtype)
     if inside.all():
         memory.write(dst, moved, machine.clock)
@@ -138,7 +141,7 @@ def _write_rows(machine: Machine, dst: Tensor, moved: NDArray[Any], inside: NDAr
         refuse("shape", f"a gather that skips rows goes into {dst}, not into [{len(inside)}, ...]")
     if dst.dtype != storage.dtype:
         refuse("view", f"{dst} is written as {dst.dtype}, it was allocated as {storage.dtype}")
-    storage.touch(machine.clock)
+    storage.touch(machine.clock, wrote=True)
     memory.window(storage.data, dst)[inside] = moved.reshape(-1, *dst.shape[1:])
     memory.window(storage.written, dst)[inside] = True
 
@@ -148,7 +151,7 @@ def _scatter(
 ) -> None:
     """Of rows with one index, any may win: what they leave may be returned, but not read."""
     storage = dst.storage
-    storage.touch(machine.clock)
+    storage.touch(machine.clock, wrote=True)
     values = dtypes.cast(memory.read(src, machine.clock), src.dtype, dst.dtype)
     data, written = _rows(storage.data, dst), _rows(storage.written, dst)
     data[starts[inside]] = values.reshape(len(starts), *data.shape[1:])[inside]
@@ -190,8 +193,10 @@ def _pieces(dst: Tensor, src: Tensor) -> tuple[int, int]:
 def _count(machine: Machine, dst: Tensor, src: Tensor) -> None:
     done = machine.report.dma
     run, pieces = _pieces(dst, src)
+    size = run * max(dtypes.width(src.dtype), dtypes.width(dst.dtype))
     done.transfers += 1
-    done.descriptors[run * max(dtypes.width(src.dtype), dtypes.width(dst.dtype))] += pieces
+    done.descriptors[size] += pieces
+    machine.spent.append(("load" if dst.on_chip else "store", dma_seconds(size, pieces)))
     read, written = src.size * dtypes.width(src.dtype), dst.size * dtypes.width(dst.dtype)
     if not src.on_chip:
         done.hbm_read += read

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import checks, dtypes, memory, values
-from outcrop_kernels.nki.simulator.machine import current
+from outcrop_kernels.nki.simulator.machine import current, instruction
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
 from outcrop_kernels.nki.simulator.ops import OPS, Op, checked
 from outcrop_kernels.nki.simulator.rules import refuse
@@ -22,6 +22,7 @@ _START_CYCLES = 150
 affine_select; for nc_n_gather no cost is published and the same is taken)."""
 
 
+@instruction
 def iota(
     dst: Tensor, pattern: Any, offset: int, channel_multiplier: int = 0, name: str | None = None
 ) -> None:
@@ -42,6 +43,7 @@ def iota(
     machine.work("gpsimd", dst.free, _START_CYCLES + dst.free)
 
 
+@instruction
 def affine_select(
     dst: Tensor,
     *,
@@ -77,6 +79,7 @@ def affine_select(
     machine.work("gpsimd", dst.free, _START_CYCLES + dst.free)
 
 
+@instruction
 def nc_n_gather(dst: Tensor, data: Tensor, indices: Tensor, name: str | None = None) -> None:
     """dst[p, i] = data[p, indices[p, i]], free dimensions taken as one; indices are uint32, all in SBUF."""
     machine = current()

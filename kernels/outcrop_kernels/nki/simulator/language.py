@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -116,8 +117,8 @@ def ds(start: int, size: int) -> Window:
     return Window(start, size)
 
 
-def affine_range(start: Any, stop: Any = None, step: Any = 1) -> list[int]:
-    """Iterations without an order. The simulator runs them in several."""
+def affine_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[int]:
+    """Iterations whose instructions have no order. The simulator runs them in several."""
     return current().iterations(_values(start, stop, step))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from math import prod
 from typing import Any, NoReturn
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import dtypes
 from outcrop_kernels.nki.simulator.dtypes import DType
-from outcrop_kernels.nki.simulator.rules import here, refuse, refuse_name
+from outcrop_kernels.nki.simulator.rules import Place, here, refuse, refuse_name
 
 
 class MemoryRegion(Enum):
@@ -26,10 +27,31 @@ ON_CHIP = frozenset({MemoryRegion.sbuf, MemoryRegion.psum})
 PARTITIONS = 128
 PSUM_BANK_BYTES = 2048
 PSUM_BANKS = 8
-SBUF_BYTES = 180224
-"""Per partition, of 196608: what is left to a kernel."""
+SBUF_BYTES = 192 * 1024 - 16384
+"""Per partition: what is left to a kernel. The reserve, for dynamic DMA, is what aws-neuron/nki-library takes
+off Trn2's 224 KiB (core/mlp/mlp_cte/mlp_cte_constants.py); foxl-ai/kiln reads the same 180224 on trn1."""
 
 _BY_MATMUL, _BY_OTHERS, _SUM_READ = 1, 2, 3
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """What is remembered of an allocation when its data are gone."""
+
+    name: str
+    buffer: MemoryRegion
+    bytes: int
+    """Per partition."""
+    place: Place
+    first: int | None = None
+    """The first instruction that touched it."""
+    last: int = 0
+    written: float = 0.0
+    """When the last result is in it, in seconds, and from which engine."""
+    writer: str = ""
+    read: float = 0.0
+    """When its last reader is done, and which that is."""
+    reader: str = ""
 
 
 class Storage:
@@ -38,42 +60,41 @@ class Storage:
     __slots__ = (
         "argument",
         "buffer",
+        "complete",
         "contested",
         "data",
         "dtype",
-        "first",
         "history",
-        "last",
+        "life",
+        "log",
         "mutable",
         "name",
-        "place",
         "shape",
         "written",
     )
 
     def __init__(self, shape: tuple[int, ...], dtype: DType, buffer: MemoryRegion, name: str) -> None:
         self.shape, self.dtype, self.buffer, self.name = shape, dtype, buffer, name
-        self.place = here()
+        self.life = Life(name, buffer, prod(shape[1:]) * dtypes.width(dtype), here())
         size = prod(shape)
         self.data: NDArray[Any] = np.zeros(size, dtype=dtypes.stored(dtype))
         self.written = np.zeros(size, dtype=np.bool_)
+        self.complete = False
+        """Known to be written everywhere, for good."""
         self.contested: NDArray[np.bool_] | None = None
         """Where a scatter wrote several rows to one place, and any of them may have won."""
         self.history = np.zeros(size, dtype=np.uint8) if buffer is MemoryRegion.psum else None
         """Of PSUM: what wrote each element, which decides whether a matmul adds."""
         self.argument = False
         self.mutable = False
-        self.first: int | None = None
-        self.last = 0
+        self.log: list[tuple[Life, bool]] = []
+        """Where its machine wants to know of reads (False) and writes (True)."""
 
-    @property
-    def bytes_per_partition(self) -> int:
-        return prod(self.shape[1:]) * dtypes.width(self.dtype)
-
-    def touch(self, clock: int) -> None:
-        if self.first is None:
-            self.first = clock
-        self.last = clock
+    def touch(self, clock: int, wrote: bool) -> None:
+        self.log.append((self.life, wrote))
+        if self.life.first is None:
+            self.life.first = clock
+        self.life.last = clock
 
 
 class Tensor:
@@ -366,10 +387,10 @@ def read(tensor: Tensor, clock: int) -> NDArray[Any]:
         Refused: some were never written.
     """
     storage = tensor.storage
-    storage.touch(clock)
+    storage.touch(clock, wrote=False)
     if tensor.dtype != storage.dtype:
         return _reinterpreted(tensor)
-    if not window(storage.written, tensor).all():
+    if not storage.complete and not window(storage.written, tensor).all():
         refuse_unwritten(tensor)
     if storage.history is not None:
         history = window(storage.history, tensor)
@@ -398,14 +419,14 @@ def refuse_unwritten(tensor: Tensor, missing: int | None = None) -> NoReturn:
     refuse(
         "uninitialised",
         f"{missing or 'some'} of {tensor.size} elements of {tensor} were never written{why}; "
-        f"it was allocated at line {storage.place.line}",
+        f"it was allocated at line {storage.life.place.line}",
     )
 
 
 def write(tensor: Tensor, values: NDArray[Any], clock: int, by_matmul: bool = False) -> None:
     """Stores elements, already of the tensor's type, row-major into the view."""
     storage = tensor.storage
-    storage.touch(clock)
+    storage.touch(clock, wrote=True)
     if tensor.dtype != storage.dtype:
         refuse("view", f"{tensor} is written as {tensor.dtype}, it was allocated as {storage.dtype}")
     window(storage.data, tensor)[...] = values.reshape(tensor.shape)

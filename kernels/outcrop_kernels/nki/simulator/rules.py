@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import linecache
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -63,8 +66,24 @@ def of_simulator(file: str) -> bool:
     return file.startswith(_PACKAGE)
 
 
+_replayed: ContextVar[Place | None] = ContextVar("nki_replayed", default=None)
+
+
+@contextmanager
+def at(place: Place) -> Iterator[None]:
+    """`here` is that place: an instruction runs later than the kernel's line that issued it."""
+    token = _replayed.set(place)
+    try:
+        yield
+    finally:
+        _replayed.reset(token)
+
+
 def here() -> Place:
     """The innermost line outside of the simulator."""
+    replayed = _replayed.get()
+    if replayed is not None:
+        return replayed
     frame = sys._getframe(1)
     while frame.f_back is not None and of_simulator(frame.f_code.co_filename):
         frame = frame.f_back
@@ -100,28 +119,24 @@ RULES: dict[str, Rule] = {
         Rule(
             "start-partition",
             "an operand of more than 64 partitions starts at partition 0, of 33 to 64 at 0 or 64, of up to "
-            "32 "
-            "at 0, 32, 64 or 96",
+            "32 at 0, 32, 64 or 96",
             "The engines reach the memories by quadrants of 32 partitions.",
             "slice partitions at multiples of 32, or give the piece a tensor of its own (DMA can write to "
-            "any "
-            "partition).",
+            "any partition).",
             _ARCH,
         ),
         Rule(
             "access-pattern",
             "an operand has up to 4 free dimensions, each of at most 65535 elements with a stride that fits "
-            "in "
-            "int16, and every partition has the same pattern",
+            "in int16, and every partition has the same pattern",
             "Sizes are uint16 and strides int16 in an instruction; partitions cannot be strided.",
             "merge dimensions, slice less, or copy into a tensor of the wanted layout by DMA.",
             _ARCH,
         ),
         Rule(
             "view",
-            "a view stays inside of its tensor, .ap() is called on a whole on-chip tensor or on any HBM "
-            "tensor, "
-            "reshape keeps the partitions and the number of elements",
+            "a view stays inside of its tensor, .ap() is called on a whole tensor, reshape keeps the "
+            "partitions and the number of elements",
             "What .ap() on a view means changed between SDK 2.28 (offset 0) and 2.32 (the view's offset).",
             "call .ap() on the tensor as nl.ndarray gave it, with an explicit offset.",
             _APS,
@@ -172,8 +187,8 @@ RULES: dict[str, Rule] = {
         Rule(
             "psum-budget",
             "at most 8 PSUM banks are in use at once",
-            "PSUM is 16 KiB per partition. A tile is counted as whole banks from its first write to its last "
-            "use.",
+            "PSUM is 16 KiB per partition. A tile is counted as whole banks from its first write to its "
+            "last use.",
             "copy results out to SBUF before starting others; accumulate fewer tiles at once.",
             _ARCH,
         ),
@@ -197,10 +212,9 @@ RULES: dict[str, Rule] = {
             "sbuf-budget",
             "180224 bytes per partition are in use at once",
             "SBUF is 192 KiB per partition, of which 176 KiB are left to a kernel. A tensor is counted from "
-            "its "
-            "first write to its last use.",
+            "its first write to its last use.",
             "tile smaller, reuse tensors, or load nearer to the use.",
-            "nl.tile_size.total_available_sbuf_size as third parties read it on trn1; " + _ARCH,
+            _ARCH + "; for the reserve, https://github.com/aws-neuron/nki-library, mlp_cte_constants.py",
         ),
         Rule(
             "uninitialised",
@@ -316,8 +330,7 @@ RULES: dict[str, Rule] = {
             "mutable",
             "Other arguments belong to the graph around the kernel.",
             "allocate the output with buffer=nl.shared_hbm and return it, or declare the argument in "
-            "`mutable` "
-            "and return it.",
+            "`mutable` and return it.",
             _NOTES,
         ),
         Rule(

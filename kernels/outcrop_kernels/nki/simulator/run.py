@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop_kernels.nki.simulator import dtypes, memory
+from outcrop_kernels.nki.simulator import dtypes, language, memory
 from outcrop_kernels.nki.simulator.budget import check_budgets
 from outcrop_kernels.nki.simulator.cost import Report
-from outcrop_kernels.nki.simulator.machine import Machine, in_order, running, shuffled
+from outcrop_kernels.nki.simulator.machine import Machine, Order, current, running, shuffled
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import RULES, Place, Refused, of_simulator, refuse
 from outcrop_kernels.nki.simulator.source import check_source
@@ -54,21 +54,27 @@ def simulate(
     Raises:
         Refused: the chip or the compiler would not take the kernel.
         ValueError: the target is unknown.
+        RuntimeError: the kernel was imported with AWS's package instead of the simulator's.
     """
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: the simulator knows {' and '.join(TARGETS)}, NeuronCore-v2")
     function = getattr(kernel, "func", kernel)
+    if function.__globals__.get("nl", language) is not language:
+        raise RuntimeError(
+            f"{function.__name__} is bound to AWS's nki package. Set OUTCROP_NKI=simulator before its import"
+        )
     check_source(function)
 
-    def run(order: Callable[[Place, list[int]], list[int]]) -> tuple[Any, Machine]:
+    def run(order: Order | None) -> tuple[Any, Machine]:
         machine = Machine(Report(target), indirect_dma, order)
         # The engines make infinities and NaN without a word.
         with running(machine), np.errstate(all="ignore"):
             results = _call(function, arguments, named, mutable)
+        machine.report.scheduled_seconds = machine.schedule.end
         check_budgets(machine)
         return results, machine
 
-    results, machine = run(in_order)
+    results, machine = run(None)
     for seed in seeds if machine.loops else ():
         _compare_orders(run, results, machine, seed)
     return _given_back(results, arguments, named), machine.report
@@ -94,7 +100,7 @@ def _call(function: Callable[..., Any], arguments: Any, named: Any, mutable: Seq
     written = [
         t
         for t in tensors.values()
-        if isinstance(t, Tensor) and t.storage.first is not None and t.storage.mutable
+        if isinstance(t, Tensor) and t.storage.life.first is not None and t.storage.mutable
     ]
     outputs = returned if isinstance(returned, tuple) else (returned,)
     for one in outputs:
@@ -129,9 +135,12 @@ def _is_torch(value: Any) -> bool:
 
 def _argument(value: Any, name: str, mutable: bool) -> Tensor:
     raw, dtype = _raw(value)
-    storage = Storage(raw.shape, dtype, MemoryRegion.shared_hbm, name)
-    storage.data = np.ascontiguousarray(raw).reshape(-1).copy()
+    storage = current().own(Storage(raw.shape, dtype, MemoryRegion.shared_hbm, name))
+    flat = np.ascontiguousarray(raw).reshape(-1)
+    # Nothing writes into the others, which may be large.
+    storage.data = flat.copy() if mutable else flat
     storage.written[:] = True
+    storage.complete = not mutable
     storage.argument, storage.mutable = True, mutable
     return Tensor(storage, raw.shape, dense(raw.shape))
 
@@ -155,7 +164,7 @@ def _check_output(output: Any, place: Place) -> None:
         refuse("output", f"the kernel returns {output!r}", place)
     storage = output.storage
     if storage.buffer is not MemoryRegion.shared_hbm:
-        refuse("output", f"the kernel returns {output}, allocated at {storage.place}", place)
+        refuse("output", f"the kernel returns {output}, allocated at {storage.life.place}", place)
     if storage.argument and not storage.mutable:
         refuse("output", f"the kernel returns its argument {storage.name!r}, which is not mutable", place)
     held = storage.written if storage.contested is None else storage.written | storage.contested
@@ -202,7 +211,7 @@ def _compare_orders(run: Any, results: Any, machine: Machine, seed: int) -> None
     refuse("affine-range", f"iterations of several loops in another order: {complaint}", first)
 
 
-def _disagreement(run: Any, results: Any, order: Callable[[Place, list[int]], list[int]]) -> str | None:
+def _disagreement(run: Any, results: Any, order: Order) -> str | None:
     try:
         others, _ = run(order)
     except Refused as refused:

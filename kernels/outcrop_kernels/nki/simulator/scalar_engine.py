@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from outcrop_kernels.nki.simulator import checks, values
 from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES
 from outcrop_kernels.nki.simulator.enums import reduce_cmd as commands
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import Tensor
 from outcrop_kernels.nki.simulator.ops import Op, checked
 from outcrop_kernels.nki.simulator.rules import refuse
 
 
+@instruction
 def activation(
     dst: Tensor,
     op: Op,
@@ -32,6 +33,19 @@ def activation(
     With reduce_cmd `reset_reduce` or `reduce`, the sums over the free dimensions go into the engine's
     accumulators, whose state reduce_res [P, 1] receives.
     """
+    _activation(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd)
+
+
+def _activation(
+    dst: Tensor,
+    op: Op,
+    data: Tensor,
+    bias: Tensor | None,
+    scale: float | Tensor,
+    reduce_op: Op | None,
+    reduce_res: Tensor | None,
+    reduce_cmd: commands,
+) -> None:
     machine = current()
     results = _activated(machine, dst, op, data, bias, scale)
     sums = machine.sums[: results.shape[0]]
@@ -50,6 +64,7 @@ def activation(
         _read_sums(machine, reduce_res, data, sums)
 
 
+@instruction
 def activation_reduce(
     dst: Tensor,
     op: Op,
@@ -61,7 +76,7 @@ def activation_reduce(
     name: str | None = None,
 ) -> None:
     """nisa.activation, and the sums of its results over the free dimensions into reduce_res [P, 1]."""
-    activation(dst, op, data, bias, scale, reduce_op, reduce_res, commands.reset_reduce)
+    _activation(dst, op, data, bias, scale, reduce_op, reduce_res, commands.reset_reduce)
 
 
 def _activated(

@@ -9,7 +9,7 @@ import numpy as np
 from outcrop_kernels.nki.simulator import checks, dtypes, memory, values
 from outcrop_kernels.nki.simulator.enums import engine as engines
 from outcrop_kernels.nki.simulator.enums import matmul_perf_mode
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
 from outcrop_kernels.nki.simulator.rules import refuse
 
@@ -21,6 +21,7 @@ _COLUMNS_HIDDEN = 64
 cycles, four times that for float32."""
 
 
+@instruction
 def nc_matmul(
     dst: Tensor,
     stationary: Tensor,
@@ -49,7 +50,7 @@ def nc_matmul(
         refuse("later-chip", f"nc_matmul with {perf_mode}: leave perf_mode out")
     machine = current()
     _matmul_operands(dst, stationary, moving)
-    _tiling(stationary, tile_position, tile_size)
+    _tiling(stationary, moving, tile_position, tile_size)
     (k, m), n = (stationary.shape[0], stationary.free), moving.free
     clock = machine.tick()
     left, right = values.floats(stationary, clock), values.floats(moving, clock)
@@ -86,28 +87,29 @@ def _matmul_operands(dst: Tensor, stationary: Tensor, moving: Tensor) -> None:
         refuse("matmul-dtype", f"dst is {dst}")
 
 
-def _tiling(stationary: Tensor, position: tuple[int, ...], size: tuple[int, ...]) -> None:
-    start = stationary.start_partition
-    if not position and not size:
-        if start:
+def _tiling(stationary: Tensor, moving: Tensor, position: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """A row of the array belongs to a partition: operands lie where their rows are."""
+    row, rows = 0, _ROWS
+    if position or size:
+        if tuple(size) not in {(64, 128), (128, 128)} or tuple(position) not in {(0, 0), (64, 0)}:
+            refuse(
+                "later-chip",
+                f"tile_position={position}, tile_size={size}: NeuronCore-v2 has two tiles of 64 rows, "
+                "tile_position=(0, 0) or (64, 0) with tile_size=(64, 128)",
+            )
+        row, rows = position[0], size[0]
+    if stationary.shape[0] > rows or row + rows > _ROWS:
+        refuse("matmul-shape", f"stationary {stationary} does not fit in {rows} rows from row {row} on")
+    for tensor, role in ((stationary, "stationary"), (moving, "moving")):
+        if tensor.start_partition != row:
             refuse(
                 "start-partition",
-                f"stationary {stationary} starts at partition {start}: name the rows of the array with "
-                f"tile_position=(64, 0), tile_size=(64, 128)",
+                f"{role} {tensor} starts at partition {tensor.start_partition}, the array's rows at {row}: "
+                "tile_position=(64, 0), tile_size=(64, 128) takes operands from partition 64 on",
             )
-        return
-    if tuple(size) not in {(64, 128), (128, 128)} or tuple(position) not in {(0, 0), (64, 0)}:
-        refuse(
-            "later-chip",
-            f"tile_position={position}, tile_size={size}: NeuronCore-v2 has two tiles of 64 rows",
-        )
-    if stationary.shape[0] > size[0] or (position[0] and size[0] != 64):
-        refuse(
-            "matmul-shape",
-            f"stationary {stationary} does not fit in a tile of {size[0]} rows at {position[0]}",
-        )
 
 
+@instruction
 def nc_transpose(
     dst: Tensor, data: Tensor, engine: engines = engines.unknown, name: str | None = None
 ) -> None:

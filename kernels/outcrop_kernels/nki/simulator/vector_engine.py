@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from outcrop_kernels.nki.simulator import checks, dtypes, memory, values
 from outcrop_kernels.nki.simulator.cost import ISSUE_CYCLES
 from outcrop_kernels.nki.simulator.enums import engine as engines
-from outcrop_kernels.nki.simulator.machine import Machine, current
+from outcrop_kernels.nki.simulator.machine import Machine, current, instruction
 from outcrop_kernels.nki.simulator.memory import MemoryRegion, Tensor
 from outcrop_kernels.nki.simulator.ops import Op, checked, reciprocal_of
 from outcrop_kernels.nki.simulator.rules import refuse
@@ -37,6 +37,7 @@ def _reaches(instruction: str, chosen: engines, *tensors: Tensor) -> None:
                 refuse("psum-access", f"{instruction} runs on GpSimd with {tensor}")
 
 
+@instruction
 def memset(dst: Tensor, value: float, engine: engines = engines.unknown, name: str | None = None) -> None:
     """Fills dst with a constant."""
     machine = current()
@@ -62,6 +63,7 @@ def memset(dst: Tensor, value: float, engine: engines = engines.unknown, name: s
     machine.work(chosen.name, dst.free, dst.free // 2 if halved else dst.free)
 
 
+@instruction
 def tensor_copy(dst: Tensor, src: Tensor, engine: engines = engines.unknown, name: str | None = None) -> None:
     """dst = src between on-chip tensors: bits where the types are one, through float32 otherwise."""
     machine = current()
@@ -80,6 +82,7 @@ def tensor_copy(dst: Tensor, src: Tensor, engine: engines = engines.unknown, nam
     machine.work(chosen.name, dst.free, dst.free)
 
 
+@instruction
 def tensor_copy_predicated(
     dst: Tensor, src: float | Tensor, predicate: Tensor, reverse_pred: bool = False, name: str | None = None
 ) -> None:
@@ -107,6 +110,7 @@ def tensor_copy_predicated(
     machine.work("vector", dst.free, 2 * dst.free if both else dst.free)
 
 
+@instruction
 def tensor_tensor(
     dst: Tensor,
     data1: Tensor,
@@ -157,6 +161,7 @@ def _two_inputs(op: Op, dst: Tensor, data1: Tensor, data2: Tensor) -> int:
     return 2 * dst.free
 
 
+@instruction
 def tensor_scalar(
     dst: Tensor,
     data: Tensor,
@@ -234,6 +239,7 @@ def _bits_and_scalars(
     memory.write(dst, result.astype(dtypes.stored(dst.dtype)), machine.clock)
 
 
+@instruction
 def scalar_tensor_tensor(
     dst: Tensor,
     data: Tensor,
@@ -263,6 +269,7 @@ def scalar_tensor_tensor(
     machine.work("vector", dst.free, 2 * dst.free)
 
 
+@instruction
 def tensor_reduce(
     dst: Tensor,
     op: Op,
@@ -298,6 +305,7 @@ def tensor_reduce(
     machine.work("vector", data.free, data.free // 2 if halved else data.free)
 
 
+@instruction
 def reciprocal(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     """dst = 1 / data in float32."""
     machine = current()
@@ -309,6 +317,7 @@ def reciprocal(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     machine.work("vector", dst.free, _RECIPROCAL_CYCLES * dst.free)
 
 
+@instruction
 def tensor_scalar_reduce(
     dst: Tensor,
     data: Tensor,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import checks, memory, values
-from outcrop_kernels.nki.simulator.machine import current
+from outcrop_kernels.nki.simulator.machine import current, instruction
 from outcrop_kernels.nki.simulator.memory import Tensor
 from outcrop_kernels.nki.simulator.ops import Op, checked
 from outcrop_kernels.nki.simulator.rules import refuse
@@ -18,6 +18,7 @@ _QUADRANT = 32
 _KEEP = 255
 
 
+@instruction
 def tensor_tensor_scan(
     dst: Tensor,
     data0: Tensor,
@@ -61,6 +62,7 @@ def _one_way_or_the_other(
     return op.binary(right, left) if reverse else op.binary(left, right)
 
 
+@instruction
 def bn_stats(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     """dst [P, 6] = count, mean and count * variance of the even elements, then of the odd ones."""
     machine = current()
@@ -83,6 +85,7 @@ def bn_stats(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     machine.work("vector", data.free, data.free)
 
 
+@instruction
 def bn_aggr(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     """dst [P, 2] = mean and variance of what bn_stats counted; data [P, 6 * n] or any triples of it."""
     machine = current()
@@ -100,6 +103,7 @@ def bn_aggr(dst: Tensor, data: Tensor, name: str | None = None) -> None:
     machine.work("vector", data.free, 13 * data.free // 3)
 
 
+@instruction
 def nc_stream_shuffle(dst: Tensor, src: Tensor, shuffle_mask: Sequence[int], name: str | None = None) -> None:
     """In each quadrant of 32 partitions, dst[i] = src[shuffle_mask[i]]; 255 leaves dst[i] as it is."""
     machine = current()

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import checks, dtypes, memory, values
-from outcrop_kernels.nki.simulator.machine import current
+from outcrop_kernels.nki.simulator.machine import current, instruction
 from outcrop_kernels.nki.simulator.memory import Tensor
 from outcrop_kernels.nki.simulator.rules import refuse
 
@@ -28,6 +28,7 @@ def _eight(instruction: str, tensor: Tensor, data: Tensor, role: str) -> None:
         refuse("shape", f"{role} of {instruction} is {tensor}, where [{data.shape[0]}, 8] is wanted")
 
 
+@instruction
 def max8(dst: Tensor, src: Tensor, name: str | None = None) -> None:
     """dst [P, 8] = the eight largest of each partition, largest first."""
     machine = current()
@@ -39,6 +40,7 @@ def max8(dst: Tensor, src: Tensor, name: str | None = None) -> None:
     machine.work("vector", src.free, src.free)
 
 
+@instruction
 def nc_find_index8(dst: Tensor, data: Tensor, vals: Tensor, name: str | None = None) -> None:
     """dst [P, 8] = where each of vals [P, 8] is in its partition of data. Equal values take successive
     places, in the order of vals; a value that is not there gives all ones."""
@@ -54,6 +56,7 @@ def nc_find_index8(dst: Tensor, data: Tensor, vals: Tensor, name: str | None = N
     machine.work("vector", data.free, data.free)
 
 
+@instruction
 def nc_match_replace8(
     dst: Tensor,
     data: Tensor,

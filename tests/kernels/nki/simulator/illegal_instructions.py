@@ -83,6 +83,23 @@ def a_matmul_whose_depths_differ(x):
 
 
 @nki.jit
+def a_matmul_of_the_upper_half(x):
+    tile = loaded(x)
+    total = nl.ndarray((64, 64), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=total, stationary=tile[64:128, :], moving=tile[64:128, :])  # <- start-partition
+    return given(tile)
+
+
+@nki.jit
+def a_matmul_in_tiles_of_32_rows(x):
+    half = loaded(x)[0:32, :]
+    total = nl.ndarray((64, 64), dtype=nl.float32, buffer=nl.psum)
+    place, size = (32, 0), (32, 128)
+    nisa.nc_matmul(total, half, half, tile_position=place, tile_size=size)  # <- later-chip
+    return given(half)
+
+
+@nki.jit
 def a_matmul_into_sbuf(x):
     tile = loaded(x)
     total = nl.ndarray((64, 64), dtype=nl.float32, buffer=nl.sbuf)

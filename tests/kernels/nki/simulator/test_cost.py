@@ -131,3 +131,66 @@ def test_integers_go_to_gpsimd_which_takes_turns_with_the_vector_engine() -> Non
     assert report.engines["vector"].cycles == 100 + 200
     busy = report.engine_seconds()
     assert busy["vector+gpsimd"] == pytest.approx(750 / 1.4e9 + 300 / 1.12e9)
+
+
+# -- waiting for each other --------------------------------------------------------------------------
+
+START, RESULT = 1.3e-6, 100
+"""Seconds until a DMA moves, and cycles until a result can be read."""
+
+
+@nki.jit
+def _one_after_another(x):
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+    nisa.activation(dst=tile, op=nl.exp, data=tile)
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+def test_what_depends_on_each_other_takes_turns() -> None:
+    report = _of(_one_after_another, torch.zeros(128, 512))
+    moving = 128 * 512 * 4 / 272e9
+    vector, scalar = (512 + RESULT) / 1.12e9, (512 + RESULT) / 1.4e9
+    assert report.scheduled_seconds == pytest.approx(START + moving + vector + scalar + START + moving)
+
+
+@nki.jit
+def _side_by_side(x, tiles):
+    """Tile after tile through the vector engine, each in buffers of its own."""
+    rows, width = x.shape
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    for tile in range(tiles):
+        part = nl.ndarray((rows, width // tiles), dtype=x.dtype, buffer=nl.sbuf)
+        columns = nl.ds(tile * (width // tiles), width // tiles)
+        nisa.dma_copy(dst=part, src=x[:, columns])
+        nisa.tensor_scalar(dst=part, data=part, op0=nl.add, operand0=1.0)
+        nisa.dma_copy(dst=out[:, columns], src=part)
+    return out
+
+
+def test_loads_run_ahead_of_their_use() -> None:
+    report = _of(_side_by_side, torch.zeros(128, 8192), 16)
+    piece = 128 * 512 * 4 / 272e9
+    # All moves at the full bandwidth; at the end the last tile is added to and stored.
+    least, most = 32 * piece, 32 * piece + 2 * START + piece + (512 + RESULT) / 1.12e9
+    assert least <= report.scheduled_seconds <= most
+
+
+@nki.jit
+def _chain_on_one_engine(x, steps):
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.memset(tile, value=0.0)
+    for _ in range(steps):
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=tile)
+    return out
+
+
+def test_small_instructions_that_read_each_other_wait_for_results() -> None:
+    report = _of(_chain_on_one_engine, torch.zeros(128, 8), 50)
+    store = START + 128 * 512 / 272e9
+    assert report.scheduled_seconds == pytest.approx(51 * (64 + RESULT) / 1.12e9 + store)

@@ -81,6 +81,29 @@ def test_matmuls_into_one_tile_add_up_in_float32() -> None:
     assert _run(_product_of_ones, a, b).unique().tolist() == [384.0]
 
 
+@nki.jit
+def _halves(a, b):
+    """a.T @ b with the depth in two halves, each in its rows of the array."""
+    left, right = _load(a), _load(b)
+    total = nl.ndarray((a.shape[1], b.shape[1]), dtype=nl.float32, buffer=nl.psum)
+    for start in (0, 64):
+        nisa.nc_matmul(
+            dst=total,
+            stationary=left[start : start + 64, :],
+            moving=right[start : start + 64, :],
+            tile_position=(start, 0),
+            tile_size=(64, 128),
+        )
+    result = nl.ndarray(total.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=result, src=total)
+    return _store(result)
+
+
+def test_the_array_works_in_two_halves() -> None:
+    a, b = torch.randn(128, 16), torch.randn(128, 32)
+    torch.testing.assert_close(_run(_halves, a, b), a.T @ b, rtol=1e-5, atol=1e-5)
+
+
 # -- choosing ----------------------------------------------------------------------------------------
 
 
@@ -378,6 +401,21 @@ def _summed_over_instructions(x):
 def test_the_scalar_engine_keeps_its_sums_from_one_instruction_to_the_next() -> None:
     x = torch.rand(30, 64)
     torch.testing.assert_close(_run(_summed_over_instructions, x), x.sum(dim=1, keepdim=True))
+
+
+@nki.jit
+def _left_early(x):
+    tile = _load(x)
+    for column in nl.affine_range(8):
+        if column == 4:
+            break
+        nisa.memset(tile[:, column : column + 1], value=float(column))
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+    return _store(tile)
+
+
+def test_a_loop_may_be_left_early() -> None:
+    assert _run(_left_early, torch.zeros(3, 6), seeds=(1, 2))[2].tolist() == [1.0, 2.0, 3.0, 4.0, 1.0, 1.0]
 
 
 @nki.jit

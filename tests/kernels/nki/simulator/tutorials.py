@@ -91,6 +91,34 @@ def matmul_blocked(left, right):
 
 
 @nki.jit
+def matmul_hoisted(left, right):
+    """The same with the tiles of a row of the result loaded before they are used, and kept in lists."""
+    depth, rows = left.shape
+    _, columns = right.shape
+    out = nl.ndarray((rows, columns), dtype=left.dtype, buffer=nl.shared_hbm)
+    moving = []
+    for k in nl.affine_range(depth // 128):
+        tile = nl.ndarray((128, columns), dtype=right.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=right[nl.ds(k * 128, 128), :])
+        moving.append(tile)
+    for m in nl.affine_range(rows // 128):
+        stationary = []
+        for k in nl.affine_range(depth // 128):
+            tile = nl.ndarray((128, 128), dtype=left.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=tile, src=left[nl.ds(k * 128, 128), nl.ds(m * 128, 128)])
+            stationary.append(tile)
+        for n in nl.affine_range(columns // 512):
+            total = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+            for k in nl.affine_range(depth // 128):
+                part = moving[k][:, nl.ds(n * 512, 512)]
+                nisa.nc_matmul(dst=total, stationary=stationary[k], moving=part)
+            rounded = nl.ndarray((128, 512), dtype=left.dtype, buffer=nl.sbuf)
+            nisa.tensor_copy(dst=rounded, src=total)
+            nisa.dma_copy(dst=out[nl.ds(m * 128, 128), nl.ds(n * 512, 512)], src=rounded)
+    return out
+
+
+@nki.jit
 def average_pool(x, pool):
     """x [C, H, W] -> [C, H / pool, W / pool]."""
     channels, height, width = x.shape
@@ -366,7 +394,7 @@ def cases() -> list[Case]:
                 random(256, 1024, dtype=dtype),
                 tolerance=tolerance,
             )
-            for kernel in (matmul_tiled, matmul_blocked)
+            for kernel in (matmul_tiled, matmul_blocked, matmul_hoisted)
             for dtype, tolerance in ((torch.float32, exact), (half, rounded))
         ),
         case(
@@ -416,3 +444,12 @@ def cases() -> list[Case]:
             tolerance=1e-5,
         ),
     ]
+
+
+def runs() -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """For AWS's simulator."""
+    return [(case.name, case.kernel, case.arguments) for case in cases()]
+
+
+def few_runs() -> list[tuple[str, Any, tuple[Any, ...]]]:
+    return runs()[:3]
