@@ -44,6 +44,11 @@ class KernelCost:
         """Of a step, with all engines overlapping perfectly within a call."""
         return self.calls * self.report.seconds
 
+    @property
+    def scheduled_seconds(self) -> float:
+        """Of a step, with each engine's instructions in the kernel's order, waiting for what they read."""
+        return self.calls * self.report.scheduled_seconds
+
 
 class KernelShapes:
     """What kernels are called with in steps of one model."""
@@ -211,4 +216,5 @@ def _continued(first: Report, second: Report, groups: int) -> Report:
         at(first.macs, second.macs),
         max(first.sbuf_peak, second.sbuf_peak),
         max(first.psum_peak, second.psum_peak),
+        first.scheduled_seconds + (groups - 1) * (second.scheduled_seconds - first.scheduled_seconds),
     )

@@ -39,10 +39,13 @@ _BLOCK = 32
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A decode step of one rank. xla, kernels: bytes. attention: bytes of it in what the kernels replace,
+    """A decode step of one rank.
+
+    xla, kernels: bytes of XLA's graph and of that with kernels. replaced: of those, what the kernels do,
     before and after. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers are as
-    slow as they were measured. kernel_seconds: with kernels at their simulated pace, all else as in
-    xla_seconds."""
+    slow as they were measured. kernel_seconds: with kernels whose engines overlap perfectly, all else as in
+    xla_seconds; scheduled_seconds: with kernels whose engines wait for each other. costs: of each kernel.
+    """
 
     tp: int
     rows: int
@@ -53,6 +56,7 @@ class Row:
     xla_seconds: float
     xla_gathers: float
     kernel_seconds: float
+    scheduled_seconds: float
     costs: tuple[KernelCost, ...]
 
 
@@ -111,6 +115,7 @@ def _row(tp: int, bucket: Bucket, kinds: dict[str, int], costs: tuple[KernelCost
     after = sum(cost.bytes for cost in costs)
     gathered = kinds.get("KV gathers", 0)
     floor = collective_floor(tp)
+    rest = (xla - before) / DMA_BANDWIDTH + floor
     return Row(
         tp=tp,
         rows=bucket.rows,
@@ -120,6 +125,7 @@ def _row(tp: int, bucket: Bucket, kinds: dict[str, int], costs: tuple[KernelCost
         replaced=(before, after),
         xla_seconds=xla / DMA_BANDWIDTH + floor,
         xla_gathers=(xla - gathered) / DMA_BANDWIDTH + gathered / GATHER_BANDWIDTH + floor,
-        kernel_seconds=(xla - before) / DMA_BANDWIDTH + sum(cost.seconds for cost in costs) + floor,
+        kernel_seconds=rest + sum(cost.seconds for cost in costs),
+        scheduled_seconds=rest + sum(cost.scheduled_seconds for cost in costs),
         costs=costs,
     )

@@ -8,8 +8,10 @@ them queries and keys are turned by their angles on the way to the result's dtyp
 SBUF, per partition: turned tokens, H * T / 128 numbers (2 KiB for 32 of 4096); a tile of the matrix, 4 KiB;
 outputs. PSUM: 8 KiB of sums. Moved: the matrix once, tokens and results once; neither the normed tokens nor
 the unrotated products go to HBM and back, which is 6 * T * H bytes less than apart. Matrix work: (heads + 2
-kv_heads) * D columns for each 128 inputs, 0.18 us for the 128 KiB that DMA brings in 0.47 us. DMA decides: 90
-% of its 272 GB/s, 60 % of the HBM's 410, at up to 128 tokens.
+kv_heads) * D columns for each 128 inputs, 0.18 us for the 128 KiB that DMA brings in 0.48 us.
+
+Counted for 32 tokens of Llama 3.1 8B at tp 8 (4096 by 768): 6.6 MB, DMA decides with 24.5 us, at 100 % of its
+272 GB/s and 66 % of the HBM's 410; tensor 9.6, vector and GpSimd 6.1.
 """
 
 from __future__ import annotations

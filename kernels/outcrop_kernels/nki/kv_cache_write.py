@@ -6,9 +6,11 @@ number becomes 0 there, and one DMA puts all rows at their slots.
 SBUF, per partition: two rows in the pool's dtype, a mask of one byte an element and an index (at most 20 KiB
 for 8 heads of 128 in float32). PSUM: nothing. Moved: each row once from HBM and once to it, and 4 bytes of
 index; that is 2 * T * kv_heads * D * itemsize, where element scatters and copies of the pool move it whole.
-Engines: three vector instructions of kv_heads * D elements for 128 tokens, under 4 us; so the DMA queue
-decides, and of it the 2 us that any DMA takes: rows of 256 bytes (tp 8) reach a quarter of its bandwidth,
-rows of 2 KiB all of it.
+Matrix work: none. Engines: four vector instructions of kv_heads * D elements for 128 tokens.
+
+Counted for 32 tokens of one head of 128 (Llama 3.1 8B at tp 8): the vector engine decides with 0.6 us, 16 KiB
+are 10 % of what the DMA engines' 272 GB/s move in that. On a device it is rather the 2 us that any DMA takes,
+one after another.
 """
 
 from __future__ import annotations

@@ -15,9 +15,11 @@ SBUF, per partition: keys and values of the heads at hand, at most 64 KiB; penal
 each; weights; a piece of keys as loaded, 16 KiB: so at most 4096 keys, which the contract says. PSUM: scores
 2 KiB, transposed keys or weights 2 KiB, output D * 4 bytes. Moved: K and V once each, queries and outputs
 once. Matrix work: for 128 queries x 512 keys 512 cycles of scores, 4 x 128 of transposes and 4 x D of
-products: 0.55 us. Vector engine: an addition (2 x 512 cycles) and a maximum (512): 1.4 us, which decides;
-scalar engine: exponentials and copies of transposed weights, 0.73 us. DMA, for 2048 queries over 4096 keys at
-tp 8: 2 MiB and so 8 us of 2.8 ms, 0.3 %.
+products: 0.55 us. Vector engine: an addition (2 x 512 cycles) and a maximum (512): 1.4 us; scalar engine:
+exponentials and copies of transposed weights, 0.73 us.
+
+Counted for a layer of Llama 3.1 8B at tp 8, 512 queries over 4096 keys: 3.1 MB, the vector engine decides
+with 150 us, 8 % of the DMA engines' 272 GB/s and 5 % of the HBM's 410.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ The norm's weight, in the same way, is read once and comes to every token by a p
 SBUF, per partition: input, update, sum and output, H / S numbers each, at most 64 KiB for 128 tokens of 4096.
 PSUM: the weight, H / S * 4 bytes, a bank at a time; the totals. Moved: x (and the update) once, the result
 once (and the sum): nothing is read twice, the weight once for all tokens. Matrix work: H / S columns of S
-rows, 4 us at most. Scalar engine: H / S cycles; vector engine: 4 H / S: for 32 tokens of 4096 (S 4) 4 us, as
-long as the DMA of three times 256 KiB takes, which decides from 32 tokens on.
+rows. Scalar engine: H / S cycles; vector engine: 2 H / S for a norm and as many again for a sum.
+
+Counted for 32 tokens of 4096 in bfloat16 (S is 4): vector and GpSimd 2.7 us, DMA 2.0, tensor 0.5: 71 % of the
+DMA engines' 272 GB/s, 47 % of the HBM's 410.
 """
 
 from __future__ import annotations

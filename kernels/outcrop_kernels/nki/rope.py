@@ -5,9 +5,11 @@ heads are 128 partitions of 8 heads. Both halves of every head are turned agains
 instruction for all heads, with the token's cosines and sines read again for each head in place.
 
 SBUF, per partition: input, output, two products in float32 and cos and sin: 12 bytes a number, at most 48 KiB
-for 32 heads of 128. PSUM: nothing. Moved: x twice, cos and sin once for each share of heads. Vector engine:
-six instructions of two operands, 6 * D / 2 * heads cycles for 128 partitions (5.5 us for 8 heads of 128),
-which decides: x itself, 256 KiB each way, is 2 us of DMA, 35 % of it.
+for 32 heads of 128. PSUM: nothing. Moved: x twice, cos and sin once for each share of heads. Matrix work:
+none. Vector engine: six instructions of two operands, 6 * D * heads / S cycles for 128 / S tokens.
+
+Counted for 32 tokens of 4 heads of 128 (Llama 3.1 8B at tp 8): DMA decides with 1.0 us, since its pieces are
+of 256 bytes, vector 0.7: 50 % of the DMA engines' 272 GB/s, 33 % of the HBM's 410.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ second dearer.
 
 SBUF, per partition: a piece (V / pieces * 4 bytes, at most 64 KiB), and candidates and tokens of all pieces
 of a row (at most 128 KiB). PSUM: nothing. Moved: the logits once, and 16 bytes for each candidate of a piece.
-Matrix work: none. Vector engine: 3 * (k / 8) * (V / pieces + pieces * k) cycles: 0.43 ms for 32 rows of
-16,032 and k 256 (tp 8), 3 us for the largest alone; so it decides, and the logits' 2 MiB are 8 us of DMA, 2 %
-of it. The reference's one-hot choice of tokens would be 32 * 256 * 2048 products more.
+Matrix work: none. Vector engine: 3 * (k / 8) * (V / pieces + pieces * k) cycles.
+
+Counted for 32 rows of 16,032 logits and k 256 (Llama 3.1 8B at tp 8): the vector engine decides with 430 us,
+the logits' 2 MiB are 10 us of DMA, 2 % of its 272 GB/s. The largest alone takes 9 us. What neuronx-cc's own
+top-k takes is not published.
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ def profile(
 ) -> None:
     """What each kernel would cost in a step, by the simulator's counts: bytes, engines, and what decides.
 
-    Times are floors: engines overlap perfectly within a kernel. Not yet run on a device.
+    The first time is a floor, with all engines overlapping perfectly; in the second each takes its
+    instructions in the kernel's order and waits for what they read. Not yet run on a device.
     """
     import torch
 
@@ -165,11 +166,12 @@ def profile(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    head = f"{'kernel':<24} {'calls':>5} {'us a call':>10} {'decides':<14} {'DMA':>5} {'HBM':>5}"
-    typer.echo(f"{head} {'MB a step':>10}")
+    head = f"{'kernel':<24} {'calls':>5} {'us a call':>10} {'ordered':>10} {'decides':<14}"
+    typer.echo(f"{head} {'DMA':>5} {'HBM':>5} {'MB a step':>10}")
     for one in found:
         typer.echo(
-            f"{one['kernel']:<24} {one['calls']:>5} {one['seconds'] * 1e6:>10.1f} {one['bound']:<14} "
+            f"{one['kernel']:<24} {one['calls']:>5} {one['seconds'] * 1e6:>10.1f} "
+            f"{one['scheduled_seconds'] * 1e6:>10.1f} {one['bound']:<14} "
             f"{one['dma_share']:>5.0%} {one['hbm_share']:>5.0%} {one['step_bytes'] / 1e6:>10.2f}"
         )
 
@@ -180,6 +182,7 @@ def _cost(cost: KernelCost) -> dict[str, Any]:
         "kernel": cost.kernel,
         "calls": cost.calls,
         "seconds": report.seconds,
+        "scheduled_seconds": report.scheduled_seconds,
         "bound": report.bound,
         "engine_seconds": report.engine_seconds(),
         "dma_share": report.dma_share,
@@ -227,24 +230,14 @@ def table(
         typer.echo(json.dumps(values, indent=1))
         return
     typer.echo(f"{name}: GB of one rank in a decode step, those that kernels replace, and ms\n")
-    columns = (
-        "tp",
-        "rows",
-        "context",
-        "XLA",
-        "kernels",
-        "fewer",
-        "replaced",
-        "fewer",
-        "XLA",
-        "slow",
-        "kernels",
-    )
+    names = "tp rows context XLA kernels fewer replaced fewer XLA slow kernels ordered"
+    columns = names.split()
     typer.echo(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in found:
         before, after = row.replaced
         times = " | ".join(
-            f"{one * 1e3:.2f}" for one in (row.xla_seconds, row.xla_gathers, row.kernel_seconds)
+            f"{one * 1e3:.2f}"
+            for one in (row.xla_seconds, row.xla_gathers, row.kernel_seconds, row.scheduled_seconds)
         )
         typer.echo(
             f"| {row.tp} | {row.rows} | {row.context} | {row.xla / 1e9:.2f} | {row.kernels / 1e9:.2f} | "

@@ -1,0 +1,31 @@
+"""The table of steps with kernels and without, where torch_xla is."""
+
+from pathlib import Path
+
+import pytest
+
+from outcrop_compile.hlo.environment import FOLDER
+from outcrop_compile.kernels.table import Row, rows
+from outcrop_compile.shapes import SHAPES
+
+PYTHON = Path(__file__).parents[2] / FOLDER / "bin" / "python"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON.exists(), reason=f"no {FOLDER}: `make xla` makes it")
+def test_kernels_move_fewer_bytes() -> None:
+    """Llama 3.1 8B at tp 8, 8 rows. XLA's bytes at 2048 tokens are those of all 32 layers lowered at once
+    (benchmarks/results/2026-11-27-hlo-bytes.md, decode-greedy-8x1-64), but for top-k."""
+    config = SHAPES["Llama-3.1-8B"].config
+    short, long = rows(config, (8,), (8,), (2048, 8192), str(PYTHON))
+    assert abs(short.xla - 2741e6) < 5e6
+    assert long.xla / long.kernels > 1.5
+    for row in (short, long):
+        assert attention_ratio(row) > 2.9
+        assert row.kernel_seconds < row.xla_seconds < row.xla_gathers
+        assert row.kernel_seconds <= row.scheduled_seconds
+
+
+def attention_ratio(row: Row) -> float:
+    before, after = row.replaced
+    return before / after
