@@ -11,16 +11,17 @@ from outcrop_kernels.nki.catalogue import KERNELS, chosen_kernels
 from outcrop_kernels.nki.simulator import Refused
 from outcrop_kernels.registry import operation_names
 
-EVERY = 11
+EVERY = 13
 """Of the small cases, one in so many is run each time; all of them and the large ones, by `make test-all`."""
 
 
 def sample() -> Iterator[Case]:
-    """Some cases of each form of each kernel, among them its first."""
-    forms: dict[tuple[str, str], list[Case]] = {}
+    """Some cases of each form of each kernel in each type, among them the first."""
+    forms: dict[tuple[str, str, str], list[Case]] = {}
     for case in cases():
         if case.small:
-            forms.setdefault((case.kernel, case.words.partition(" ")[0]), []).append(case)
+            form, _, kind = case.words.split()
+            forms.setdefault((case.kernel, form, kind), []).append(case)
     for found in forms.values():
         yield from islice(found, 0, None, EVERY)
 
