@@ -35,8 +35,8 @@ _NOT_READ: dict[type[ast.AST], str] = {
     ast.ImportFrom: "an import: import at the top of the module",
 }
 """Not among the constructs of AWS's NKI language guide; the kernels of aws-neuron/nki-library (tag 2.28) do
-without them but for a few places. `is`, keyword-only parameters and lists as arguments are refused by the release
-notes of NKI 0.3."""
+without them but for a few places. `is`, keyword-only parameters and lists as arguments are refused by the
+release notes of NKI 0.3."""
 
 
 def check_source(function: Callable[..., Any]) -> None:
