@@ -34,8 +34,9 @@ _NOT_READ: dict[type[ast.AST], str] = {
     ast.Import: "an import: import at the top of the module",
     ast.ImportFrom: "an import: import at the top of the module",
 }
-"""Not in the language guide's list of constructs, and not in any kernel of aws-neuron/nki-library. Of them
-`is`, keyword-only parameters and lists as arguments are refused by the release notes of NKI 0.3."""
+"""Not among the constructs of AWS's NKI language guide; the kernels of aws-neuron/nki-library (tag 2.28) do
+without them but for a few places. `is`, keyword-only parameters and lists as arguments are refused by the
+release notes of NKI 0.3."""
 
 
 def check_source(function: Callable[..., Any]) -> None:
