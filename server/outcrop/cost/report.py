@@ -49,8 +49,8 @@ def _summary(comparison: Comparison) -> str:
     """The answer in a sentence or two; nothing that the figures do not say."""
     first = comparison.against[0]
     text = (
-        f"An hour of the instance costs ${comparison.hourly:.4f}. It costs what {first.name} costs on Bedrock "
-        f"when it makes {first.break_even_output_tokens_per_s:,.0f} output tokens a second"
+        f"An hour of the instance costs ${comparison.hourly:.4f}. It costs what {first.name} does "
+        f"on Bedrock when it makes {first.break_even_output_tokens_per_s:,.0f} output tokens a second"
     )
     if comparison.throughput is None or first.needed is None:
         return text + "; how many it makes is not known here."
@@ -61,7 +61,7 @@ def _summary(comparison: Comparison) -> str:
     text += f"It makes {made} at most, so it has to be {first.needed:.0%} busy; beyond that it is cheaper. "
     if first.monthly is not None:
         text += (
-            f"At this load: ${comparison.monthly:,.0f} a month on {comparison.instances} instance(s) of your own, "
+            f"At this load: ${comparison.monthly:,.0f} a month on {comparison.instances} of them, "
             f"${first.monthly:,.0f} on Bedrock."
         )
     return text
