@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 for folder in (".", "engine", "doctor"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
-# Packed weights and state are kept for the servers of this run, whose processes inherit the variables, and not
+# Packed weights and state are kept for the servers of this run (whose processes inherit the variables), not
 # in the home.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
