@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -156,6 +157,7 @@ def _migrate(engine: Engine) -> None:
     from alembic import command
     from alembic.config import Config
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # that all is as it was is no news
     config = Config()
     config.set_main_option("script_location", "outcrop.ledger:migrations")
     with engine.begin() as connection:
