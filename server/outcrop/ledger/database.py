@@ -154,10 +154,10 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 def _migrate(engine: Engine) -> None:
     """Run the migrations that the database has not seen, in one transaction."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # that all is as it was is no news
     from alembic import command
     from alembic.config import Config
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # that all is as it was is no news
     config = Config()
     config.set_main_option("script_location", "outcrop.ledger:migrations")
     with engine.begin() as connection:
