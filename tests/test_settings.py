@@ -266,6 +266,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "seed": (-1, "greater than or equal to 0 (given: -1)"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
+    "state": ("", "at least 1 character (given: '')"),
     "tls_certificate": ("nowhere", "nowhere: there is no such file or folder"),
     "tls_key": ("nowhere", "nowhere: there is no such file or folder"),
 }

@@ -25,6 +25,7 @@ from outcrop.catalog.model import ServedModel
 from outcrop.cli.display import Access
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
+from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
@@ -103,8 +104,14 @@ class HttpServer(uvicorn.Server):
             seed=settings.seed,
         )
         self._authenticator = build_authenticator(settings)
+        database = Database(settings.state)
+        database.open()
         self._app: FastAPI = create_app(
-            catalog, limits, prompts=settings.prompts, authenticator=self._authenticator
+            catalog,
+            limits,
+            prompts=settings.prompts,
+            authenticator=self._authenticator,
+            database=database,
         )
         super().__init__(
             uvicorn.Config(

@@ -93,6 +93,10 @@ def _default_keys() -> Path:
     return state_folder() / "keys.json"
 
 
+def _default_state() -> str:
+    return str(state_folder() / "state.db")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -260,6 +264,7 @@ class Settings(_Sources):
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
     files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
@@ -278,6 +283,7 @@ class Settings(_Sources):
     fault_injection: bool = False
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
+    state: str = Field(default_factory=_default_state, min_length=1)
     tls_certificate: ExistingPath | None = None
     tls_key: ExistingPath | None = None
     auth: AuthSettings = Field(default_factory=AuthSettings)

@@ -26,6 +26,7 @@ from outcrop.api.inference import Inference
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
+from outcrop.ledger.database import Database
 from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
 
@@ -38,9 +39,11 @@ def create_app(
     *,
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
+    database: Database | None = None,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
+    database: of what outlives the server; None for one that does not. It is closed with the application.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -48,6 +51,7 @@ def create_app(
     """
     metrics = Metrics({model.id: model.engine for model in catalog.models})
     inference = Inference(catalog, limits, metrics, prompts)
+    state = database or Database(None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +67,7 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
             await catalog.close()
             inference.close()
+            await asyncio.to_thread(state.close)
 
     operations = (
         *BedrockRuntime(inference).routes(),
