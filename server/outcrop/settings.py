@@ -60,6 +60,8 @@ _FIELD = re.compile(r'field "(\w+)"')
 _JSON_EXAMPLES = {
     "models": 'a list of models such as [{"path": "model.gguf"}]',
     "auth": 'such as {"mode": "required"}',
+    "cost": 'such as {"instance": "inf2.xlarge"}',
+    "telemetry": 'such as {"log_format": "json"}',
 }
 """What settings that are more than a word look like in the environment."""
 
@@ -235,6 +237,27 @@ class AuthSettings(_Section):
         return os.environ.get(MASTER_SECRET_VARIABLE)
 
 
+class CostSettings(_Section):
+    """The `[cost]` table: what serves, so that the metrics can say what it costs. option: how the instances
+    are bought. prices: a file of prices that go before all others (`outcrop cost compare --prices`)."""
+
+    instance: str | None = Field(default=None, min_length=1)
+    option: Literal["on-demand", "reserved-1yr", "reserved-3yr", "spot"] = "on-demand"
+    instances: int = Field(default=1, ge=1)
+    prices: ExistingPath | None = None
+
+
+class TelemetrySettings(_Section):
+    """The `[telemetry]` table. otlp_endpoint: an OpenTelemetry collector to send a span of each generation
+    to, such as http://127.0.0.1:4318. log_format: json is one object a line. neuron_monitor: where
+    neuron-monitor's Prometheus exporter answers, such as http://127.0.0.1:8000/metrics; its metrics are
+    passed on with the server's own."""
+
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    log_format: Literal["text", "json"] = "text"
+    neuron_monitor: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+
+
 class _Sources(BaseSettings):
     """Where values come from."""
 
@@ -257,6 +280,15 @@ class KeySettings(_Sources):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
     auth: AuthSettings = Field(default_factory=AuthSettings)
+
+
+class LedgerSettings(_Sources):
+    """What `outcrop cost usage` needs to know of a server."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    state: str = Field(default_factory=_default_state, min_length=1)
+    cost: CostSettings = Field(default_factory=CostSettings)
 
 
 class Settings(_Sources):
@@ -287,6 +319,8 @@ class Settings(_Sources):
     tls_certificate: ExistingPath | None = None
     tls_key: ExistingPath | None = None
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    cost: CostSettings = Field(default_factory=CostSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 
     @field_validator("tls_key")
     @classmethod
@@ -358,6 +392,12 @@ def load_settings(
 def load_auth_settings(config: Path | None) -> AuthSettings:
     """The `[auth]` table of the server that the environment and the file describe. Raises SettingsError."""
     return _load(KeySettings, _Given(_config_file(config), {}, {})).auth
+
+
+def load_ledger_settings(config: Path | None) -> LedgerSettings:
+    """The database and `[cost]` table of the server that the environment and the file describe. Raises
+    SettingsError."""
+    return _load(LedgerSettings, _Given(_config_file(config), {}, {}))
 
 
 def _config_file(config: Path | None) -> Path | None:
