@@ -29,6 +29,7 @@ from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
 from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings, ModelSettings, Settings
+from outcrop.telemetry.neuron_monitor import NeuronMonitor
 from outcrop.telemetry.spend import Spend
 from outcrop.telemetry.tracing import Tracing
 from outcrop.text.chat_template import load_chat_template
@@ -131,6 +132,7 @@ class HttpServer(uvicorn.Server):
             database=database,
             spend=build_spend(settings, [model.id for model in catalog.models]),
             tracing=build_tracing(settings),
+            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
         )
         super().__init__(
             uvicorn.Config(

@@ -31,6 +31,7 @@ from outcrop.ledger.database import Database
 from outcrop.ledger.usage_ledger import UsageLedger
 from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
+from outcrop.telemetry.neuron_monitor import NeuronMonitor
 from outcrop.telemetry.spend import Spend
 from outcrop.telemetry.tracing import Tracing
 
@@ -46,17 +47,19 @@ def create_app(
     database: Database | None = None,
     spend: Spend | None = None,
     tracing: Tracing | None = None,
+    neuron_monitor: NeuronMonitor | None = None,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
     database: of what outlives the server; None for one that does not. It is closed with the application.
     spend: what tokens cost, for the metrics. tracing: where spans go; it is closed with the application, too.
+    neuron_monitor: whose metrics are passed on.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
     the lifespan ends, the engines are closed.
     """
-    metrics = Metrics({model.id: model.engine for model in catalog.models}, spend)
+    metrics = Metrics({model.id: model.engine for model in catalog.models}, spend, neuron_monitor)
     # Usage is kept where there is somebody to read it: a database that goes with the server has nobody.
     ledger = UsageLedger(database) if database is not None else None
     observer = Observer(metrics, ledger, tracing)

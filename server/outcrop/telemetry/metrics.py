@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from outcrop.engine.client import EngineClient, EngineStats
 from outcrop.telemetry.histogram import Histogram
+from outcrop.telemetry.neuron_monitor import NeuronMonitor
 from outcrop.telemetry.spend import Spend
 from outcrop.telemetry.timer import GenerationTimer, ModelTimes
 
@@ -100,9 +101,15 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 class Metrics:
     """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
-    loop; see `watch_lag`. spend: what it costs."""
+    loop; see `watch_lag`. spend: what it costs. neuron_monitor: whose metrics
+    are passed on."""
 
-    def __init__(self, engines: Mapping[str, EngineClient], spend: Spend | None = None) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, EngineClient],
+        spend: Spend | None = None,
+        neuron_monitor: NeuronMonitor | None = None,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_EngineCollector(engines))
         ProcessCollector(registry=self._registry)
@@ -128,6 +135,9 @@ class Metrics:
         self._spend = spend
         if spend is not None:
             self._registry.register(spend)
+        self._neuron_monitor = neuron_monitor
+        if neuron_monitor is not None:
+            self._registry.register(neuron_monitor)
         lag = self._histogram(
             "outcrop_event_loop_lag_seconds",
             "By how much the API process is late for what it has to do.",
@@ -178,6 +188,11 @@ class Metrics:
         self._ends.labels(model_name, reason).inc()
         if self._spend is not None:
             self._spend.count(model_name, prompt_tokens, cached, generated)
+
+    async def refreshed(self) -> None:
+        """Read what is only read when somebody asks for it."""
+        if self._neuron_monitor is not None:
+            await self._neuron_monitor.refresh()
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition that the `Accept` header asks for, and its content type."""
