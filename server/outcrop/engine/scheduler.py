@@ -95,7 +95,7 @@ class Scheduler:
         self._building = 0
         self._arrivals = 0
         self._scheduled = self._applied = 0  # numbers of the latest steps
-        self._prefills_in_a_row = self._decodes_in_a_row = 0
+        self.prefills_in_a_row = self.decodes_in_a_row = 0
         self._may_end = np.zeros(capabilities.vocab_size, dtype=np.bool_)  # tokens that end some request
         self._all = np.ones(capabilities.max_rows, dtype=np.bool_)  # each row of a decode step samples
         self.totals = EngineStats()
@@ -190,12 +190,12 @@ class Scheduler:
         self.slots.last_step[step.slots] = step.number
         bucket = step.bucket
         if bucket.kind is StepKind.PREFILL:
-            self._prefills_in_a_row += 1
-            self._decodes_in_a_row = 0
+            self.prefills_in_a_row += 1
+            self.decodes_in_a_row = 0
             self.totals.prefill_steps += 1
         else:
-            self._prefills_in_a_row = 0
-            self._decodes_in_a_row += 1
+            self.prefills_in_a_row = 0
+            self.decodes_in_a_row += 1
             self.totals.decode_steps += 1
         used = len(step.slots) if bucket.kind is StepKind.DECODE else int((step.ends - step.starts).sum())
         self.totals.padded_tokens += bucket.rows * bucket.width - used
@@ -205,8 +205,8 @@ class Scheduler:
         return QueueView(
             prefillable=len(self.prefilling) + len(self.waiting),
             decodable=len(self.running) - len(self.prefilling),
-            prefills_in_a_row=self._prefills_in_a_row,
-            decodes_in_a_row=self._decodes_in_a_row,
+            prefills_in_a_row=self.prefills_in_a_row,
+            decodes_in_a_row=self.decodes_in_a_row,
         )
 
     def _schedule_prefill(self) -> ScheduledStep | None:
