@@ -184,7 +184,8 @@ class Replica:
         if oldest.step.bucket.kind is StepKind.PREFILL:
             new = indices[lives.first[indices] == NEVER]
             lives.first[new] = lives.last[new] = self.now
-        lives.longest[indices] = np.maximum(lives.longest[indices], self.now - lives.last[indices])
+        gaps = self.now - lives.last[indices]
+        lives.longest[indices] = np.maximum(lives.longest[indices], gaps)
         lives.last[indices] = self.now
 
     def _take(self, leap: Leap, count: int) -> None:
