@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from outcrop import __version__
-from outcrop.cli import compile, doctor, keys, serve
+from outcrop.cli import compile, cost, doctor, keys, serve
 
 app = typer.Typer(
     help="Serve open-weight Llama 3 behind an Amazon-Bedrock-compatible API.",
@@ -17,6 +17,7 @@ app.command(epilog=serve.EPILOG)(serve.serve)
 app.command()(doctor.doctor)
 app.add_typer(compile.app, name="compile")
 app.add_typer(keys.app, name="keys")
+app.add_typer(cost.app, name="cost")
 
 
 def _print_version(wanted: bool) -> None:
