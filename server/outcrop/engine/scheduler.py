@@ -100,7 +100,7 @@ class Scheduler:
         self._building = 0
         self._arrivals = 0
         self._scheduled = self._applied = 0  # numbers of the latest steps
-        self.prefills_in_a_row = self.decodes_in_a_row = 0  # as in QueueView
+        self.prefills_in_a_row = self.decodes_in_a_row = self.prefilled = 0  # as in QueueView
         self._may_end = np.zeros(capabilities.vocab_size, dtype=np.bool_)  # tokens that end some request
         self._all = np.ones(capabilities.max_rows, dtype=np.bool_)  # each row of a decode step samples
         self.totals = EngineStats()
@@ -196,10 +196,11 @@ class Scheduler:
         bucket = step.bucket
         if bucket.kind is StepKind.PREFILL:
             self.prefills_in_a_row += 1
+            self.prefilled += bucket.rows * bucket.width
             self.decodes_in_a_row = 0
             self.totals.prefill_steps += 1
         else:
-            self.prefills_in_a_row = 0
+            self.prefills_in_a_row = self.prefilled = 0
             self.decodes_in_a_row += 1
             self.totals.decode_steps += 1
         used = len(step.slots) if bucket.kind is StepKind.DECODE else int((step.ends - step.starts).sum())
@@ -212,16 +213,17 @@ class Scheduler:
             decodable=len(self.running) - len(self.prefilling),
             prefills_in_a_row=self.prefills_in_a_row,
             decodes_in_a_row=self.decodes_in_a_row,
+            prefilled=self.prefilled,
         )
 
     def _schedule_prefill(self) -> ScheduledStep | None:
         """The first request's next chunk, and others beside it while they fit and half the step is used."""
-        kind, widest = StepKind.PREFILL, self.buckets.max_width(StepKind.PREFILL)
+        kind = StepKind.PREFILL
         rows: list[tuple[Request, int, bool]] = []
         width = blocks = used = 0
         for request in self._prefill_candidates():
             left = int(self.slots.known[request.slot]) - request.computed
-            chunk = min(left, widest)
+            chunk = self.buckets.chunk(left)
             new_width = max(width, chunk)
             new_blocks = max(blocks, self._blocks_for(request.computed + chunk))
             if rows:

@@ -19,6 +19,8 @@ from outcrop_compile.bucket import StepKind
 _PULL = 0.02
 """How much a price one `scale` away from what is expected weighs, against an anchor missed by 100 %."""
 _SWEEPS = 2000
+_STILL = 1e-9
+"""Scales that no price moves any more by."""
 
 Prices = dict[str, float]
 
@@ -98,9 +100,12 @@ def _least_squares(matrix: npt.NDArray[np.float64], target: npt.NDArray[np.float
     square, side = matrix.T @ matrix, matrix.T @ target
     found = np.zeros(len(side))
     for _ in range(_SWEEPS):
+        before = found.copy()
         for place in range(len(found)):
             gradient = side[place] - square[place] @ found
             found[place] = max(0.0, found[place] + gradient / square[place, place])
+        if np.abs(found - before).max() < _STILL:
+            break
     return found
 
 

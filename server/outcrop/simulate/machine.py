@@ -54,7 +54,7 @@ def make_machine(
         raise ValueError(
             f"--replicas {replicas}: {request.instance.name} has cores for 1 to {room} of {plan.tp} cores"
         )
-    kept = tuple(buckets or (each.bucket for each in plan.buckets))
+    kept = serving.buckets(tuple(buckets or (each.bucket for each in plan.buckets)))
     if chunk is not None:
         kept = _no_wider(kept, chunk)
     kept = tuple(each for each in kept if each.kind is not StepKind.VERIFY)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from outcrop.backends.base import StepOutput
-from outcrop.engine.buckets import BucketTable
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
 from outcrop.simulate.leap import Leap, find_leap
@@ -55,7 +54,7 @@ class Replica:
         self.lives = lives
         self.scheduler = Scheduler(
             machine.capabilities,
-            BucketTable(machine.buckets),
+            machine.serving.table(machine.buckets),
             machine.serving.policy,
             prefix_cache=False,
         )

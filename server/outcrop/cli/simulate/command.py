@@ -51,7 +51,7 @@ Chunk = Annotated[
 ]
 Dtype = Annotated[str, _option("NAME,…", "bfloat16 or int8, which is of weights.")]
 PolicyNames = Annotated[
-    str, _option("NAME,…", "interleave, prefill-first, decode-first, paced, or vllm-neuron as documented.")
+    str, _option("NAME,…", "paced, interleave, prefill-first, decode-first; vllm-neuron is that plug-in's.")
 ]
 Rate = Annotated[float | None, _option("RPS", "Requests that arrive a second, at random (Poisson).")]
 Users = Annotated[int | None, _option("N", "A closed loop: so many users, each with one request at a time.")]
@@ -101,7 +101,7 @@ def simulate(
     dtype: Dtype = "bfloat16",
     batch: Batch = "32",
     chunk: Chunk = None,
-    policy: PolicyNames = "interleave",
+    policy: PolicyNames = "paced",
     max_model_len: Annotated[int | None, _option("TOKENS", "Context (default: 8192, or the model's).")] = None,
     block_size: Annotated[int, _option("TOKENS", "Of a KV block.")] = 32,
     rate: Rate = None,

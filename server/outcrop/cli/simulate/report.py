@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from outcrop.cli.simulate.console import wide_console
 from outcrop.simulate.figures import Figures
 from outcrop.simulate.fleet import Run
 from outcrop.simulate.slo import Slo
@@ -22,7 +22,7 @@ _SHOWN = 40
 
 
 def print_run(run: Run, found: Figures, slo: Slo) -> None:
-    console = Console(highlight=False)
+    console = wide_console()
     trace = run.lives.trace
     console.print(f"[bold]{run.machine.plan.request.name}[/bold] on [bold]{run.machine.name}[/bold]")
     console.print(
@@ -111,7 +111,7 @@ def run_as_json(run: Run, found: Figures, slo: Slo) -> dict[str, Any]:
 
 
 def print_sweep(found: Sweep, slo: Slo) -> None:
-    console = Console(highlight=False)
+    console = wide_console()
     frontier = found.frontier()
     table = Table(
         "instances x configuration", "SLO", "kept", "TTFT p99", "TPOT p50", "TPOT p99", "$/hour",
