@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
-for folder in (".", "engine", "doctor"):
+for folder in (".", "engine", "doctor", "simulate"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 # Packed weights and state are kept for the servers of this run (whose processes inherit the variables), not

@@ -247,7 +247,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "max_rows": ("many", "valid integer, unable to parse string as an integer (given: 'many')"),
     "block_size": (0, "greater than or equal to 1 (given: 0)"),
     "depth": (5, "less than or equal to 4 (given: 5)"),
-    "policy": ("fair", "'interleave', 'prefill-first' or 'decode-first' (given: 'fair')"),
+    "policy": ("fair", "'auto', 'interleave', 'paced', 'prefill-first' or 'decode-first' (given: 'fair')"),
     "speculative_tokens": (16, "less than or equal to 15 (given: 16)"),
     "prefix_cache": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "threads": (0, "greater than or equal to 1 (given: 0)"),

@@ -149,7 +149,7 @@ class ModelSettings(_Section):
     max_rows: int = Field(default=32, ge=1, le=1024)
     block_size: int = Field(default=32, ge=1, le=1024)
     depth: int = Field(default=2, ge=1, le=4)
-    policy: PolicyName = "interleave"
+    policy: PolicyName = "auto"
     prefix_cache: bool = True
     speculative_tokens: int = Field(default=0, ge=0, le=15)
     threads: int | None = Field(default=None, ge=1, le=1024)

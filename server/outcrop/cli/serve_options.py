@@ -66,8 +66,8 @@ Policy = Annotated[
     Given,
     _model(
         "NAME",
-        "What new prompts do to running answers: interleave, prefill-first or decode-first.",
-        "interleave",
+        "What new prompts do to running answers: auto, interleave, paced, prefill-first or decode-first.",
+        "auto",
     ),
 ]
 SpeculativeTokens = Annotated[
