@@ -187,6 +187,7 @@ def test_loads_that_cannot_be(text: str, problem: str) -> None:
         ({"completed": 29}, "29 requests were answered"),
         ({"errors": 2}, "2 of 102 requests failed"),
         ({"output_tokens_per_s": 0}, "no tokens were counted"),
+        ({"kind": "simulated", "instance": "inf2.48xlarge"}, "it is of inf2.48xlarge, not of inf2.xlarge"),
         ({"output_tokens_per_s": None}, "what `outcrop bench --json` wrote"),
     ],
 )
@@ -201,10 +202,10 @@ def test_measurements_that_say_nothing_are_refused(
     }
     path = tmp_path / "m.json"
     path.write_text(json.dumps(figures))
-    assert read_measured(path).kind == "measured"
+    assert read_measured(path, "inf2.xlarge").kind == "measured"
     path.write_text(json.dumps(figures | more))
     with pytest.raises(ThroughputError, match=re.escape(problem)):
-        read_measured(path)
+        read_measured(path, "inf2.xlarge")
 
 
 COMMAND = ["cost", "compare", "--model", "Llama-3.1-8B", "--instance", "inf2.48xlarge"]

@@ -42,7 +42,8 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="FIGURES",
-        help="published, or what `outcrop bench --json` wrote (default: published, if there are figures).",
+        help="published, or a file that `outcrop bench --json` or `outcrop simulate --json` wrote "
+        "(default: published, if there are figures).",
     ),
 ]
 Region = Annotated[str, _option("REGION", "Whose prices.")]
@@ -327,7 +328,7 @@ def _throughput(source: str | None, model: str, instance: str, ratio: float) -> 
     from outcrop.cost import throughput
 
     if source not in (None, "published"):
-        return throughput.read_measured(Path(str(source)))
+        return throughput.read_measured(Path(str(source)), instance)
     found = throughput.find_published(model, instance, ratio)
     if found is None and source is not None:
         pairs = ", ".join(f"{name} on {where}" for name, where in throughput.published_pairs())
