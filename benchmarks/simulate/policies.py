@@ -2,10 +2,9 @@
 
     python benchmarks/simulate/policies.py --write benchmarks/results/2026-11-28-policy-study
 
-Same model, instance, KV cache, decode buckets and step times for all; what differs is what each does with them
-(`outcrop.simulate.serving`): which step comes next, which steps are submitted ahead, how prompts are cut into
-buckets, how many requests are admitted. Writes Markdown and an SVG.
-"""
+Same model, instance, KV cache, decode buckets and step times for all; what differs is what each does with
+them (`outcrop.simulate.serving`): which step comes next, which steps are submitted ahead, how prompts are cut
+into buckets, how many requests are admitted. Writes Markdown and an SVG."""
 
 from __future__ import annotations
 
@@ -153,9 +152,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write NAME.md and NAME.svg instead of printing")
     options = parser.parse_args()
     results = [run(case, options.count, options.seed) for case in CASES]
-    lines = [
-        line for case, found in zip(CASES, results, strict=True) for line in table(case, found)
-    ]
+    lines = [line for case, found in zip(CASES, results, strict=True) for line in table(case, found)]
     if options.write is None:
         print("\n".join(lines))
         return
