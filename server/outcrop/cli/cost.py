@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -40,7 +42,8 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="FIGURES",
-        help="published, or what `outcrop bench --json` wrote (default: published, if there are figures).",
+        help="published, or a file that `outcrop bench --json` or `outcrop simulate --json` wrote "
+        "(default: published, if there are figures).",
     ),
 ]
 Region = Annotated[str, _option("REGION", "Whose prices.")]
@@ -162,6 +165,82 @@ def refresh(
 
 
 @app.command()
+def usage(
+    since: Annotated[str, _option("WHEN", "7d, 12h, or a date such as 2026-11-01 (UTC).")] = "30d",
+    until: Annotated[str | None, _option("WHEN", "The same (default: now).")] = None,
+    tenant: Annotated[str | None, _option("NAME", "Only this one.")] = None,
+    model: Annotated[str | None, _option("ID", "Only this one, as it is served.")] = None,
+    instance: Annotated[
+        str | None, _option("TYPE", "What served (default: \\[cost] of the configuration file).")
+    ] = None,
+    option: Option = "on-demand",
+    instances: Annotated[int, _option("N", "How many of them.")] = 1,
+    region: Region = "us-east-1",
+    prices: Prices = None,
+    state: Annotated[str | None, _option("FILE", "The server's database (default: that of `serve`).")] = None,
+    config: Annotated[Path | None, _option("FILE", "The server's configuration file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what was used, by tenant and model, what it cost here and what it would have cost on Bedrock.
+
+    For example: outcrop cost usage --since 7d --instance inf2.xlarge --option spot
+    """
+    from outcrop.cost.served import Deployment
+    from outcrop.cost.usage_bill import bill
+    from outcrop.ledger.database import Database
+    from outcrop.ledger.usage_report import sum_usage
+    from outcrop.settings import load_ledger_settings
+
+    if instances < 1:
+        fail(f"--instances {instances}: it has to be at least 1")
+    try:
+        settings = load_ledger_settings(config)
+        now = datetime.datetime.now(datetime.UTC)
+        begin, end = (
+            _instant("--since", since, now),
+            now if until is None else _instant("--until", until, now),
+        )
+        if begin >= end:
+            fail(f"--since {since}: that is not before the end of the period")
+        cost = settings.cost
+        deployment = (
+            Deployment(cost.instance, cost.option, cost.instances, region, prices or cost.prices)
+            if instance is None
+            else Deployment(instance, _purchase_option(option), instances, region, prices or cost.prices)
+        )
+        book = _book(deployment.prices)
+        where = state or settings.state
+        if "://" not in where and not Path(where).expanduser().exists():
+            fail(f"{where}: there is no such database; --state names that of the server")
+        database = Database(where)
+        with closing(database), database.transaction() as session:
+            sums = sum_usage(session, begin, end, tenant=tenant, model=model)
+        found = bill(sums, begin, end, deployment, book)
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, default=str))
+        return
+    from rich.console import Console
+
+    from outcrop.cost.usage_table import print_bill
+
+    print_bill(found, deployment, Console(highlight=False))
+
+
+def _instant(name: str, text: str, now: datetime.datetime) -> datetime.datetime:
+    """Raises ValueError."""
+    units = {"d": "days", "h": "hours", "m": "minutes"}
+    if text[:-1].isdecimal() and text[-1:] in units:
+        return now - datetime.timedelta(**{units[text[-1]]: int(text[:-1])})
+    try:
+        when = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{name} {text}: write 7d, 12h, 30m, or a date such as 2026-11-01") from None
+    return when if when.tzinfo is not None else when.replace(tzinfo=datetime.UTC)
+
+
+@app.command()
 def prices(
     prices: Prices = None,
     region: Annotated[str | None, _option("REGION", "Only this one.")] = None,
@@ -249,7 +328,7 @@ def _throughput(source: str | None, model: str, instance: str, ratio: float) -> 
     from outcrop.cost import throughput
 
     if source not in (None, "published"):
-        return throughput.read_measured(Path(str(source)))
+        return throughput.read_measured(Path(str(source)), instance)
     found = throughput.find_published(model, instance, ratio)
     if found is None and source is not None:
         pairs = ", ".join(f"{name} on {where}" for name, where in throughput.published_pairs())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,8 +76,10 @@ class Against:
 
     @property
     def name(self) -> str:
+        """In short: without the provider, "instruct", and the version that Bedrock's ids end in."""
         price = self.quote.price
-        return price.model if price.tier == "standard" else f"{price.model} ({price.tier})"
+        name = re.sub(r"^(?:[a-z-]+\.)*|(?:-instruct|-chat|-\d{8})?(?:-v\d+)?(?::\d+)?$", "", price.model)
+        return name if price.tier == "standard" else f"{name} ({price.tier})"
 
     def break_even_at(self, hourly: float, ratio: float, utilisation: float = 1.0) -> float:
         """Output tokens a second, for another mixture."""
@@ -163,15 +166,16 @@ def _comparators(question: Question, book: PriceBook) -> list[Quote[BedrockPrice
         for tier in ("standard", "batch")
         if (each := book.find_model(question.model, question.region, tier)) is not None
     ]
+    if not found and not question.against:
+        raise PriceError(
+            f"Bedrock has no price of {question.model}; name models to compare it with (--against); "
+            "`outcrop cost prices` lists them"
+        )
     if question.against is None:
         others = [book.find_model(model, question.region) for model in book.comparisons]
         found += [each for each in others if each is not None]
     else:
         found += [book.model(model, question.region, tier) for model, tier in question.against]
-    if not found:
-        raise PriceError(
-            f"Bedrock has no price of {question.model}; name a model to compare with (--against)"
-        )
     distinct = {(each.price.model, each.price.tier): each for each in found}
     return list(distinct.values())
 

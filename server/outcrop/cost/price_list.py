@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import datetime
 import hashlib
-import io
 import json
 import os
 import re
@@ -142,7 +141,7 @@ def refresh(
                 raise ValueError("it has no price that is known here; its form may have changed")
             merged = _merge(merged, rows, key, Source(f"AWS Price List, {key}", url, today, sha256))
         except (OSError, ValueError, KeyError) as error:
-            kept.append(f"{key}: {error!r}; the prices there were stay")
+            kept.append(f"{key}: {error}; the prices there were stay")
             continue
         for row in rows:
             counts[isinstance(row, InstancePrice)] += 1
@@ -220,7 +219,7 @@ def _instances_in(
     file: IO[bytes], region: str, source: str, wanted: Container[str]
 ) -> Iterator[InstancePrice]:
     """Raises ValueError for what is not an offer file."""
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    text = (line.decode() for line in file)
     # Above the header are a few lines about the file.
     for line in text:
         if line.startswith('"SKU"'):

@@ -112,10 +112,11 @@ class Quote(Generic[P]):
                 "whether it is sold there is not known either"
             )
         if (age := self.age(today)) > STALE_AFTER:
-            said.append(
-                f"{_name(self.price)}: the price is {age.days} days old ({self.source.date}); "
-                "`outcrop cost refresh` reads the current ones"
+            spot = isinstance(self.price, InstancePrice) and self.price.option == "spot"
+            way = (
+                "put today's into a file (--prices)" if spot else "`outcrop cost refresh` reads current ones"
             )
+            said.append(f"{_name(self.price)}: the price is {age.days} days old ({self.source.date}); {way}")
         return said
 
 

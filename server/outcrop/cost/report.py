@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import io
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from outcrop.cost.compare import RATIOS, UTILISATIONS, Comparison
+from outcrop.cost.compare import HOURS_A_MONTH, RATIOS, UTILISATIONS, Comparison
+from outcrop.html_page import page, table
+from outcrop.svg import NoMatplotlib, plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .3rem .8rem;
-border-bottom: 1px solid #ddd; text-align: right; } th:first-child, td:first-child { text-align: left; } .mind
-{ color: #7a4b00; } svg { max-width: 100%; height: auto; } """
-
-
-class NoMatplotlib(RuntimeError):
-    """Plots need a library that is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__("plots need matplotlib: pip install 'outcrop[plots]'")
+__all__ = ["NoMatplotlib", "html_report"]
 
 
 def html_report(comparison: Comparison) -> str:
@@ -32,25 +22,21 @@ def html_report(comparison: Comparison) -> str:
     title = f"{question.model} on {question.instance} ({question.option}) and on Amazon Bedrock"
     rate = f"{load.rps:.3g} requests a second of " if load.rps else ""
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_summary(comparison))}</p>",
         f"<p>Load: {rate}{load.input_tokens:.0f} input and {load.output_tokens:.0f} output tokens.</p>",
         _table(comparison),
         *(_plots(comparison)),
         f"<h2>What this rests on</h2><ul>{_grounds(comparison)}</ul>",
     ]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
-    )
+    return page(title, parts)
 
 
 def _summary(comparison: Comparison) -> str:
     """The answer in a sentence or two; nothing that the figures do not say."""
     first = comparison.against[0]
     text = (
-        f"An hour of the instance costs ${comparison.hourly:.4f}. It costs what {first.name} costs on Bedrock "
-        f"when it makes {first.break_even_output_tokens_per_s:,.0f} output tokens a second"
+        f"An hour of the instance costs ${comparison.hourly:.4f}. It costs what {first.name} does "
+        f"on Bedrock when it makes {first.break_even_output_tokens_per_s:,.0f} output tokens a second"
     )
     if comparison.throughput is None or first.needed is None:
         return text + "; how many it makes is not known here."
@@ -61,7 +47,7 @@ def _summary(comparison: Comparison) -> str:
     text += f"It makes {made} at most, so it has to be {first.needed:.0%} busy; beyond that it is cheaper. "
     if first.monthly is not None:
         text += (
-            f"At this load: ${comparison.monthly:,.0f} a month on {comparison.instances} instance(s) of your own, "
+            f"At this load: ${comparison.monthly:,.0f} a month on {comparison.instances} of them, "
             f"${first.monthly:,.0f} on Bedrock."
         )
     return text
@@ -86,9 +72,7 @@ def _table(comparison: Comparison) -> str:
         )
         for each in comparison.against
     ]
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{cells}</tr>{body}</table>"
+    return table(head, rows)
 
 
 def _grounds(comparison: Comparison) -> str:
@@ -110,33 +94,11 @@ def _grounds(comparison: Comparison) -> str:
 
 
 def _plots(comparison: Comparison) -> list[str]:
-    plots = [_svg(comparison, _plot_ratio)]
+    plots = [plot(partial(_plot_ratio, comparison))]
     if comparison.throughput is not None:
-        plots.insert(0, _svg(comparison, _plot_utilisation))
-        plots.append(_svg(comparison, _plot_bill))
+        plots.insert(0, plot(partial(_plot_utilisation, comparison)))
+        plots.append(plot(partial(_plot_bill, comparison)))
     return plots
-
-
-def _svg(comparison: Comparison, draw: Any) -> str:
-    try:
-        import matplotlib
-    except ImportError:
-        raise NoMatplotlib from None
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    # Text stays text, and ids depend on nothing, so that a report is the same each time it is made.
-    settings: Any = {"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "outcrop"}
-    with matplotlib.rc_context(settings):
-        figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-        draw(comparison, axes)
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _plot_utilisation(comparison: Comparison, axes: Axes) -> None:
@@ -168,13 +130,13 @@ def _plot_bill(comparison: Comparison, axes: Axes) -> None:
     one = comparison.throughput.output_tokens_per_s / output
     most = max(3 * one, 1.5 * (comparison.question.load.rps or 0))
     loads = [most * step / 120 for step in range(1, 121)]
-    own = [-(-load // one) * comparison.hourly * 730 for load in loads]
+    own = [-(-load // one) * comparison.hourly * HOURS_A_MONTH for load in loads]
     axes.step(loads, own, where="post", label=f"own ({comparison.throughput.kind} throughput)")
     for each in comparison.against:
         per_request = (
             comparison.question.load.input_tokens * each.rate.input + output * each.rate.output
         ) / 1e6
-        axes.plot(loads, [load * 3600 * 730 * per_request for load in loads], "--", label=each.name)
+        axes.plot(loads, [load * 3600 * HOURS_A_MONTH * per_request for load in loads], "--", label=each.name)
     if comparison.question.load.rps:
         axes.axvline(comparison.question.load.rps, color="grey", linewidth=1, label="this load")
     axes.set(title="A month's bill", xlabel="requests a second", ylabel="USD", ylim=(0, 3 * max(own)))

@@ -54,13 +54,16 @@ class PublishedFile(msgspec.Struct, frozen=True):
 
 class Measured(msgspec.Struct, frozen=True):
     """What is taken from a measurement in JSON, such as `outcrop bench --json` writes. The means of tokens
-    are those of the requests that were answered."""
+    are those of the requests that were answered. kind, instance: what `outcrop simulate --json` says of
+    itself."""
 
     output_tokens_per_s: float
     mean_input_tokens: float
     mean_output_tokens: float
     completed: int
     errors: int = 0
+    kind: Literal["measured", "simulated"] = "measured"
+    instance: str = ""
 
 
 def published() -> PublishedFile:
@@ -98,8 +101,9 @@ def published_pairs() -> Sequence[tuple[str, str]]:
     return sorted({(row.model, row.instance) for row in published().measurements})
 
 
-def read_measured(path: Path) -> Throughput:
-    """Raises ThroughputError, also for a run that failed too often or was too short to say anything."""
+def read_measured(path: Path, instance: str) -> Throughput:
+    """Of a measurement, or a simulation of `instance`. Raises ThroughputError, also for a run that failed too
+    often or was too short to say anything."""
     try:
         run = msgspec.json.decode(path.read_bytes(), type=Measured)
     except OSError as error:
@@ -108,6 +112,8 @@ def read_measured(path: Path) -> Throughput:
         raise ThroughputError(
             f"--from {path}: {error}; it is to be what `outcrop bench --json` wrote"
         ) from None
+    if run.instance not in ("", instance):
+        raise ThroughputError(f"--from {path}: it is of {run.instance}, not of {instance}")
     if run.completed < _FEWEST_REQUESTS:
         raise ThroughputError(
             f"--from {path}: {run.completed} requests were answered; it takes {_FEWEST_REQUESTS}"
@@ -123,7 +129,7 @@ def read_measured(path: Path) -> Throughput:
         run.output_tokens_per_s,
         run.mean_input_tokens,
         run.mean_output_tokens,
-        "measured",
+        run.kind,
         f"{path.name}, {run.completed} requests of {run.mean_input_tokens:.0f} -> "
         f"{run.mean_output_tokens:.0f} tokens; what the server did under that load, maybe less than it can",
     )

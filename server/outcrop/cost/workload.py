@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import datetime
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 _FEWEST = 2
-_COLUMNS = {
-    "time": ("timestamp_ms", "timestamp", "TIMESTAMP", "Timestamp"),
-    "input": ("input_tokens", "ContextTokens", "Request tokens"),
-    "output": ("output_tokens", "GeneratedTokens", "Response tokens"),
-}
-"""Names of what a trace has: Outcrop's own, those of the Azure LLM inference traces
-(https://github.com/Azure/AzurePublicDataset) and of BurstGPT (https://github.com/HPMLL/BurstGPT)."""
+
+Column = npt.NDArray[np.float64]
 
 
 class WorkloadError(ValueError):
@@ -69,49 +65,40 @@ def _unreadable(text: str) -> WorkloadError:
 
 
 def read_trace(path: Path) -> Workload:
-    """The means of a trace. Raises WorkloadError."""
+    """The means of a trace: JSON Lines, or CSV as `outcrop simulate --trace` reads it. Raises
+    WorkloadError."""
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            times, inputs, outputs = _sums(_rows(path, lines))
+        if path.suffix == ".jsonl":
+            times, inputs, outputs = _read_lines(path)
+        else:
+            from outcrop.simulate.trace import NS
+            from outcrop.simulate.trace_file import read_trace as read_csv
+
+            trace = read_csv(path)
+            times, inputs, outputs = (
+                each.astype(np.float64) for each in (trace.arrival / NS, trace.prompt, trace.output)
+            )
     except OSError as error:
         raise WorkloadError(f"--load {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WorkloadError(f"--load {path}: not a trace that can be read: {error!r}") from None
-    if len(times) < _FEWEST or not outputs or not inputs:
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorkloadError(f"--load {path}: not a trace that can be read: {error}") from None
+    if len(times) < _FEWEST or min(inputs.mean(), outputs.mean()) <= 0:
         raise WorkloadError(
             f"--load {path}: it has {len(times)} requests; a trace has 2 or more, with tokens"
         )
-    span = max(times) - min(times)
+    span = float(times.max() - times.min())
     rps = (len(times) - 1) / span if span else None
-    return Workload(inputs / len(times), outputs / len(times), rps, path.name)
+    return Workload(float(inputs.mean()), float(outputs.mean()), rps, path.name)
 
 
-def _rows(path: Path, lines: Iterable[str]) -> Iterator[Mapping[str, object]]:
-    if path.suffix == ".csv":
-        yield from csv.DictReader(lines)
-    else:
-        yield from (json.loads(line) for line in lines if line.strip())
-
-
-def _sums(rows: Iterable[Mapping[str, object]]) -> tuple[list[float], float, float]:
-    times, inputs, outputs = [], 0.0, 0.0
-    for row in rows:
-        name = _column(row, "time")
-        times.append(_seconds(row[name], milliseconds=name.endswith("_ms")))
-        inputs += float(str(row[_column(row, "input")]))
-        outputs += float(str(row[_column(row, "output")]))
+def _read_lines(path: Path) -> tuple[Column, Column, Column]:
+    """Seconds, input and output tokens of each line."""
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    columns = (
+        [float(row["timestamp_ms"]) / 1000 for row in rows],
+        [float(row["input_tokens"]) for row in rows],
+        [float(row["output_tokens"]) for row in rows],
+    )
+    times, inputs, outputs = (np.array(column) for column in columns)
     return times, inputs, outputs
-
-
-def _column(row: Mapping[str, object], what: str) -> str:
-    for name in _COLUMNS[what]:
-        if name in row:
-            return name
-    raise ValueError(f"no column for {what}: one of {', '.join(_COLUMNS[what])}")
-
-
-def _seconds(value: object, *, milliseconds: bool) -> float:
-    try:
-        return float(str(value)) / (1000 if milliseconds else 1)
-    except ValueError:
-        return datetime.datetime.fromisoformat(str(value)).timestamp()
