@@ -1,11 +1,10 @@
 """Outcrop's scheduling against what the vLLM Neuron plug-in documents, in virtual time.
 
-    python benchmarks/simulate/policies.py --write benchmarks/results/2026-11-28-policy-study
+    python benchmarks/simulate/policies.py --plot policies.svg
 
-Same model, instance, KV cache, decode buckets and step times for all; what differs is what each does with them
-(`outcrop.simulate.serving`): which step comes next, which steps are submitted ahead, how prompts are cut into
-buckets, how many requests are admitted. Writes Markdown and an SVG.
-"""
+Same model, instance, KV cache, decode buckets and step times for all; what differs is what each does with
+them (`outcrop.simulate.serving`): which step comes next, which steps are submitted ahead, how prompts are cut
+into buckets, how many requests are admitted. Prints Markdown tables."""
 
 from __future__ import annotations
 
@@ -150,17 +149,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=3000, help="requests a run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--write", type=Path, help="write NAME.md and NAME.svg instead of printing")
+    parser.add_argument("--plot", type=Path, help="an SVG file to write")
     options = parser.parse_args()
     results = [run(case, options.count, options.seed) for case in CASES]
-    lines = [
-        line for case, found in zip(CASES, results, strict=True) for line in table(case, found)
-    ]
-    if options.write is None:
-        print("\n".join(lines))
-        return
-    plot(CASES, results, options.write.with_suffix(".svg"))
-    options.write.with_suffix(".tables.md").write_text("\n".join(lines))
+    if options.plot is not None:
+        plot(CASES, results, options.plot)
+    for case, found in zip(CASES, results, strict=True):
+        print("\n".join(table(case, found)))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ def found():
 
 
 def test_work_of_a_decode_step():
-    # Llama 3.1 8B on 8 cores: 4 query heads, one key-value head of 128 each; 8 rows of 64 blocks of 32 tokens.
+    # Llama 3.1 8B on 8 cores: 4 query heads, one key-value head of 128 each; 8 rows of 64 blocks of 32
+    # tokens.
     work = work_of(divide(CONFIG, 8), Bucket(StepKind.DECODE, 8, 1, 64), 32, "bfloat16", 192e9)
     assert work["row"] == 32 * 8
     assert work["span"] == 32 * 2048
@@ -94,7 +95,7 @@ def test_parameters_of_ones_own(found, tmp_path):
     with pytest.raises(ValueError, match=r"own.json: not a file of parameters"):
         step_model(path)
     path.write_text("{")
-    with pytest.raises(ValueError, match="own.json"):
+    with pytest.raises(ValueError, match=r"own\.json"):
         step_model(path)
     with pytest.raises(ValueError, match="No such file"):
         step_model(tmp_path / "none.json")

@@ -22,7 +22,12 @@ def outcrop(*arguments: str):
 def test_a_run():
     done = outcrop(*SMALL)
     assert done.exit_code == 0, done.output
-    for part in ("Llama-3.1-8B on inf2.48xlarge, 3 x tp8, paced", "30 requests", "time per output token", "SLO"):
+    for part in (
+        "Llama-3.1-8B on inf2.48xlarge, 3 x tp8, paced",
+        "30 requests",
+        "time per output token",
+        "SLO",
+    ):
         assert part in done.stdout
     assert "12.9813" in done.stdout  # dollars an hour, of the price files
 
@@ -50,8 +55,8 @@ def test_a_sweep(tmp_path):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "frontier.svg"
     done = outcrop(
-        *SMALL, "--sweep", "--instance", "inf2.8xlarge,inf2.48xlarge", "--most-instances", "8", "--option", "spot",
-        "--plot", str(plot),
+        *SMALL, "--sweep", "--instance", "inf2.8xlarge,inf2.48xlarge", "--most-instances", "8",
+        "--option", "spot", "--plot", str(plot),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "The cheapest that holds it" in done.stdout
@@ -98,7 +103,12 @@ def test_calibration(tmp_path):
     written = tmp_path / "parameters.json"
     done = outcrop("calibration", "--no-served", "--write", str(written))
     assert done.exit_code == 0, done.output
-    for part in ("median absolute error", "held out", "The worst of those held out", "Where the model is wrong"):
+    for part in (
+        "median absolute error",
+        "held out",
+        "The worst of those held out",
+        "Where the model is wrong",
+    ):
         assert part in done.stdout
     assert outcrop(*SMALL, "--parameters", str(written)).exit_code == 0
     refused = outcrop("calibration", "--no-served", "--json", "--write", str(tmp_path))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from virtual import MS, tiny
 
+from outcrop.engine.stats import EngineStats
 from outcrop.simulate.figures import figures
 from outcrop.simulate.fleet import Run
 from outcrop.simulate.lives import Lives
 from outcrop.simulate.replica import Usage
 from outcrop.simulate.slo import PRESETS, Slo, parse_slo
 from outcrop.simulate.trace import Trace
-from outcrop.engine.stats import EngineStats
 
 
 def run() -> Run:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from virtual import request, tiny
 
 from outcrop.simulate.fleet import Run, simulate
 from outcrop.simulate.leap import Leap
@@ -13,7 +14,6 @@ from outcrop.simulate.machine import make_machine
 from outcrop.simulate.serving import SERVINGS, Ahead, Serving
 from outcrop.simulate.step_time import step_model
 from outcrop.simulate.trace import ClosedLoop, Lengths, Trace, closed_loop, poisson
-from virtual import request, tiny
 
 NONE_AHEAD = Serving("none ahead", SERVINGS["interleave"].policy, ahead=Ahead.NONE)
 
@@ -21,9 +21,7 @@ NONE_AHEAD = Serving("none ahead", SERVINGS["interleave"].policy, ahead=Ahead.NO
 def everything(run: Run) -> tuple[object, ...]:
     lives = run.lives
     columns = (lives.arrival, lives.begun, lives.first, lives.last, lives.longest, lives.tokens)
-    stats = [
-        tuple(getattr(each, name) for name in each.__struct_fields__) for each in run.stats
-    ]
+    stats = [tuple(getattr(each, name) for name in each.__struct_fields__) for each in run.stats]
     return *(column.tolist() for column in columns), [asdict(each) for each in run.usage], stats, run.end
 
 
@@ -57,7 +55,15 @@ def test_a_leap_ends_where_steps_would():
     )  # fmt: skip
     assert [leap.start_of(number) for number in range(4)] == [100, 130, 150, 170]
     assert leap.next_start == 210
-    assert [leap.begun_before(time) for time in (100, 101, 130, 131, 150, 151, 10_000)] == [0, 1, 1, 2, 2, 3, 5]
+    assert [leap.begun_before(time) for time in (100, 101, 130, 131, 150, 151, 10_000)] == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        5,
+    ]
     assert leap.end_of(2) == 168
 
 

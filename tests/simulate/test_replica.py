@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from virtual import MS, tiny
 
 from outcrop.engine.policy import Interleave, PrefillFirst
 from outcrop.simulate.figures import figures
@@ -11,15 +12,12 @@ from outcrop.simulate.fleet import simulate
 from outcrop.simulate.serving import SERVINGS, Ahead, Serving
 from outcrop.simulate.slo import Slo
 from outcrop.simulate.trace import ClosedLoop, Trace
-from virtual import MS, tiny
 
 
 def trace(*requests: tuple[float, int, int]) -> Trace:
     """Of (milliseconds, prompt, output)."""
     columns = np.array(requests, dtype=np.float64)
-    return Trace(
-        "by hand", (columns[:, 0] * MS).astype(np.int64), *columns[:, 1:].astype(np.int64).T
-    )
+    return Trace("by hand", (columns[:, 0] * MS).astype(np.int64), *columns[:, 1:].astype(np.int64).T)
 
 
 def times(run) -> list[tuple[float, float]]:
@@ -59,8 +57,8 @@ def test_prompts_stall_answers_as_the_policy_says():
     requests = trace((0, 3, 4), (30, 3, 1), (30, 3, 1))
     after_each = simulate(tiny(rows=4), requests)
     first = simulate(tiny(Serving("prompts first", PrefillFirst()), rows=4), requests)
-    # Steps of the first request: prefill to 21, decode to 31, 41; then two prompts of 20 ms, with a decode step
-    # between them or after them.
+    # Steps of the first request: prefill to 21, decode to 31, 41; then two prompts of 20 ms, with a decode
+    # step between them or after them.
     assert after_each.lives.longest[0] == 30 * MS
     assert first.lives.longest[0] == 50 * MS
     assert first.lives.first[2] < after_each.lives.first[2]
@@ -93,8 +91,8 @@ def test_the_cache_fills_up_and_someone_is_computed_again():
 
 def test_requests_go_where_the_least_tokens_are():
     run = simulate(tiny(replicas=2), trace((0, 8, 8), (1, 3, 2), (2, 3, 2)))
-    # The third goes to the second replica too, which has 5 tokens in flight and not 16. There it waits for the
-    # second's prompt, by 24, a decode step having been planned before it came.
+    # The third goes to the second replica too, which has 5 tokens in flight and not 16. There it waits for
+    # the second's prompt, by 24, a decode step having been planned before it came.
     assert run.lives.begun.tolist() == [1 * MS, 2 * MS, 25 * MS]
     assert [stats.prompt_tokens for stats in run.stats] == [8, 6]
 
@@ -118,9 +116,10 @@ def test_users_share_the_replicas():
 
 
 def test_the_plug_in_admits_only_what_fits_at_its_longest():
+    from virtual import request
+
     from outcrop.simulate.machine import make_machine
     from outcrop.simulate.step_time import step_model
-    from virtual import request
 
     chip = request("inf2.xlarge", 2)
     ours = make_machine(chip, SERVINGS["paced"], step_model())

@@ -18,8 +18,9 @@ def padded_work(bucket: Bucket) -> int:
 
 
 STEP_TOKENS = 128
-"""What a prefill step costs beside its tokens, in tokens: reading the weights, and collectives. On a NeuronCore
-weights are read in the time that about so many tokens are computed, however many cores share them."""
+"""What a prefill step costs beside its tokens, in tokens: reading the weights, and collectives. On a
+NeuronCore weights are read in the time that about so many tokens are computed, however many cores share
+them."""
 
 
 class BucketTable:
@@ -53,14 +54,15 @@ class BucketTable:
         raise BucketOverflowError(f"no {kind} bucket holds {rows} rows x {width} tokens, {blocks} blocks")
 
     def chunk(self, left: int) -> int:
-        """How many of a prompt's `left` tokens the next prefill step takes, so that all its steps together cost
-        least: all of them, padded to a bucket, or as many as fill a narrower one."""
+        """How many of a prompt's `left` tokens the next prefill step takes, so that all its steps together
+        cost least: all of them, padded to a bucket, or as many as fill a narrower one."""
         if left >= self._widths[-1]:
             return self._widths[-1]
         return self._cheapest(left)[1]
 
     def _cheapest(self, left: int) -> tuple[int, int]:
-        """The cost of so many tokens, of which one step can take all, and the first chunk of the cheapest way."""
+        """The cost of so many tokens, of which one step can take all, and the first chunk of the cheapest
+        way."""
         if (known := self._costs.get(left)) is not None:
             return known
         place = bisect_left(self._widths, left)

@@ -10,8 +10,8 @@ DEFAULT_KV_MEMORY = 192 << 20
 DEFAULT_WEIGHT_CACHE_SIZE = 20 << 30
 
 PolicyName = Literal["auto", "interleave", "paced", "prefill-first", "decode-first"]
-"""The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it, and "auto":
-`paced` on NeuronCores, whose steps its tokens are chosen for, `interleave` elsewhere."""
+"""The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it, and
+"auto": `paced` on NeuronCores, whose steps its tokens are chosen for, `interleave` elsewhere."""
 
 
 KernelsName = Literal["auto", "native", "torch"]

@@ -57,8 +57,8 @@ class Interleave:
 @dataclass(frozen=True, slots=True)
 class Paced:
     """Prefill steps of `tokens` between two decode steps, and no more than it takes to get there: many short
-    prompts, or one chunk of a long one. So short prompts need not wait for a decode step each, and no token of
-    an answer waits for longer than a chunk of the widest bucket beyond `tokens`."""
+    prompts, or one chunk of a long one. So short prompts need not wait for a decode step each, and no token
+    of an answer waits for longer than a chunk of the widest bucket beyond `tokens`."""
 
     tokens: int = 1024
 

@@ -70,8 +70,8 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A closed loop that was measured: `users` requests at a time. tp: cores of a replica, which decodes `rows`
-    requests in one graph and computes prompts in chunks of `chunk` tokens."""
+    """A closed loop that was measured: `users` requests at a time. tp: cores of a replica, which decodes
+    `rows` requests in one graph and computes prompts in chunks of `chunk` tokens."""
 
     model: str
     instance: str

@@ -39,9 +39,9 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """misses: of every anchor, in order, with the prices fitted to half of them. family_misses: the same, each
-    predicted by prices fitted to all anchors of other families: what to expect of a machine or model of which
-    nothing was published."""
+    """misses: of every anchor, in order, with the prices fitted to half of them. family_misses: the same,
+    each predicted by prices fitted to all anchors of other families: what to expect of a machine or model of
+    which nothing was published."""
 
     prices: Prices
     misses: tuple[Miss, ...]

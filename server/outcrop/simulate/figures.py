@@ -1,9 +1,8 @@
 """What a run shows: latencies, throughput, goodput, waste and cost.
 
-Definitions, as llmeter, aiperf and MLPerf have them: TTFT from a client's call to the first token; TPOT the time
-from the first token to the last over one token less; goodput counts the requests that keep to both limits of the
-SLO; throughput is over the time from the first arrival to the last token.
-"""
+Definitions, as llmeter, aiperf and MLPerf have them: TTFT from a client's call to the first token; TPOT the
+time from the first token to the last over one token less; goodput counts the requests that keep to both
+limits of the SLO; throughput is over the time from the first arrival to the last token."""
 
 from __future__ import annotations
 
@@ -33,12 +32,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """requests: completed ones, beside `refused`, which no context holds. seconds: from the first arrival to the
-    last token. queue: from arrival until a prompt's first step is planned. gap: the longest between two tokens of
-    an answer. good_share: of all requests, those that kept to the SLO; goodput: so many a second. busy: share of
-    time that devices ran. prefill_padding, decode_padding: shares of the tokens that steps had room for and
-    nobody wanted. kv_peak: share of the KV cache in use at most. dollars: of an hour of the instance, None if not
-    known; per_million_*: tokens."""
+    """requests: completed ones, beside `refused`, which no context holds. seconds: from the first arrival to
+    the last token. queue: from arrival until a prompt's first step is planned. gap: the longest between two
+    tokens of an answer. good_share: of all requests, those that kept to the SLO; goodput: so many a second.
+    busy: share of time that devices ran. prefill_padding, decode_padding: shares of the tokens that steps had
+    room for and nobody wanted. kv_peak: share of the KV cache in use at most. dollars: of an hour of the
+    instance, None if not known; per_million_*: tokens."""
 
     requests: int
     refused: int

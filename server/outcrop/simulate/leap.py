@@ -1,10 +1,9 @@
 """Many identical decode steps at once.
 
-Between an arrival, an end and a change of bucket, an engine that decodes does the same thing over and over: every
-row has one more token, some begin a block. Its times follow from the first of these steps, and so do its
-scheduler's columns. Taking them at once changes nothing that a step by step run would show
-(`tests/simulate/test_leap.py` compares them); only which blocks a request gets may differ, not how many.
-"""
+Between an arrival, an end and a change of bucket, an engine that decodes does the same thing over and over:
+every row has one more token, some begin a block. Its times follow from the first of these steps, and so do
+its scheduler's columns. Taking them at once changes nothing that a step by step run would show
+(`tests/simulate/test_leap.py` compares them); only which blocks a request gets may differ, not how many."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ class Leap:
     """`count` iterations of the engine's loop that submit decode steps of `rows` in `bucket`, each of them
     collecting the step before.
 
-    Nanoseconds: the first iteration starts at `start` and ends at `first_end`; each further one starts where the
-    one before it ended and takes `period`. pending_end: end of the step that is submitted already."""
+    Nanoseconds: the first iteration starts at `start` and ends at `first_end`; each further one starts where
+    the one before it ended and takes `period`. pending_end: end of the step that is submitted already."""
 
     rows: Index
     bucket: Bucket
@@ -114,8 +113,8 @@ def find_leap(replica: Replica, submitted: deque[Submitted]) -> Leap | None:
 
 
 def _may_admit(scheduler: Scheduler) -> bool:
-    """Whether the first that waits could be admitted before one that runs ends. Room in the KV cache only gets
-    less until then."""
+    """Whether the first that waits could be admitted before one that runs ends. Room in the KV cache only
+    gets less until then."""
     if not scheduler.waiting or not scheduler.slots.free:
         return False
     needed = -(-len(scheduler.waiting[0].tokens) // scheduler.capabilities.block_size)
@@ -130,7 +129,8 @@ def _with_blocks(scheduler: Scheduler, rows: Index, total: Index, count: int) ->
         return int(np.maximum(0, -(-(total + (steps - 1) - room) // size)).sum())
 
     free = scheduler.pool.num_free
-    if count < 2 or lacking(count) <= free:
+    # Most of the time there is room for more than they can want.
+    if count < 2 or len(rows) * (count // size + 1) <= free or lacking(count) <= free:
         return count
     enough, too_many = 0, count
     while too_many - enough > 1:

@@ -13,9 +13,9 @@ NEVER = -1
 
 @dataclass(slots=True)
 class Lives:
-    """Columns, a row for each request of `trace`; nanoseconds, NEVER where it did not come to that. begun: its
-    prompt's first step is planned. first, last: a token reaches the client. longest: gap between two of its
-    tokens. tokens: of the answer. refused: it can never run."""
+    """Columns, a row for each request of `trace`; nanoseconds, NEVER where it did not come to that. begun:
+    its prompt's first step is planned. first, last: a token reaches the client. longest: gap between two of
+    its tokens. tokens: of the answer. refused: it can never run."""
 
     trace: Trace
     arrival: Counts = field(init=False)

@@ -46,8 +46,8 @@ def make_machine(
     depth: int = 2,
 ) -> Machine:
     """replicas: as many as the instance has cores for, by default. buckets: those of the plan, by default.
-    chunk: tokens of the widest prefill step, for shorter stalls between tokens of answers. Raises PlanRefused,
-    ValueError."""
+    chunk: tokens of the widest prefill step, for shorter stalls between tokens of answers. Raises
+    PlanRefused, ValueError."""
     plan = make_plan(request)
     room = plan.replicas
     if replicas is not None and not 1 <= replicas <= room:
@@ -76,15 +76,11 @@ def make_machine(
         ),
         buckets=kept,
         durations={
-            each: round(
-                NS * model.seconds(plan.layout, each, request.block, request.dtype, request.instance)
-            )
+            each: round(NS * model.seconds(plan.layout, each, request.block, request.dtype, request.instance))
             for each in kept
         },
         host=model.host,
     )
-
-
 
 
 def _no_wider(buckets: tuple[Bucket, ...], chunk: int) -> tuple[Bucket, ...]:

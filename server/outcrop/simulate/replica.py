@@ -29,8 +29,8 @@ class Submitted:
 
 @dataclass(slots=True)
 class Usage:
-    """What the device did. busy_*: nanoseconds of steps. lanes_*: tokens that steps had room for; used_*: that
-    they computed for somebody. kv_peak: blocks held at most."""
+    """What the device did. busy_*: nanoseconds of steps. lanes_*: tokens that steps had room for; used_*:
+    that they computed for somebody. kv_peak: blocks held at most."""
 
     busy_prefill: int = 0
     busy_decode: int = 0
@@ -42,8 +42,8 @@ class Usage:
 
 
 class Replica:
-    """The life of `EngineCore`, step for step, with a clock that is told what time it is: one step is planned and
-    submitted while the one before it runs, then the older one is collected.
+    """The life of `EngineCore`, step for step, with a clock that is told what time it is: one step is planned
+    and submitted while the one before it runs, then the older one is collected.
 
     Times are whole nanoseconds. While nothing but decode steps of the same requests can happen, many of them
     are taken at once (`leap.py`), which changes no time and no count; `leaping=False` takes each by itself.
@@ -119,7 +119,9 @@ class Replica:
             self._submit(step)
             self._note_blocks()
         elif not self._submitted:
-            raise RuntimeError("requests wait, and no step can run: the KV cache is too small for any of them")
+            raise RuntimeError(
+                "requests wait, and no step can run: the KV cache is too small for any of them"
+            )
         if step is not None and len(self._submitted) < self.machine.capabilities.depth:
             return
         self._collect(self._submitted.popleft())
@@ -173,6 +175,8 @@ class Replica:
         self.now = max(self.now, oldest.end)
         news = self.scheduler.apply(oldest.step, self._outputs[oldest.step.bucket])
         self.now += self.apply_time
+        if not len(news):
+            return  # a chunk of a prompt, or a step of requests that had ended
         lives = self.lives
         indices = self._whose[news.slots]
         if news.finals:

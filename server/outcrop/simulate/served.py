@@ -90,5 +90,3 @@ def _machine(anchor: Served, model: StepModel) -> Machine:
         Bucket(StepKind.PREFILL, 1, anchor.chunk, blocks),
     )
     return make_machine(request, _OPTIMUM, model, replicas=anchor.replicas, buckets=buckets)
-
-

@@ -21,10 +21,10 @@ class Ahead(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """policy: prompt or answers first. ahead: see Ahead. preempts: a request may be admitted although all that
-    run could outgrow the KV cache, in which case one of them is computed again; else so many run as fit at
-    their longest. doubling: prompts are computed in buckets of every power of two tokens from 128, each chunk
-    padded to the next, and not in Outcrop's few, filled as well as it goes."""
+    """policy: prompt or answers first. ahead: see Ahead. preempts: a request may be admitted although all
+    that run could outgrow the KV cache, in which case one of them is computed again; else so many run as fit
+    at their longest. doubling: prompts are computed in buckets of every power of two tokens from 128, each
+    chunk padded to the next, and not in Outcrop's few, filled as well as it goes."""
 
     name: str
     policy: Policy
@@ -59,14 +59,12 @@ class _PaddedTable(BucketTable):
         return min(left, self.max_width(StepKind.PREFILL))
 
 
-VLLM_NEURON = Serving(
-    "vllm-neuron", PrefillFirst(), ahead=Ahead.STEADY, preempts=False, doubling=True
-)
+VLLM_NEURON = Serving("vllm-neuron", PrefillFirst(), ahead=Ahead.STEADY, preempts=False, doubling=True)
 """What the vLLM Neuron plug-in documents (vllm-neuron/docs/design/vllm/neuron-scheduler.md and
-async-scheduling-and-async-execution.md of aws-neuron-sdk, June 2026): one prompt at a time, before any answer,
-while decodes are hidden, all of its chunks included; asynchronous steps lost whenever the batch's composition
-changes; no preemption, so that only as many requests run as fit into the KV cache at the full context; prefill
-buckets of powers of two from 128."""
+async-scheduling-and-async-execution.md of aws-neuron-sdk, June 2026): one prompt at a time, before any
+answer, while decodes are hidden, all of its chunks included; asynchronous steps lost whenever the batch's
+composition changes; no preemption, so that only as many requests run as fit into the KV cache at the full
+context; prefill buckets of powers of two from 128."""
 
 SERVINGS: dict[str, Serving] = {
     **{name: Serving(name, policy) for name, policy in POLICIES.items()},

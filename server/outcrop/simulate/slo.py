@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """ttft, tpot: milliseconds that a request may take at most. share: of the requests that have to keep to both
-    for the promise to hold."""
+    """ttft, tpot: milliseconds that a request may take at most. share: of the requests that have to keep to
+    both for the promise to hold."""
 
     ttft: float
     tpot: float
@@ -22,7 +22,9 @@ class Slo:
             if getattr(self, name) <= 0:
                 raise ValueError(f"--slo: {name} is {getattr(self, name):g} ms; it has to be above 0")
         if not 0 < self.share <= 1:
-            raise ValueError(f"--slo: share is {self.share:g}; it is a part of the requests, above 0 and up to 1")
+            raise ValueError(
+                f"--slo: share is {self.share:g}; it is a part of the requests, above 0 and up to 1"
+            )
 
     def met(self, ttft: npt.NDArray[np.float64], tpot: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """[N] whether each request kept to it. Milliseconds; NaN for one that got no token."""
@@ -57,4 +59,6 @@ def parse_slo(text: str) -> Slo:
             raise ValueError(f"--slo {text}: {part!r} is not understood; {names}") from None
     if "ttft" not in found or "tpot" not in found:
         raise ValueError(f"--slo {text}: it lacks ttft or tpot; {names}")
-    return replace(Slo(found["ttft"], found["tpot"]), **({"share": found["share"]} if "share" in found else {}))
+    return replace(
+        Slo(found["ttft"], found["tpot"]), **({"share": found["share"]} if "share" in found else {})
+    )

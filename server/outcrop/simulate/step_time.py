@@ -1,10 +1,9 @@
 """How long a step takes on an instance: known amounts of work, each at a fitted price.
 
 The amounts follow from the model, its division among cores and the step's bucket; hardware figures and
-rooflines are `outcrop_compile`'s. The prices are in `data/parameters.json`, fitted to published measurements by
-`outcrop.simulate.calibration`. No step takes less than the HBM roofline. Not yet run on a device: replace the
-parameters by a fit of your own measurements when you have some.
-"""
+rooflines are `outcrop_compile`'s. The prices are in `data/parameters.json`, fitted to published measurements
+by `outcrop.simulate.calibration`. No step takes less than the HBM roofline. Not yet run on a device: replace
+the parameters by a fit of your own measurements when you have some."""
 
 from __future__ import annotations
 
@@ -62,8 +61,8 @@ def work_of(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype, link_
 @dataclass(frozen=True, slots=True)
 class Host:
     """Seconds of the host. schedule: to plan and submit a step; apply: to book its result; exposed: that a
-    device waits for a step which could not be submitted ahead; request: from a client's call to the engine and
-    from the engine to the client, once a request."""
+    device waits for a step which could not be submitted ahead; request: from a client's call to the engine
+    and from the engine to the client, once a request."""
 
     schedule: float
     apply: float

@@ -23,8 +23,8 @@ MOST_INSTANCES = 64
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Every combination of these is tried. tps: None for the plan's choice. replicas: None for as many as there is
-    room for. chunks: tokens of the widest prefill bucket, None for those of the plan."""
+    """Every combination of these is tried. tps: None for the plan's choice. replicas: None for as many as
+    there is room for. chunks: tokens of the widest prefill bucket, None for those of the plan."""
 
     instances: Sequence[Instance]
     tps: Sequence[int | None] = (None,)
@@ -96,7 +96,9 @@ class Sweep:
     def frontier(self) -> list[Candidate]:
         """Those to which no other is both cheaper a token and faster for a client, the fastest first."""
         found: list[Candidate] = []
-        for each in sorted(self.candidates, key=lambda each: (-each.tokens_per_user, each.per_million_tokens)):
+        for each in sorted(
+            self.candidates, key=lambda each: (-each.tokens_per_user, each.per_million_tokens)
+        ):
             if not found or each.per_million_tokens < found[-1].per_million_tokens:
                 found.append(each)
         return found
@@ -143,9 +145,7 @@ def _combinations(
         yield replace(base, instance=instance, tp=tp, dtype=dtype, batch=batch), count, chunk, serving
 
 
-def _fewest(
-    machine: Machine, load: Load, slo: Slo, price: float, most_instances: int
-) -> tuple[int, Figures]:
+def _fewest(machine: Machine, load: Load, slo: Slo, price: float, most_instances: int) -> tuple[int, Figures]:
     """The least number of instances with which it holds: double, then halve the distance."""
     tried: dict[int, Figures] = {}
 

@@ -15,8 +15,8 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Requests in order of arrival. arrival: [N] nanoseconds from the start, never falling. prompt, output: [N]
-    tokens, at least one of each. skipped: rows of a file that were left out, by reason."""
+    """Requests in order of arrival. arrival: [N] nanoseconds from the start, never falling. prompt, output:
+    [N] tokens, at least one of each. skipped: rows of a file that were left out, by reason."""
 
     name: str
     arrival: Counts
@@ -36,8 +36,8 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """`users` who each send their next request `think` nanoseconds after the answer to the one before, until all
-    of `requests` were sent. Times of arrival in it are not looked at."""
+    """`users` who each send their next request `think` nanoseconds after the answer to the one before, until
+    all of `requests` were sent. Times of arrival in it are not looked at."""
 
     requests: Trace
     users: int
@@ -72,15 +72,16 @@ class Lengths:
 
     def _draw(self, rng: np.random.Generator, count: int, middle: int, spread: float) -> Counts:
         drawn = np.rint(middle * np.exp(spread * rng.standard_normal(count)))
-        return np.clip(drawn, 1, self.longest).astype(np.int64)
+        bounded: Counts = np.clip(drawn, 1, self.longest).astype(np.int64)
+        return bounded
 
 
 def poisson(rate: float, count: int, lengths: Lengths, seed: int, *, burstiness: float = 1.0) -> Trace:
     """Requests that arrive at random, `rate` a second on average.
 
     burstiness: 1 for a Poisson process; below it, gaps are drawn from a gamma distribution of that shape, so
-    that requests come in bursts with lulls between (as vLLM's and aiperf's option of that name); above it, more
-    regularly. Raises ValueError."""
+    that requests come in bursts with lulls between (as vLLM's and aiperf's option of that name); above it,
+    more regularly. Raises ValueError."""
     if rate <= 0:
         raise ValueError(f"the rate is {rate} requests a second; it has to be above 0")
     if burstiness <= 0:

@@ -71,9 +71,9 @@ _FORMATS = (
 def read_trace(path: Path, *, limit: int | None = None, speed: float = 1.0) -> Trace:
     """The requests of a file, in order of time, the first at 0. Plain or compressed with gzip (`.gz`).
 
-    Rows that say nothing useful (a time or number that cannot be read, no tokens in or out, as BurstGPT has of
-    failed calls) are left out and counted. limit: of requests read. speed: 2 makes them come twice as fast. Raises
-    TraceFileError."""
+    Rows that say nothing useful (a time or number that cannot be read, no tokens in or out, as BurstGPT has
+    of failed calls) are left out and counted. limit: of requests read. speed: 2 makes them come twice as
+    fast. Raises TraceFileError."""
     if speed <= 0:
         raise TraceFileError(f"--speed {speed:g}: it has to be above 0")
     rows: list[tuple[int, int, int]] = []
@@ -84,7 +84,9 @@ def read_trace(path: Path, *, limit: int | None = None, speed: float = 1.0) -> T
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise TraceFileError(f"{path}: {error}") from None
     if not rows:
-        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items()) or "it has no rows"
+        reasons = (
+            "; ".join(f"{count} rows: {reason}" for reason, count in skipped.items()) or "it has no rows"
+        )
         raise TraceFileError(f"{path}: no request can be read from it ({reasons})")
     rows.sort(key=lambda row: row[0])
     columns = np.array(rows, dtype=np.int64)

@@ -30,7 +30,7 @@ _WHERE_WRONG = (
     "fifth to a third longer than predicted",
     "closed loops of 128 users: their published rates and latencies say that 60 to 83 were there on average "
     "(Little's law), so the queue, and with it the time to first token, was shorter than simulated",
-    "no published measurement is of Outcrop itself: other graphs, kernels and compilers are behind all of them",
+    "no published measurement is of Outcrop: other graphs, kernels and compilers are behind all of them",
 )
 
 
@@ -49,8 +49,8 @@ def print_calibration(found: Calibration, loops: Sequence[Loop]) -> None:
         console.print()
         console.print(_served(loops))
         console.print(
-            f"Median absolute error of output tokens a second: "
-            f"[bold]{median(abs(loop.output_error) for loop in loops):.1%}[/bold]. Nothing is fitted to these."
+            f"Median absolute error of output tokens a second: [bold]{_served_error(loops):.1%}[/bold]. "
+            "Nothing is fitted to these."
         )
     console.print("\nWhere the model is wrong, and what that means:")
     for line in _WHERE_WRONG:
@@ -104,6 +104,10 @@ def _summary(found: Calibration) -> Table:
 
 def _median(misses: Sequence[Miss], kind: StepKind | None) -> float:
     return median(abs(miss.error) for miss in misses if kind in (None, miss.anchor.bucket.kind))
+
+
+def _served_error(loops: Sequence[Loop]) -> float:
+    return median(abs(loop.output_error) for loop in loops)
 
 
 def _served(loops: Sequence[Loop]) -> Table:

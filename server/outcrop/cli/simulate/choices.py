@@ -114,7 +114,7 @@ def _list(option: str, text: str, read: Callable[[str], T]) -> list[T]:
         raise ValueError(f"{option} {text}: whole numbers, with commas between several") from None
     if not found:
         raise ValueError(f"{option}: nothing is named")
-    if isinstance(found[0], int) and min(found) < 1:  # type: ignore[type-var]
+    if any(isinstance(each, int) and each < 1 for each in found):
         raise ValueError(f"{option} {text}: it has to be at least 1")
     return found
 
@@ -140,8 +140,8 @@ def base_request(model: str, grid: Grid, max_model_len: int | None, block_size: 
 def hourly_prices(
     grid: Grid, price: float | None, option: str, region: str, own: Path | None
 ) -> tuple[dict[str, float], list[str]]:
-    """Dollars of an hour by instance, and what a reader has to know of them. price: for all, instead of the price
-    files. Raises ValueError."""
+    """Dollars of an hour by instance, and what a reader has to know of them. price: for all, instead of the
+    price files. Raises ValueError."""
     import datetime
 
     from outcrop.cost.prices import load_prices

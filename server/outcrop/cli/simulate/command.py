@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from outcrop_compile.plan import PlanRequest
 
 app = typer.Typer(
-    help="Simulate serving on an instance: latency, throughput, cost. The scheduler is the real one; how long "
-    "steps take is calculated (`outcrop simulate calibration` says how well).",
+    help="Simulate serving on an instance: latency, throughput, cost. The scheduler is the real one; how "
+    "long steps take is calculated (`outcrop simulate calibration` says how well).",
     no_args_is_help=True,
 )
 
@@ -39,9 +39,7 @@ def _option(metavar: str, text: str) -> Any:
 
 Model = Annotated[str, _option("MODEL", "Checkpoint, or a name such as Llama-3.1-8B or its Bedrock id.")]
 InstanceType = Annotated[str, _option("TYPE,…", "Such as inf2.48xlarge; with --sweep several, or all.")]
-Tp = Annotated[
-    str | None, _option("N,…", "NeuronCores that share the model (default: what suits both).")
-]
+Tp = Annotated[str | None, _option("N,…", "NeuronCores that share the model (default: what suits both).")]
 Replicas = Annotated[
     str | None, _option("N,…", "Of an instance (default: as many as its cores are enough for).")
 ]
@@ -57,7 +55,9 @@ Rate = Annotated[float | None, _option("RPS", "Requests that arrive a second, at
 Users = Annotated[int | None, _option("N", "A closed loop: so many users, each with one request at a time.")]
 TraceFile = Annotated[
     Path | None,
-    _option("FILE", "CSV with the columns of Azure's LLM traces, of BurstGPT, or of your own (see the docs)."),
+    _option(
+        "FILE", "CSV with the columns of Azure's LLM traces, of BurstGPT, or of your own (see the docs)."
+    ),
 ]
 Burstiness = Annotated[float, _option("SHAPE", "With --rate: 1 is Poisson, 0.25 comes in bursts.")]
 Think = Annotated[float, _option("SECONDS", "With --users: from an answer to the next request.")]
@@ -102,7 +102,9 @@ def simulate(
     batch: Batch = "32",
     chunk: Chunk = None,
     policy: PolicyNames = "paced",
-    max_model_len: Annotated[int | None, _option("TOKENS", "Context (default: 8192, or the model's).")] = None,
+    max_model_len: Annotated[
+        int | None, _option("TOKENS", "Context (default: 8192, or the model's).")
+    ] = None,
     block_size: Annotated[int, _option("TOKENS", "Of a KV block.")] = 32,
     rate: Rate = None,
     users: Users = None,
@@ -186,9 +188,7 @@ def _run(
     from outcrop_compile.plan import PlanRefused
 
     try:
-        machine = make_machine(
-            base, grid.servings[0], steps, replicas=grid.replicas[0], chunk=grid.chunks[0]
-        )
+        machine = make_machine(base, grid.servings[0], steps, replicas=grid.replicas[0], chunk=grid.chunks[0])
     except PlanRefused as refusal:
         print_refusal(refusal)
         raise typer.Exit(1) from None
@@ -222,7 +222,8 @@ def _sweep(
     with progress_line(sys.stderr) as show:
         found = sweep(base, grid, load, slo, steps, hourly, most_instances=most_instances, progress=show)
     if plot is not None:
-        from outcrop.simulate.plot import NoMatplotlib, save_frontier
+        from outcrop.cost.report import NoMatplotlib
+        from outcrop.simulate.plot import save_frontier
 
         try:
             save_frontier(found, plot, f"{base.name}: {slo}")
@@ -244,7 +245,8 @@ def calibration(
     write: Annotated[Path | None, _option("FILE", "Write the fitted parameters.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the step times to half of the published measurements, and show how far off they are on the others."""
+    """Fit the step times to half of the published measurements, and show how far off they are on the
+    others."""
     from outcrop.cli.simulate.calibration_report import calibration_as_json, print_calibration
     from outcrop.simulate.calibration import calibrate, write_parameters
     from outcrop.simulate.served import serve_anchors

@@ -14,8 +14,8 @@ from outcrop.simulate.slo import Slo
 from outcrop.simulate.sweep import Candidate, Sweep
 
 _NOTE = (
-    "Step times are calculated, not measured (`outcrop simulate calibration` shows how far off they are where "
-    "something was published)."
+    "Step times are calculated, not measured (`outcrop simulate calibration` shows how far off they are "
+    "where something was published)."
 )
 _SHOWN = 40
 """Rows of a sweep's table; --json has all."""
@@ -119,9 +119,7 @@ def print_sweep(found: Sweep, slo: Slo) -> None:
     )  # fmt: skip
     for column in table.columns[2:]:
         column.justify = "right"
-    ordered = sorted(
-        found.candidates, key=lambda each: (not each.figures.holds_slo, each.dollars_per_hour)
-    )
+    ordered = sorted(found.candidates, key=lambda each: (not each.figures.holds_slo, each.dollars_per_hour))
     for each in ordered[:_SHOWN]:
         style = "bold" if each is found.best else ""
         table.add_row(*_row(each), "*" if each in frontier else "", style=style)
@@ -137,7 +135,9 @@ def print_sweep(found: Sweep, slo: Slo) -> None:
             f"${best.per_million_tokens:.3f} a million tokens under this load"
         )
     elif found.candidates:
-        console.print("None of them holds it. --most-instances allows more of a kind; so would a weaker --slo.")
+        console.print(
+            "None of them holds it. --most-instances allows more of a kind; so would a weaker --slo."
+        )
     console.print(_NOTE, style="dim")
 
 
@@ -181,5 +181,3 @@ def sweep_as_json(found: Sweep, slo: Slo) -> dict[str, Any]:
         ],
         "refused": [{"name": each.name, "why": each.why} for each in found.refused],
     }
-
-
