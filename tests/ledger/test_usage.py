@@ -74,6 +74,18 @@ def test_a_recorded_row_is_there_and_many_share_a_commit(
     assert len(commits) <= 2
 
 
+def test_an_id_that_is_there_already_is_not_counted_twice_and_harms_no_other(database: Database) -> None:
+    async def scenario() -> None:
+        ledger = UsageLedger(database)
+        await ledger.record(row(1))
+        await asyncio.wait_for(asyncio.gather(*(ledger.record(row(number)) for number in (1, 2))), PATIENCE)
+        assert ledger.backlog == 0
+        await ledger.close()
+
+    asyncio.run(scenario())
+    assert written(database) == ["r1", "r2"]
+
+
 def test_what_nobody_waits_for_is_written_at_the_latest_in_the_end(database: Database) -> None:
     async def scenario() -> None:
         ledger = UsageLedger(database)

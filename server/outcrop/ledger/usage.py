@@ -19,7 +19,7 @@ class Usage(Base):
     __tablename__ = "usage"
     __table_args__ = (Index("ix_usage_at", "at"),)
 
-    request_id: Mapped[str] = mapped_column(String(60), primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(120), primary_key=True)
     at: Mapped[datetime] = mapped_column(Instant)
     tenant: Mapped[str] = mapped_column(String(256))
     model: Mapped[str] = mapped_column(String(2048))

@@ -9,7 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import insert
+from sqlalchemy import Insert, insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -117,7 +118,7 @@ class UsageLedger:
         values = [msgspec.structs.asdict(row) for row in rows]
 
         def write(session: Session) -> None:
-            session.execute(insert(Usage), values)
+            session.execute(_insert_new(session), values)
 
         try:
             await self._database.run(write)
@@ -127,3 +128,15 @@ class UsageLedger:
             )
             return False
         return True
+
+
+def _insert_new(session: Session) -> Insert:
+    """An insertion that leaves out rows that are there: a record of a batch job may be answered again
+    after a crash, under its old id, and one such row must not keep all others from being written."""
+    match session.get_bind().dialect.name:
+        case "sqlite":
+            return sqlite.insert(Usage).on_conflict_do_nothing()
+        case "postgresql":
+            return postgresql.insert(Usage).on_conflict_do_nothing()
+        case _:
+            return insert(Usage)

@@ -10,7 +10,7 @@ down_revision = "0001"
 def upgrade() -> None:
     op.create_table(
         "usage",
-        sa.Column("request_id", sa.String(60), nullable=False),
+        sa.Column("request_id", sa.String(120), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("tenant", sa.String(256), nullable=False),
         sa.Column("model", sa.String(2048), nullable=False),
