@@ -25,7 +25,7 @@ from outcrop.cli.main import app
 from outcrop.ledger.database import Database
 from outcrop.ledger.usage import Usage
 from outcrop.ledger.usage_ledger import UsageLedger, UsageRow
-from outcrop.ledger.usage_report import sum_usage
+from outcrop.ledger.usage_report import reading, sum_usage
 
 CLIENTS = 500
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -154,6 +154,27 @@ def test_sums_by_tenant_and_model_of_a_period(database: Database) -> None:
                 for each in found] == [("t", 2, 0, 20, 10), ("u", 1, 1, 10, 5)]  # fmt: skip
         assert [each.cached_tokens for each in sum_usage(session, NOW, datetime.max.replace(tzinfo=UTC),
                                                          tenant="u")] == [4]  # fmt: skip
+
+
+def test_who_reads_holds_no_writer_up(database: Database, tmp_path: Path) -> None:
+    async def record(number: int) -> None:
+        ledger = UsageLedger(database)
+        await asyncio.wait_for(ledger.record(row(number)), PATIENCE)
+        await ledger.close()
+
+    period = (NOW, NOW + timedelta(seconds=1))
+    asyncio.run(record(1))
+    with reading(str(tmp_path / "state.db")) as session:
+        assert [each.requests for each in sum_usage(session, *period)] == [1]
+        asyncio.run(record(2))
+        assert written(database) == ["r1", "r2"]
+
+
+def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
+    (tmp_path / "other.db").write_bytes(b"something else, which is longer than a header" * 99)
+    result = CliRunner().invoke(app, ["cost", "usage", "--state", str(tmp_path / "other.db")])
+    assert result.exit_code == 2
+    assert "usage cannot be read: file is not a database" in result.stderr
 
 
 # -- a whole server --------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import sys
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -188,8 +187,7 @@ def usage(
     """
     from outcrop.cost.served import Deployment
     from outcrop.cost.usage_bill import bill
-    from outcrop.ledger.database import Database
-    from outcrop.ledger.usage_report import sum_usage
+    from outcrop.ledger.usage_report import reading, sum_usage
     from outcrop.settings import load_ledger_settings
 
     if instances < 1:
@@ -213,8 +211,7 @@ def usage(
         where = state or settings.state
         if "://" not in where and not Path(where).expanduser().exists():
             fail(f"{where}: there is no such database; --state names that of the server")
-        database = Database(where)
-        with closing(database), database.transaction() as session:
+        with reading(where) as session:
             sums = sum_usage(session, begin, end, tenant=tenant, model=model)
         found = bill(sums, begin, end, deployment, book)
     except (ValueError, OSError) as error:

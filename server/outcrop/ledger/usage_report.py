@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from outcrop.ledger.database import DatabaseError
 from outcrop.ledger.usage import Usage
 
 
@@ -26,6 +30,20 @@ class UsageSum:
     cached_tokens: int
     output_tokens: int
     mean_latency_ms: float
+
+
+@contextmanager
+def reading(state: str) -> Iterator[Session]:
+    """A session that only reads a server's database, which goes on writing meanwhile: a transaction of
+    `Database` would hold its answers up. state: as of `Database`. Raises DatabaseError."""
+    engine = create_engine(state if "://" in state else f"sqlite:///{Path(state).expanduser().absolute()}")
+    try:
+        with Session(engine) as session:
+            yield session
+    except SQLAlchemyError as error:
+        raise DatabaseError(f"usage cannot be read: {getattr(error, 'orig', None) or error}") from error
+    finally:
+        engine.dispose()
 
 
 def sum_usage(
