@@ -111,6 +111,7 @@ def _plot_utilisation(comparison: Comparison, axes: Axes) -> None:
         title="What a million tokens cost", xlabel="utilisation, %", ylabel="USD, input and output blended",
         yscale="log",
     )  # fmt: skip
+    _plain_numbers(axes)
 
 
 def _plot_ratio(comparison: Comparison, axes: Axes) -> None:
@@ -121,6 +122,7 @@ def _plot_ratio(comparison: Comparison, axes: Axes) -> None:
         title="Break-even: output tokens a second that one instance has to make",
         xlabel="input tokens for each output token", ylabel="output tokens a second", yscale="log",
     )  # fmt: skip
+    _plain_numbers(axes)
 
 
 def _plot_bill(comparison: Comparison, axes: Axes) -> None:
@@ -140,3 +142,9 @@ def _plot_bill(comparison: Comparison, axes: Axes) -> None:
     if comparison.question.load.rps:
         axes.axvline(comparison.question.load.rps, color="grey", linewidth=1, label="this load")
     axes.set(title="A month's bill", xlabel="requests a second", ylabel="USD", ylim=(0, 3 * max(own)))
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """Of a logarithmic axis: 0.2 and not powers of ten."""
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter("{x:,g}")
