@@ -37,8 +37,9 @@ class LoadChoice:
 DEFAULT_REQUESTS = 2000
 
 
-def load_of(choice: LoadChoice, longest: int) -> Load:
-    """longest: tokens that a drawn prompt, or answer, has at most. Raises ValueError."""
+def load_of(choice: LoadChoice, longest: int, instances: int = 1) -> Load:
+    """longest: tokens that a drawn prompt, or answer, has at most. instances: that share it, each of which
+    gets --requests of a drawn load. Raises ValueError."""
     from outcrop.simulate.trace import Lengths, closed_loop, poisson
     from outcrop.simulate.trace_file import read_trace
 
@@ -54,7 +55,7 @@ def load_of(choice: LoadChoice, longest: int) -> Load:
     lengths = Lengths(
         choice.prompt, choice.output, choice.prompt_spread, choice.output_spread, max(1, longest)
     )
-    count = choice.requests or DEFAULT_REQUESTS
+    count = (choice.requests or DEFAULT_REQUESTS) * instances
     if choice.users is not None:
         return closed_loop(choice.users, count, lengths, choice.seed, think=choice.think)
     assert choice.rate is not None
