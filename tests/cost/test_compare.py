@@ -224,6 +224,17 @@ def test_the_command_in_json() -> None:
     assert {each["sha256"] for each in found["prices"]} > {""}
 
 
+def test_the_command_with_a_simulation() -> None:
+    options = ["--from", "simulate", "--load", "in=1500,out=250", "--json"]
+    result = CliRunner().invoke(app, [*COMMAND, *options])
+    assert result.exit_code == 0, result.output
+    throughput = json.loads(result.stdout)["throughput"]
+    assert throughput["kind"] == "simulated"
+    # A measurement of this shape made 1226; a simulation that is half or twice that is broken.
+    assert 613 < throughput["output_tokens_per_s"] < 2452
+    assert "not yet run on a device" in throughput["source"]
+
+
 def test_the_command_for_people_names_the_kind_of_each_figure() -> None:
     result = CliRunner().invoke(app, [*COMMAND, "--load", "rps=3,in=1500,out=250"], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
@@ -259,6 +270,10 @@ def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
         (
             ["--load", "in=1,out=1", "--instance", "inf2.xlarge", "--from", "published"],
             "there are no figures of",
+        ),
+        (
+            ["--load", "in=1,out=1", "--model", "Llama-9", "--from", "simulate"],
+            "only Llama 3 text models on inf2",
         ),
         (["--load", "in=1,out=1", "--model", "Llama-9"], "Bedrock has no price of Llama-9; name models"),
         (["--load", "in=1,out=1", "--prices", "nowhere.json"], "nowhere.json: No such file"),

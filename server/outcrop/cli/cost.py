@@ -20,6 +20,7 @@ from outcrop.cli.serve import fail
 if TYPE_CHECKING:
     from outcrop.cost.prices import PriceBook, PurchaseOption, Tier
     from outcrop.cost.throughput import Throughput
+    from outcrop.cost.workload import Workload
 
 app = typer.Typer(help="Price tokens on an instance and on Bedrock.", no_args_is_help=True)
 
@@ -42,8 +43,8 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="FIGURES",
-        help="published, or a file that `outcrop bench --json` or `outcrop simulate --json` wrote "
-        "(default: published, if there are figures).",
+        help="published, simulate, or a file that `outcrop bench --json` or `outcrop simulate --json` "
+        "wrote (default: published, if there are figures).",
     ),
 ]
 Region = Annotated[str, _option("REGION", "Whose prices.")]
@@ -107,7 +108,7 @@ def compare(
             overhead=overhead,
             against=None if against is None else [_model_and_tier(each) for each in against],
         )
-        throughput = _throughput(source, name, instance, question.load.ratio)
+        throughput = _throughput(source, name, instance, question.load)
         found = answer(question, _book(prices), throughput, datetime.date.today())
     except ValueError as error:
         fail(str(error))
@@ -323,10 +324,14 @@ def _model_and_tier(text: str) -> tuple[str, Tier]:
     return text, "standard"
 
 
-def _throughput(source: str | None, model: str, instance: str, ratio: float) -> Throughput | None:
+def _throughput(source: str | None, model: str, instance: str, load: Workload) -> Throughput | None:
     """Raises ThroughputError."""
     from outcrop.cost import throughput
+    from outcrop.cost.simulated import simulate_throughput
 
+    if source == "simulate":
+        return simulate_throughput(model, instance, load)
+    ratio = load.ratio
     if source not in (None, "published"):
         return throughput.read_measured(Path(str(source)), instance)
     found = throughput.find_published(model, instance, ratio)
