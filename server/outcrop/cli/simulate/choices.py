@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -52,9 +53,12 @@ def load_of(choice: LoadChoice, longest: int, instances: int = 1) -> Load:
         raise ValueError(f"--requests {choice.requests}: there has to be one at least")
     if choice.trace is not None:
         return read_trace(choice.trace, limit=choice.requests, speed=choice.speed)
-    lengths = Lengths(
-        choice.prompt, choice.output, choice.prompt_spread, choice.output_spread, max(1, longest)
-    )
+    if max(choice.prompt, choice.output) > longest:
+        raise ValueError(
+            f"--in {choice.prompt} --out {choice.output}: each is at most half of the context, {longest} "
+            "tokens; --max-model-len makes it longer"
+        )
+    lengths = Lengths(choice.prompt, choice.output, choice.prompt_spread, choice.output_spread, longest)
     count = (choice.requests or DEFAULT_REQUESTS) * instances
     if choice.users is not None:
         return closed_loop(choice.users, count, lengths, choice.seed, think=choice.think)
@@ -148,7 +152,7 @@ def hourly_prices(
     from outcrop.cost.prices import load_prices
 
     if price is not None:
-        if price <= 0:
+        if not 0 < price < math.inf:
             raise ValueError(f"--price {price}: dollars of an hour, above 0")
         return {instance.name: price for instance in grid.instances}, []
     book, today = load_prices(own), datetime.date.today()
