@@ -67,6 +67,9 @@ def test_a_sweep(tmp_path):
     ("options", "said"),
     [
         (("--rate", "0"), "the rate is 0.0 requests a second"),
+        (("--rate", "nan"), "the rate is nan requests a second"),
+        (("--users", "1", "--think", "inf"), "a think time of inf s"),
+        (("--rate", "1", "--in", "5000"), "each is at most half of the context, 4096 tokens"),
         (("--seed", "1"), "say the load with one of --rate, --users, --trace"),
         (("--rate", "1", "--users", "2"), "--rate and --users given"),
         (("--trace", "none.csv"), "none.csv"),

@@ -46,8 +46,8 @@ def simulate(
     leaping: bool = True,
     progress: Progress = lambda fraction: None,
 ) -> Run:
-    """Serve all of a load. Open loops are routed to the replica with the least tokens in flight, as the
-    server does; users of a closed loop each stay with one replica."""
+    """Serve all of a load. Requests of an open loop go to the replica with the least tokens in flight, as a
+    balancer that knows these would send them; users of a closed loop each stay with one replica."""
     trace = load if isinstance(load, Trace) else load.requests
     lives = Lives(trace)
     replicas = [Replica(machine, lives, leaping=leaping) for _ in range(machine.replicas)]

@@ -19,7 +19,7 @@ class Slo:
 
     def __post_init__(self) -> None:
         for name in ("ttft", "tpot"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"--slo: {name} is {getattr(self, name):g} ms; it has to be above 0")
         if not 0 < self.share <= 1:
             raise ValueError(

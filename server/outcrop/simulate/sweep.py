@@ -18,6 +18,9 @@ from outcrop_compile.plan import Dtype, PlanRefused, PlanRequest
 
 Load = Trace | ClosedLoop
 
+Loads = Callable[[int], Load]
+"""The whole load, as it is put to so many instances: of a drawn one, enough requests for each."""
+
 MOST_INSTANCES = 64
 
 
@@ -107,7 +110,7 @@ class Sweep:
 def sweep(
     base: PlanRequest,
     grid: Grid,
-    load: Load,
+    loads: Loads,
     slo: Slo,
     model: StepModel,
     prices: Mapping[str, float],
@@ -115,9 +118,10 @@ def sweep(
     most_instances: int = MOST_INSTANCES,
     progress: Callable[[str, float], None] = lambda name, fraction: None,
 ) -> Sweep:
-    """Try every combination, each with the fewest instances that hold the SLO, or, if not even
-    `most_instances` do, with so many. base: whatever the grid does not vary. prices: dollars of an hour by
-    instance. progress: called with what is tried and the share of combinations done."""
+    """Try every combination, each with the fewest instances that hold the SLO, or, where `most_instances` are
+    not enough or more would not help, with so many as were tried. The instances take turns. base: whatever
+    the grid does not vary. prices: dollars of an hour by instance. progress: called with what is tried and
+    the share of combinations done."""
     candidates: list[Candidate] = []
     refused: list[Refused] = []
     for number, (request, count, chunk, serving) in enumerate(_combinations(base, grid)):
@@ -129,7 +133,7 @@ def sweep(
             refused.append(Refused(name, str(error)))
             continue
         price = prices[request.instance.name]
-        instances, found = _fewest(machine, load, slo, price, most_instances)
+        instances, found = _fewest(machine, loads, slo, price, most_instances)
         candidates.append(Candidate(machine, chunk, instances, found, instances * price))
     progress("done", 1.0)
     return Sweep(tuple(candidates), tuple(refused))
@@ -145,16 +149,20 @@ def _combinations(
         yield replace(base, instance=instance, tp=tp, dtype=dtype, batch=batch), count, chunk, serving
 
 
-def _fewest(machine: Machine, load: Load, slo: Slo, price: float, most_instances: int) -> tuple[int, Figures]:
+def _fewest(
+    machine: Machine, loads: Loads, slo: Slo, price: float, most_instances: int
+) -> tuple[int, Figures]:
     """The least number of instances with which it holds: double, then halve the distance."""
     tried: dict[int, Figures] = {}
 
     def holds(instances: int) -> bool:
-        tried[instances] = figures(simulate(machine, share_of(load, instances)), slo, price)
+        tried[instances] = figures(simulate(machine, share_of(loads(instances), instances)), slo, price)
         return tried[instances].holds_slo
 
     too_few, enough = 0, 1
     while not holds(enough):
+        if too_few and _hopeless(tried[too_few], tried[enough], slo):
+            return too_few, tried[too_few]
         if enough == most_instances:
             return enough, tried[enough]
         too_few, enough = enough, min(2 * enough, most_instances)
@@ -165,6 +173,12 @@ def _fewest(machine: Machine, load: Load, slo: Slo, price: float, most_instances
         else:
             too_few = middle
     return enough, tried[enough]
+
+
+def _hopeless(fewer: Figures, more: Figures, slo: Slo) -> bool:
+    """Whether no number of instances will do: nobody waits for a turn any more, and twice as many changed
+    nothing."""
+    return more.queue.p99 < 0.1 * slo.ttft and more.good_share < fewer.good_share + 0.001
 
 
 def share_of(load: Load, instances: int) -> Load:

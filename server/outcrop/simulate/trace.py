@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,9 +83,9 @@ def poisson(rate: float, count: int, lengths: Lengths, seed: int, *, burstiness:
     burstiness: 1 for a Poisson process; below it, gaps are drawn from a gamma distribution of that shape, so
     that requests come in bursts with lulls between (as vLLM's and aiperf's option of that name); above it,
     more regularly. Raises ValueError."""
-    if rate <= 0:
+    if not 0 < rate < math.inf:
         raise ValueError(f"the rate is {rate} requests a second; it has to be above 0")
-    if burstiness <= 0:
+    if not 0 < burstiness < math.inf:
         raise ValueError(f"the burstiness is {burstiness}; it has to be above 0")
     if count < 1:
         raise ValueError(f"{count} requests; there has to be one at least")
@@ -99,8 +100,8 @@ def closed_loop(users: int, count: int, lengths: Lengths, seed: int, *, think: f
     """think: seconds. Raises ValueError."""
     if users < 1:
         raise ValueError(f"{users} users; there has to be one at least")
-    if think < 0:
-        raise ValueError(f"a think time of {think} s; it cannot be negative")
+    if not 0 <= think < math.inf:
+        raise ValueError(f"a think time of {think} s; it has to be 0 or more")
     if count < 1:
         raise ValueError(f"{count} requests; there has to be one at least")
     prompt, output = lengths.draw(np.random.default_rng(seed), count)

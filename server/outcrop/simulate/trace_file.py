@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def read_trace(path: Path, *, limit: int | None = None, speed: float = 1.0) -> T
     Rows that say nothing useful (a time or number that cannot be read, no tokens in or out, as BurstGPT has
     of failed calls) are left out and counted. limit: of requests read. speed: 2 makes them come twice as
     fast. Raises TraceFileError."""
-    if speed <= 0:
+    if not 0 < speed < math.inf:
         raise TraceFileError(f"--speed {speed:g}: it has to be above 0")
     rows: list[tuple[int, int, int]] = []
     skipped: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,8 +38,9 @@ class LoadChoice:
 DEFAULT_REQUESTS = 2000
 
 
-def load_of(choice: LoadChoice, longest: int) -> Load:
-    """longest: tokens that a drawn prompt, or answer, has at most. Raises ValueError."""
+def load_of(choice: LoadChoice, longest: int, instances: int = 1) -> Load:
+    """longest: tokens that a drawn prompt, or answer, has at most. instances: that share it, each of which
+    gets --requests of a drawn load. Raises ValueError."""
     from outcrop.simulate.trace import Lengths, closed_loop, poisson
     from outcrop.simulate.trace_file import read_trace
 
@@ -51,10 +53,13 @@ def load_of(choice: LoadChoice, longest: int) -> Load:
         raise ValueError(f"--requests {choice.requests}: there has to be one at least")
     if choice.trace is not None:
         return read_trace(choice.trace, limit=choice.requests, speed=choice.speed)
-    lengths = Lengths(
-        choice.prompt, choice.output, choice.prompt_spread, choice.output_spread, max(1, longest)
-    )
-    count = choice.requests or DEFAULT_REQUESTS
+    if max(choice.prompt, choice.output) > longest:
+        raise ValueError(
+            f"--in {choice.prompt} --out {choice.output}: each is at most half of the context, {longest} "
+            "tokens; --max-model-len makes it longer"
+        )
+    lengths = Lengths(choice.prompt, choice.output, choice.prompt_spread, choice.output_spread, longest)
+    count = (choice.requests or DEFAULT_REQUESTS) * instances
     if choice.users is not None:
         return closed_loop(choice.users, count, lengths, choice.seed, think=choice.think)
     assert choice.rate is not None
@@ -147,7 +152,7 @@ def hourly_prices(
     from outcrop.cost.prices import load_prices
 
     if price is not None:
-        if price <= 0:
+        if not 0 < price < math.inf:
             raise ValueError(f"--price {price}: dollars of an hour, above 0")
         return {instance.name: price for instance in grid.instances}, []
     book, today = load_prices(own), datetime.date.today()

@@ -23,7 +23,7 @@ from outcrop.cli.simulate.choices import (
 if TYPE_CHECKING:
     from outcrop.simulate.slo import Slo
     from outcrop.simulate.step_time import StepModel
-    from outcrop.simulate.sweep import Grid, Load
+    from outcrop.simulate.sweep import Grid, Load, Loads
     from outcrop_compile.plan import PlanRequest
 
 app = typer.Typer(
@@ -138,13 +138,11 @@ def simulate(
     try:
         grid = grid_of(GridChoice(instance, tp, replicas, dtype, batch, chunk, policy))
         base = base_request(model, grid, max_model_len, block_size)
-        load = load_of(
-            LoadChoice(
-                rate, users, trace, burstiness, think, requests, prompt, output, prompt_spread,
-                output_spread, speed, seed,
-            ),
-            base.length // 2,
+        choice = LoadChoice(
+            rate, users, trace, burstiness, think, requests, prompt, output, prompt_spread, output_spread,
+            speed, seed,
         )  # fmt: skip
+        load = load_of(choice, base.length // 2)
         promise = parse_slo(slo)
         hourly, said = hourly_prices(grid, price, option, region, prices)
         steps = step_model(parameters)
@@ -154,10 +152,15 @@ def simulate(
             raise ValueError(f"--most-instances {most_instances}: there has to be one at least")
     except ValueError as error:
         fail(str(error))
-    for warning in said:
-        typer.echo(f"outcrop: {warning}", err=True)
+    if said:
+        more = f" (and {len(said) - 1} more like it)" if len(said) > 1 else ""
+        typer.echo(f"outcrop: {said[0]}{more}", err=True)
     if sweep:
-        _sweep(base, grid, load, promise, steps, hourly, most_instances, plot, as_json=as_json)
+
+        def loads(instances: int) -> Load:
+            return load if trace is not None else load_of(choice, base.length // 2, instances)
+
+        _sweep(base, grid, loads, promise, steps, hourly, most_instances, plot, as_json=as_json)
     else:
         _run(base, grid, load, promise, steps, hourly, as_json=as_json)
 
@@ -206,7 +209,7 @@ def _run(
 def _sweep(
     base: PlanRequest,
     grid: Grid,
-    load: Load,
+    loads: Loads,
     slo: Slo,
     steps: StepModel,
     hourly: dict[str, float],
@@ -220,7 +223,7 @@ def _sweep(
     from outcrop.simulate.sweep import sweep
 
     with progress_line(sys.stderr) as show:
-        found = sweep(base, grid, load, slo, steps, hourly, most_instances=most_instances, progress=show)
+        found = sweep(base, grid, loads, slo, steps, hourly, most_instances=most_instances, progress=show)
     if plot is not None:
         from outcrop.cost.report import NoMatplotlib
         from outcrop.simulate.plot import save_frontier
