@@ -279,6 +279,7 @@ def test_the_ledger_is_what_500_clients_were_told_though_the_engine_was_killed(t
     assert haiku == pytest.approx(sum(0.25 * each.input + 1.25 * each.output for each in told) / 1e6)
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_no_usage_that_a_client_was_told(tmp_path: Path) -> None:
     async def storm(server: Served, count: int, *, kill: bool) -> list[Told | BaseException]:
         async with clients(server) as client:
