@@ -72,7 +72,7 @@ $(VENV)/.dev: $(VENV)/.serve
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev,bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev,plots]"
 	@touch $@
 
 # Without constraints.txt, which pins the other torch.

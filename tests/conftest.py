@@ -9,13 +9,15 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
-for folder in (".", "engine", "doctor"):
+for folder in (".", "engine", "doctor", "simulate"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
-# Packed weights are kept for the servers of this run (whose processes inherit the variable), not in the home.
+# Packed weights and state are kept for the servers of this run (whose processes inherit the variables), not
+# in the home.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="outcrop-tests-")
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        os.environ[variable] = tempfile.mkdtemp(prefix="outcrop-tests-")
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 
 # Where AWS's nki package is installed too, the tests are of the simulator.
 os.environ.setdefault("OUTCROP_NKI", "simulator")

@@ -247,7 +247,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "max_rows": ("many", "valid integer, unable to parse string as an integer (given: 'many')"),
     "block_size": (0, "greater than or equal to 1 (given: 0)"),
     "depth": (5, "less than or equal to 4 (given: 5)"),
-    "policy": ("fair", "'interleave', 'prefill-first' or 'decode-first' (given: 'fair')"),
+    "policy": ("fair", "'auto', 'interleave', 'paced', 'prefill-first' or 'decode-first' (given: 'fair')"),
     "speculative_tokens": (16, "less than or equal to 15 (given: 16)"),
     "prefix_cache": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "threads": (0, "greater than or equal to 1 (given: 0)"),
@@ -266,6 +266,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "seed": (-1, "greater than or equal to 0 (given: -1)"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
+    "state": ("", "at least 1 character (given: '')"),
     "tls_certificate": ("nowhere", "nowhere: there is no such file or folder"),
     "tls_key": ("nowhere", "nowhere: there is no such file or folder"),
 }
@@ -316,7 +317,7 @@ def test_wrong_values_for_the_server(
 
 def test_every_field_has_its_wrong_value_here() -> None:
     assert set(WRONG_FOR_A_MODEL) | {"kv_memory", "name"} == set(ModelSettings.model_fields)
-    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth"} == set(Settings.model_fields)
+    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth", "cost", "telemetry"} == set(Settings.model_fields)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
@@ -457,6 +458,13 @@ def test_access_keys_made_elsewhere() -> None:
         f"{CREDENTIALS}secret = 'x'\n": "auth.credentials.0.secret: there is no such setting",
         f"{CREDENTIALS}rpm = 0\n": "auth.credentials.0.rpm: Input should be greater than or equal to 1 "
         "(given: 0)",
+        "[cost]\noption = 'free'\n": "cost.option: Input should be 'on-demand', 'reserved-1yr', "
+        "'reserved-3yr' or 'spot' (given: 'free')",
+        "[cost]\ninstances = 0\n": "cost.instances: Input should be greater than or equal to 1 (given: 0)",
+        "[telemetry]\notlp_endpoint = 'x'\n": "telemetry.otlp_endpoint: String should match pattern "
+        "'^https?://[^\\s]+$' (given: 'x')",
+        "[telemetry]\nlog_format = 'xml'\n": "telemetry.log_format: Input should be 'text' or 'json' "
+        "(given: 'xml')",
         f"{CREDENTIALS}policy = 'no'\n": "auth.credentials.0.policy: no: there is no such file or folder",
         "auth = 1\n": "auth: Input should be a valid dictionary or instance of AuthSettings (given: 1)",
     }.items(),

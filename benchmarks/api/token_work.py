@@ -27,6 +27,7 @@ from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.caller import Caller
 from outcrop.api.inference import Inference
+from outcrop.api.observer import Observer
 from outcrop.api.openai import completion_request
 from outcrop.api.openai.completions import Completion
 from outcrop.catalog.catalog import Catalog
@@ -91,7 +92,7 @@ async def run(rounds: int) -> dict[str, list[float]]:
         tokenizer.token_bytes(token)  # as after some minutes of serving
     engine = ReadyEngine(tokens)
     model = ServedModel(MODEL, tokenizer, load_chat_template(DEMO, tokenizer), engine)
-    inference = Inference(Catalog([model], demo=True), ApiLimits(), Metrics({MODEL: engine}))
+    inference = Inference(Catalog([model], demo=True), ApiLimits(), Observer(Metrics({MODEL: engine})))
     sampling = SamplingParams(max_tokens=TOKENS)
 
     message = {"role": "user", "content": [{"text": "Hi"}]}

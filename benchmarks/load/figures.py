@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.load.completions import Call
 
+from outcrop.bench.figures import percentile
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -39,12 +41,6 @@ def figures(calls: Sequence[Call]) -> Figures:
         throughput=sum(call.output_tokens for call in calls) / seconds,
         seconds=seconds,
     )
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Of a few values the highest counts: the smallest one that `share` of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def spread(values: Sequence[float]) -> Mapping[str, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 
 import uvicorn
@@ -23,9 +24,14 @@ from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.cli.display import Access
+from outcrop.cost.served import Deployment, spend
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
+from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings, ModelSettings, Settings
+from outcrop.telemetry.neuron_monitor import NeuronMonitor
+from outcrop.telemetry.spend import Spend
+from outcrop.telemetry.tracing import Tracing
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 from outcrop_compile.artifact.manifest import NAME
@@ -91,6 +97,19 @@ def build_authenticator(settings: Settings) -> Authenticator | None:
     )
 
 
+def build_spend(settings: Settings, models: Iterable[str]) -> Spend:
+    """What is told of costs. Raises ValueError for prices that are not known."""
+    cost = settings.cost
+    deployment = Deployment(cost.instance, cost.option, cost.instances, settings.region, cost.prices)
+    return spend(deployment, models, datetime.date.today())
+
+
+def build_tracing(settings: Settings) -> Tracing | None:
+    """Where spans go, if anywhere. Raises ValueError where OpenTelemetry is not installed."""
+    endpoint = settings.telemetry.otlp_endpoint
+    return None if endpoint is None else Tracing.to_collector(endpoint)
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
     to `drain_seconds`, and the exit status is the caller's."""
@@ -103,8 +122,17 @@ class HttpServer(uvicorn.Server):
             seed=settings.seed,
         )
         self._authenticator = build_authenticator(settings)
+        database = Database(settings.state)
+        database.open()
         self._app: FastAPI = create_app(
-            catalog, limits, prompts=settings.prompts, authenticator=self._authenticator
+            catalog,
+            limits,
+            prompts=settings.prompts,
+            authenticator=self._authenticator,
+            database=database,
+            spend=build_spend(settings, [model.id for model in catalog.models]),
+            tracing=build_tracing(settings),
+            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
         )
         super().__init__(
             uvicorn.Config(

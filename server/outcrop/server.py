@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import signal
 import socket
 import sys
@@ -17,6 +16,7 @@ from outcrop.cli.display import Display
 from outcrop.engine.client import EngineUnavailable
 from outcrop.engine.process_client import ProcessClient
 from outcrop.settings import ModelSettings, Settings
+from outcrop.telemetry import logs
 
 if TYPE_CHECKING:
     from outcrop.http_server import HttpServer
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def run(settings: Settings) -> int:
     """Serve until a signal or a failure; the exit status of the process."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.configure(settings.log_level, settings.telemetry.log_format)
     display = Display(sys.stderr, [model.id or "" for model in settings.models])
     try:
         return uvloop.run(_serve(settings, display))

@@ -60,6 +60,8 @@ _FIELD = re.compile(r'field "(\w+)"')
 _JSON_EXAMPLES = {
     "models": 'a list of models such as [{"path": "model.gguf"}]',
     "auth": 'such as {"mode": "required"}',
+    "cost": 'such as {"instance": "inf2.xlarge"}',
+    "telemetry": 'such as {"log_format": "json"}',
 }
 """What settings that are more than a word look like in the environment."""
 
@@ -91,6 +93,10 @@ def _existing(path: Path) -> Path:
 
 def _default_keys() -> Path:
     return state_folder() / "keys.json"
+
+
+def _default_state() -> str:
+    return str(state_folder() / "state.db")
 
 
 def _is_loopback(host: str) -> bool:
@@ -143,7 +149,7 @@ class ModelSettings(_Section):
     max_rows: int = Field(default=32, ge=1, le=1024)
     block_size: int = Field(default=32, ge=1, le=1024)
     depth: int = Field(default=2, ge=1, le=4)
-    policy: PolicyName = "interleave"
+    policy: PolicyName = "auto"
     prefix_cache: bool = True
     speculative_tokens: int = Field(default=0, ge=0, le=15)
     threads: int | None = Field(default=None, ge=1, le=1024)
@@ -231,6 +237,27 @@ class AuthSettings(_Section):
         return os.environ.get(MASTER_SECRET_VARIABLE)
 
 
+class CostSettings(_Section):
+    """The `[cost]` table: what serves, so that the metrics can say what it costs. option: how the instances
+    are bought. prices: a file of prices that go before all others (`outcrop cost compare --prices`)."""
+
+    instance: str | None = Field(default=None, min_length=1)
+    option: Literal["on-demand", "reserved-1yr", "reserved-3yr", "spot"] = "on-demand"
+    instances: int = Field(default=1, ge=1)
+    prices: ExistingPath | None = None
+
+
+class TelemetrySettings(_Section):
+    """The `[telemetry]` table. otlp_endpoint: an OpenTelemetry collector to send a span of each generation
+    to, such as http://127.0.0.1:4318. log_format: json is one object a line. neuron_monitor: where
+    neuron-monitor's Prometheus exporter answers, such as http://127.0.0.1:8000/metrics; its metrics are
+    passed on with the server's own."""
+
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    log_format: Literal["text", "json"] = "text"
+    neuron_monitor: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+
+
 class _Sources(BaseSettings):
     """Where values come from."""
 
@@ -255,11 +282,21 @@ class KeySettings(_Sources):
     auth: AuthSettings = Field(default_factory=AuthSettings)
 
 
+class LedgerSettings(_Sources):
+    """What `outcrop cost usage` needs to know of a server."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    state: str = Field(default_factory=_default_state, min_length=1)
+    cost: CostSettings = Field(default_factory=CostSettings)
+
+
 class Settings(_Sources):
     """The whole server. models: at least one; a single model without an id answers to every Bedrock
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
     files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
@@ -278,9 +315,12 @@ class Settings(_Sources):
     fault_injection: bool = False
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
+    state: str = Field(default_factory=_default_state, min_length=1)
     tls_certificate: ExistingPath | None = None
     tls_key: ExistingPath | None = None
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    cost: CostSettings = Field(default_factory=CostSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 
     @field_validator("tls_key")
     @classmethod
@@ -352,6 +392,12 @@ def load_settings(
 def load_auth_settings(config: Path | None) -> AuthSettings:
     """The `[auth]` table of the server that the environment and the file describe. Raises SettingsError."""
     return _load(KeySettings, _Given(_config_file(config), {}, {})).auth
+
+
+def load_ledger_settings(config: Path | None) -> LedgerSettings:
+    """The database and `[cost]` table of the server that the environment and the file describe. Raises
+    SettingsError."""
+    return _load(LedgerSettings, _Given(_config_file(config), {}, {}))
 
 
 def _config_file(config: Path | None) -> Path | None:

@@ -19,6 +19,7 @@ from outcrop.api.app import create_app
 from outcrop.api.auth.authenticator import Authenticator
 from outcrop.catalog.catalog import Catalog
 from outcrop.http_protocol import HttpProtocol
+from outcrop.telemetry.tracing import Tracing
 
 from .doubles import ScriptedEngine, served
 
@@ -70,10 +71,13 @@ def running(
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
     certificate: Path | None = None,
+    tracing: Tracing | None = None,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends."""
     catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
-    app = create_app(catalog, limits or ApiLimits(), prompts=prompts, authenticator=authenticator)
+    app = create_app(
+        catalog, limits or ApiLimits(), prompts=prompts, authenticator=authenticator, tracing=tracing
+    )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

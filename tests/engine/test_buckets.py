@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from outcrop.backends.cpu import cpu_buckets
-from outcrop.engine.buckets import BucketOverflowError, BucketTable, padded_work
+from outcrop.engine.buckets import STEP_TOKENS, BucketOverflowError, BucketTable, padded_work
 from outcrop_compile.bucket import Bucket, StepKind
 
 
@@ -38,3 +38,42 @@ def test_an_empty_table_is_refused() -> None:
 def test_equal_cost_is_broken_by_shape_not_by_order() -> None:
     one, other = Bucket(StepKind.PREFILL, 2, 8, 4), Bucket(StepKind.PREFILL, 2, 8, 5)
     assert BucketTable([other, one]).pick(StepKind.PREFILL, 1, 1, 1) == one
+
+
+def prefill_table(*widths: int) -> BucketTable:
+    return BucketTable(Bucket(StepKind.PREFILL, 1, width, 64) for width in widths)
+
+
+@pytest.mark.parametrize(
+    ("left", "chunks"),
+    [
+        (100, [100]),
+        (128, [128]),
+        (200, [128, 72]),  # 2 x (128 + 128) rather than 512 + 128
+        (400, [400]),
+        (600, [512, 88]),  # and not 2048, of which two thirds would be padding
+        (1500, [512, 512, 476]),
+        (1900, [1900]),
+        (5000, [2048, 2048, 512, 392]),
+    ],
+)
+def test_prompts_are_cut_so_that_their_steps_cost_least(left: int, chunks: list[int]) -> None:
+    table, cut = prefill_table(128, 512, 2048), []
+    while left:
+        cut.append(table.chunk(left))
+        left -= cut[-1]
+    assert cut == chunks
+
+
+def test_no_other_cut_is_cheaper() -> None:
+    widths = (8, 48, 300)
+    table = prefill_table(*widths)
+    costs = [0]
+    for left in range(1, 301):
+        costs.append(min(width + STEP_TOKENS + costs[max(0, left - width)] for width in widths))
+        spent, rest = 0, left
+        while rest:
+            chunk = table.chunk(rest)
+            spent += min(width for width in widths if width >= chunk) + STEP_TOKENS
+            rest -= chunk
+        assert spent == costs[left]

@@ -8,6 +8,7 @@ import pytest
 from reference import ToyMatcher, answer, capabilities
 
 from outcrop.backends.fake import FakeBackend, FakeHooks
+from outcrop.engine.buckets import BucketTable
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
 from outcrop.engine.policy import POLICIES
@@ -140,7 +141,7 @@ def answer_with(situation: str, sampling: SamplingParams) -> list[int]:
         whole = answer(request, caps)[0]
         client.add(GenerationRequest("it", PROMPT, request.sampling, resumed=whole[:13]))
     elif situation == "chunked":
-        core.scheduler.buckets.buckets = tuple(b for b in core.scheduler.buckets.buckets if b.width <= 8)
+        core.scheduler.buckets = BucketTable(b for b in core.scheduler.buckets.buckets if b.width <= 8)
         client.add(request)
     else:
         client.add(request)

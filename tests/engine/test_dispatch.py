@@ -16,7 +16,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.sent: list[Command] = []
-        self.dispatcher = Dispatcher(self.sent.append)
+        self.dispatcher = Dispatcher(self.sent.append, clock=lambda: 0.0)
         self.tasks: dict[str, asyncio.Task[list[int]]] = {}
         self.slots: dict[str, int] = {}
 

@@ -64,7 +64,7 @@ def read_bytes(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) ->
 
 def step_time(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) -> StepTime:
     read = read_bytes(layout, bucket, block_size, dtype)
-    compute = _flops(layout, bucket, block_size) / (PEAK_FLOPS / 4 if dtype == "float32" else PEAK_FLOPS)
+    compute = flops(layout, bucket, block_size) / (PEAK_FLOPS / 4 if dtype == "float32" else PEAK_FLOPS)
     dma = (read + padding_bytes(layout, dtype)) / DMA_BANDWIDTH
     return StepTime(
         hbm=max(read / HBM_BANDWIDTH, compute),
@@ -73,7 +73,7 @@ def step_time(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) -> 
     )
 
 
-def _flops(layout: Layout, bucket: Bucket, block_size: int) -> float:
+def flops(layout: Layout, bucket: Bucket, block_size: int) -> float:
     """Of one rank. Masked scores are computed too."""
     config, tokens = layout.config, bucket.rows * bucket.width
     head = config.vocab_size * config.hidden_size

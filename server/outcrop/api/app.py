@@ -23,11 +23,17 @@ from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.observer import Observer
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
+from outcrop.ledger.database import Database
+from outcrop.ledger.usage_ledger import UsageLedger
 from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
+from outcrop.telemetry.neuron_monitor import NeuronMonitor
+from outcrop.telemetry.spend import Spend
+from outcrop.telemetry.tracing import Tracing
 
 _DEFAULT_LIMITS = ApiLimits()
 
@@ -38,16 +44,27 @@ def create_app(
     *,
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
+    database: Database | None = None,
+    spend: Spend | None = None,
+    tracing: Tracing | None = None,
+    neuron_monitor: NeuronMonitor | None = None,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
+    database: of what outlives the server; None for one that does not. It is closed with the application.
+    spend: what tokens cost, for the metrics. tracing: where spans go; it is closed with the application, too.
+    neuron_monitor: whose metrics are passed on.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
     the lifespan ends, the engines are closed.
     """
-    metrics = Metrics({model.id: model.engine for model in catalog.models})
-    inference = Inference(catalog, limits, metrics, prompts)
+    metrics = Metrics({model.id: model.engine for model in catalog.models}, spend, neuron_monitor)
+    # Usage is kept where there is somebody to read it: a database that goes with the server has nobody.
+    ledger = UsageLedger(database) if database is not None else None
+    observer = Observer(metrics, ledger, tracing)
+    inference = Inference(catalog, limits, observer, prompts)
+    state = database or Database(None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +80,8 @@ def create_app(
             await asyncio.gather(*tasks, return_exceptions=True)
             await catalog.close()
             inference.close()
+            await observer.close()
+            await asyncio.to_thread(state.close)
 
     operations = (
         *BedrockRuntime(inference).routes(),

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 
 from outcrop.api.auth.principal import Principal, principal_of
 from outcrop.api.connection import request_id_of
+from outcrop.telemetry.tracing import PROPAGATED
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request of an authenticated principal."""
+    """One request of an authenticated principal. trace: its headers of W3C Trace Context."""
 
     request_id: str
     principal: Principal
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, request: Request) -> Caller:
-        return cls(request_id_of(request.scope), principal_of(request.scope))
+        trace = {name: value for name in PROPAGATED if (value := request.headers.get(name))}
+        return cls(request_id_of(request.scope), principal_of(request.scope), trace)
 
     def parts(self, count: int) -> list[Caller]:
         """The caller of each of `count` generations that one request asks for; the engine wants them told
         apart."""
         if count == 1:
             return [self]
-        return [Caller(f"{self.request_id}-{index}", self.principal) for index in range(count)]
+        return [replace(self, request_id=f"{self.request_id}-{index}") for index in range(count)]

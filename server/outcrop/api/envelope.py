@@ -6,8 +6,10 @@ A request id in `x-amzn-RequestId`, an error body for everything that was raised
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,7 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.body import discard_body
 from outcrop.api.connection import BODY_SEND, REQUEST_ID, ClientDisconnected
 from outcrop.api.openai import errors as openai_errors
+from outcrop.telemetry import logs
 from outcrop.telemetry.metrics import Metrics
 
 _CLIENT_GONE = 499
@@ -42,6 +45,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = str(uuid.uuid4())
+        logs.request_id.set(scope[REQUEST_ID])
+        begun = perf_counter()
         scope[BODY_SEND] = send
         exchange = _Exchange(scope[REQUEST_ID], receive, send)
         self._metrics.request_started()
@@ -58,6 +63,17 @@ class Envelope:
         finally:
             operation = self._operations.get(scope.get("endpoint"), "unknown")
             self._metrics.request_ended(operation, exchange.status)
+            if logs.access.isEnabledFor(logging.INFO):
+                logs.access.info(
+                    "%s %d",
+                    operation,
+                    exchange.status,
+                    extra={
+                        "operation": operation,
+                        "status": exchange.status,
+                        "seconds": round(perf_counter() - begun, 6),
+                    },
+                )
 
     async def _answer_error(self, exc: BaseException, scope: Scope, exchange: _Exchange) -> None:
         if isinstance(exc, asyncio.CancelledError):

@@ -47,5 +47,6 @@ class Health:
         )
 
     async def _render_metrics(self, request: Request) -> Response:
+        await self._metrics.refreshed()
         body, content_type = self._metrics.render(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})

@@ -13,12 +13,13 @@ from pathlib import Path
 from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
 from outcrop.api.caller import Caller
+from outcrop.api.observer import Observer
 from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
 from outcrop.engine.client import ModelFailure, SamplingParams
-from outcrop.telemetry.metrics import Metrics
+from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
 FINISH_REASONS = {
@@ -48,6 +49,7 @@ class GenerationCall:
     the context leaves. max_context: tokens, where the model is to have less context than it has. visible:
     special tokens that appear in the answer's text. priority: as in `GenerationRequest`.
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
+    operation, provider: what traces call it, by OpenTelemetry's conventions.
     """
 
     model: ServedModel
@@ -63,6 +65,8 @@ class GenerationCall:
     priority: int = 0
     max_context: int | None = None
     ignore_eos: bool = False
+    operation: str = "chat"
+    provider: str = "aws.bedrock"
 
     @property
     def context(self) -> int:
@@ -75,14 +79,14 @@ class Inference:
     """Answers calls with the models of a catalog, within the limits of the API process."""
 
     def __init__(
-        self, catalog: Catalog, limits: ApiLimits, metrics: Metrics, prompts: Path | None = None
+        self, catalog: Catalog, limits: ApiLimits, observer: Observer, prompts: Path | None = None
     ) -> None:
         """prompts: the folder of stored prompts, if there is one. Raises ValueError for a broken one."""
         self.catalog = catalog
         self.limits = limits
         self.prompts = PromptLibrary(prompts)
         self.admission = Admission(limits.max_inflight)
-        self._metrics = metrics
+        self._observer = observer
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
         for model in catalog.models:
             self._tokenizers.submit(model.grammars.prepare)
@@ -108,15 +112,16 @@ class Inference:
             principal.admit()
             prompt = await self._bounded_prompt(call)
             principal.admit_tokens(len(prompt.ids))
-            timer = self._metrics.generation(model.id, arrived)
-            reason, generated = "abort", 0
+            traced = _traced(call, caller)
+            watched = self._observer.generation(traced, caller, model.id, len(prompt.ids), arrived)
+            reason = "abort"
             try:
                 async with aclosing(self._generate(call, prompt, caller)) as deltas:
                     async for delta in deltas:
-                        generated = delta.generated
-                        timer.tokens(generated)
+                        watched.delta(delta)
                         if delta.end is not None:
                             reason = FINISH_REASONS[delta.end]
+                            await watched.completed(reason)
                         yield delta
             except ModelFailure as exc:
                 reason = "error"
@@ -126,8 +131,8 @@ class Inference:
                 reason = "error"
                 raise
             finally:
-                timer.ended(reason)
-                principal.charge(generated)
+                watched.ended(reason)
+                principal.charge(watched.generated)
 
     async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
         """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
@@ -172,6 +177,20 @@ class Inference:
         if not prompt.ids:
             raise errors.prompt_refused("The prompt has no tokens in this model's vocabulary.")
         return prompt
+
+
+def _traced(call: GenerationCall, caller: Caller) -> TracedCall:
+    return TracedCall(
+        operation=call.operation,
+        model=call.model.id,
+        request_id=caller.request_id,
+        provider=call.provider,
+        max_tokens=call.max_tokens,
+        temperature=call.temperature,
+        top_p=call.top_p,
+        stop=call.stop,
+        headers=caller.trace,
+    )
 
 
 def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) -> SamplingParams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from outcrop import __version__
-from outcrop.cli import compile, doctor, kernels, keys, serve
+from outcrop.cli import bench, compile, cost, doctor, kernels, keys, serve, simulate
 
 app = typer.Typer(
     help="Serve open-weight Llama 3 behind an Amazon-Bedrock-compatible API.",
@@ -15,9 +15,12 @@ app = typer.Typer(
 )
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command()(doctor.doctor)
+app.command()(bench.bench)
 app.add_typer(compile.app, name="compile")
 app.add_typer(keys.app, name="keys")
 app.add_typer(kernels.app, name="kernels")
+app.add_typer(cost.app, name="cost")
+app.add_typer(simulate.app, name="simulate")
 
 
 def _print_version(wanted: bool) -> None:

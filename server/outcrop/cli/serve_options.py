@@ -66,8 +66,8 @@ Policy = Annotated[
     Given,
     _model(
         "NAME",
-        "What new prompts do to running answers: interleave, prefill-first or decode-first.",
-        "interleave",
+        "What new prompts do to running answers: auto, interleave, paced, prefill-first or decode-first.",
+        "auto",
     ),
 ]
 SpeculativeTokens = Annotated[
@@ -101,6 +101,14 @@ FaultInjection = Annotated[
 Seed = Annotated[Given, _server("N", "Seed of calls that give none: the same call, the same answer.")]
 Prompts = Annotated[
     Given, _server("FOLDER", "Stored prompts that calls may name by their ARN, one JSON file each.")
+]
+State = Annotated[
+    Given,
+    _server(
+        "FILE",
+        "SQLite file for jobs, profiles and usage, or an SQLAlchemy URL.",
+        "~/.local/state/outcrop/state.db",
+    ),
 ]
 LogLevel = Annotated[Given, _server("NAME", "debug, info, warning or error.", "info")]
 Config = Annotated[Path | None, _server("FILE", "Configuration file, TOML. Also OUTCROP_CONFIG=FILE.")]

@@ -60,11 +60,13 @@ class BlockPool:
     def release(self, blocks: Sequence[int], is_cached: Callable[[int], bool] = lambda _: False) -> None:
         """Drop one holder of each block. Blocks are given in sequence order and freed tail first, so that
         eviction eats a cached prefix from its end."""
+        counts = self._counts
         for block in reversed(blocks):
-            if self._counts[block] <= 0:
+            left = counts[block] - 1
+            if left < 0:
                 raise ValueError(f"block {block} is released but nobody holds it")
-            self._counts[block] -= 1
-            if self._counts[block] == 0:
+            counts[block] = left
+            if left == 0:
                 if is_cached(block):
                     self._cached[block] = None
                 else:

@@ -9,8 +9,9 @@ import msgspec
 DEFAULT_KV_MEMORY = 192 << 20
 DEFAULT_WEIGHT_CACHE_SIZE = 20 << 30
 
-PolicyName = Literal["interleave", "prefill-first", "decode-first"]
-"""The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it."""
+PolicyName = Literal["auto", "interleave", "paced", "prefill-first", "decode-first"]
+"""The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it, and
+"auto": `paced` on NeuronCores, whose steps its tokens are chosen for, `interleave` elsewhere."""
 
 
 KernelsName = Literal["auto", "native", "torch"]
@@ -44,7 +45,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     max_rows: int = 32
     block_size: int = 32
     depth: int = 2
-    policy: PolicyName = "interleave"
+    policy: PolicyName = "auto"
     prefix_cache: bool = True
     speculative_tokens: int = 0
     threads: int | None = None

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import msgspec
 
@@ -25,15 +26,17 @@ _FAILURES = {
 @dataclass(slots=True, eq=False)
 class _Stream:
     """One request as its client sees it. tokens: those the engine has delivered; the client has the first
-    `taken` of them. cached: as in GenerationDelta. end: its last delta, if it has come, or why
-    there is none. slot: its name in the engine's steps, once it has one. started: in a step, or its grammar
-    begun, since the engine last started. crashes: engine crashes it was part of since its last token.
-    reader: waits for news."""
+    `taken` of them. cached, queued: as in GenerationDelta, once it was in a step. end: its last delta, if it
+    has come, or why there is none. slot: its name in the engine's steps, once it has one. started: in a step,
+    or its grammar begun, since the engine last started. crashes: engine crashes it was part of since its last
+    token. reader: waits for news."""
 
     request: GenerationRequest
+    submitted: float
     tokens: list[int] = field(default_factory=list)
     taken: int = 0
     cached: int = 0
+    queued: float | None = None
     end: GenerationDelta | Exception | None = None
     slot: int = -1
     started: bool = False
@@ -49,9 +52,10 @@ class _Stream:
         tokens = self.tokens[self.taken :]
         self.taken += len(tokens)
         if isinstance(self.end, GenerationDelta):
-            return msgspec.structs.replace(self.end, tokens=tokens)
+            return msgspec.structs.replace(self.end, tokens=tokens, queued=self.queued or 0.0)
         if tokens:
-            return GenerationDelta(self.request.request_id, tokens, self.taken, self.cached)
+            request_id, queued = self.request.request_id, self.queued or 0.0
+            return GenerationDelta(request_id, tokens, self.taken, self.cached, queued=queued)
         if self.end is not None:
             raise self.end
         return None
@@ -67,8 +71,10 @@ class Dispatcher:
     one of them is the cause, it is alone without progress at the next crash, and takes no other with it.
     """
 
-    def __init__(self, send: Callable[[Command], None]) -> None:
+    def __init__(self, send: Callable[[Command], None], clock: Callable[[], float] = perf_counter) -> None:
+        """clock: seconds since whenever."""
         self._send = send
+        self._clock = clock
         self._streams: dict[str, _Stream] = {}
         self._by_slot: dict[int, _Stream] = {}
         self._suspects: deque[_Stream] = deque()
@@ -85,7 +91,7 @@ class Dispatcher:
         """See EngineClient.generate. submit: whether the engine is up; if not, `resubmit` sends it."""
         if request.request_id in self._streams:
             raise ValueError(f"request id {request.request_id} is in use")
-        stream = self._streams[request.request_id] = _Stream(request)
+        stream = self._streams[request.request_id] = _Stream(request, self._clock())
         if submit():
             self._send(Add(request))
         loop = asyncio.get_running_loop()
@@ -110,12 +116,15 @@ class Dispatcher:
 
     def started(self, request_ids: list[str], slots: list[int], cached: list[int]) -> None:
         """Columns of a Started event."""
+        now = self._clock()
         for request_id, slot, count in zip(request_ids, slots, cached, strict=True):
             stream = self._streams.get(request_id)
             if stream is None:
                 self._by_slot.pop(slot, None)  # aborted meanwhile
             else:
                 stream.started, stream.slot, stream.cached = True, slot, count
+                if stream.queued is None:
+                    stream.queued = now - stream.submitted
                 self._by_slot[slot] = stream
 
     def deliver(self, slots: list[int], tokens: list[int], finals: list[GenerationDelta]) -> None:

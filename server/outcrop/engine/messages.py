@@ -67,6 +67,7 @@ class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
 
     generated: output tokens so far, the end-of-sequence id included (what usage reports).
     cached: prompt tokens served from the prefix cache.
+    queued: seconds that it waited for its first step, as the API process sees it.
     """
 
     request_id: str
@@ -74,3 +75,4 @@ class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
     generated: int
     cached: int = 0
     finish: FinishReason | None = None
+    queued: float = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from outcrop.engine.config import PolicyName
+from outcrop.engine.config import BackendName, PolicyName
 from outcrop_compile.bucket import StepKind
 
 
@@ -18,12 +18,14 @@ from outcrop_compile.bucket import StepKind
 class QueueView:
     """What a policy may look at. prefillable: requests with prompt tokens left to compute, waiting ones
     included. decodable: requests with a next token to compute. prefills_in_a_row: prefill steps since
-    the last decode step; decodes_in_a_row: the reverse."""
+    the last decode step; decodes_in_a_row: the reverse. prefilled: tokens that those prefill steps had room
+    for, which is what they cost."""
 
     prefillable: int
     decodable: int
     prefills_in_a_row: int
     decodes_in_a_row: int
+    prefilled: int = 0
 
 
 class Policy(Protocol):
@@ -53,6 +55,22 @@ class Interleave:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """Prefill steps of `tokens` between two decode steps, and no more than it takes to get there: many short
+    prompts, or one chunk of a long one. So short prompts need not wait for a decode step each, and no token
+    of an answer waits for longer than a chunk of the widest bucket beyond `tokens`."""
+
+    tokens: int = 1024
+
+    def choose(self, view: QueueView) -> StepKind:
+        if not view.decodable:
+            return StepKind.PREFILL
+        if not view.prefillable or view.prefilled >= self.tokens:
+            return StepKind.DECODE
+        return StepKind.PREFILL
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeFirst:
     """One prefill step after every `decodes` decode steps: the smoothest answers, and a longer queue."""
 
@@ -66,6 +84,14 @@ class DecodeFirst:
 
 POLICIES: dict[PolicyName, Policy] = {
     "interleave": Interleave(),
+    "paced": Paced(),
     "prefill-first": PrefillFirst(),
     "decode-first": DecodeFirst(),
 }
+
+
+def policy_for(name: PolicyName, backend: BackendName) -> Policy:
+    """The policy of that name; "auto" is what suits the backend."""
+    if name == "auto":
+        name = "paced" if backend == "neuron" else "interleave"
+    return POLICIES[name]

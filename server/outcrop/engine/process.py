@@ -29,7 +29,7 @@ from outcrop.engine.core import EngineCore
 from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_commands, encode
 from outcrop.engine.grammar_builder import GrammarBuilder
 from outcrop.engine.loop import Built, run_engine
-from outcrop.engine.policy import POLICIES
+from outcrop.engine.policy import policy_for
 from outcrop.engine.speculation import NgramDrafter
 from outcrop.text.base import Tokenizer
 from outcrop_compile.processors import usable_processors
@@ -244,7 +244,7 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         backend.warmup(lambda stage, fraction: socket.send(Progress(stage, fraction)))
         core = EngineCore(
             backend,
-            POLICIES[config.policy],
+            policy_for(config.policy, config.backend),
             prefix_cache=config.prefix_cache,
             drafter=NgramDrafter() if config.speculative_tokens else None,
         )

@@ -6,8 +6,8 @@ scrapes. Totals restart from zero with their engine process, as Prometheus count
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
-from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,12 +15,50 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from outcrop.engine.client import EngineClient, EngineStats
-from outcrop.telemetry.histogram import Distribution, Histogram
+from outcrop.telemetry.histogram import Histogram
+from outcrop.telemetry.neuron_monitor import NeuronMonitor
+from outcrop.telemetry.spend import Spend
+from outcrop.telemetry.timer import GenerationTimer, ModelTimes
 
 _TTFT_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 _ITL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _E2E_BUCKETS = (0.1, 0.3, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 200.0, 400.0)
 _LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+_STEP_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 120.0)
+_TOKEN_BUCKETS = (1, 8, 32, 128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131072)
+
+_MOST_TENANTS = 100
+"""Tenants that the metrics tell apart; each is a series."""
+
+_HISTOGRAMS: dict[str, tuple[str, str, tuple[float, ...]]] = {
+    "first_token": (
+        "vllm:time_to_first_token_seconds", "From the request to its first token.", _TTFT_BUCKETS
+    ),
+    "between_tokens": (
+        "vllm:inter_token_latency_seconds", "Between two tokens of an answer.", _ITL_BUCKETS
+    ),
+    "end_to_end": (
+        "vllm:e2e_request_latency_seconds", "From the request to its last token.", _E2E_BUCKETS
+    ),
+    "queue": (
+        "vllm:request_queue_time_seconds", "From the prompt's being ready to its first step.", _STEP_BUCKETS
+    ),
+    "prefill": (
+        "vllm:request_prefill_time_seconds", "From the first step to the first token.", _STEP_BUCKETS
+    ),
+    "decode": (
+        "vllm:request_decode_time_seconds", "From the first token to the last.", _E2E_BUCKETS
+    ),
+    "per_output_token": (
+        "vllm:request_time_per_output_token_seconds",
+        "From the first token to the last, for each token after the first.",
+        _ITL_BUCKETS,
+    ),
+    "prompt_tokens": ("vllm:request_prompt_tokens", "Tokens of a prompt.", _TOKEN_BUCKETS),
+    "output_tokens": ("vllm:request_generation_tokens", "Tokens of an answer.", _TOKEN_BUCKETS),
+}  # fmt: skip
+"""Fields of ModelTimes: name, text and buckets."""
 
 
 def _kv_usage(stats: EngineStats) -> float:
@@ -63,9 +101,15 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 class Metrics:
     """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
-    loop; see `watch_lag`."""
+    loop; see `watch_lag`. spend: what it costs. neuron_monitor: whose metrics
+    are passed on."""
 
-    def __init__(self, engines: Mapping[str, EngineClient]) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, EngineClient],
+        spend: Spend | None = None,
+        neuron_monitor: NeuronMonitor | None = None,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_EngineCollector(engines))
         ProcessCollector(registry=self._registry)
@@ -84,15 +128,16 @@ class Metrics:
             ("model_name", "finished_reason"),
             registry=self._registry,
         )
-        self._first_token = self._histogram(
-            "vllm:time_to_first_token_seconds", "From the request to its first token.", _TTFT_BUCKETS
-        )
-        self._between_tokens = self._histogram(
-            "vllm:inter_token_latency_seconds", "Between two tokens of an answer.", _ITL_BUCKETS
-        )
-        self._end_to_end = self._histogram(
-            "vllm:e2e_request_latency_seconds", "From the request to its last token.", _E2E_BUCKETS
-        )
+        self._times = {name: self._histogram(*each) for name, each in _HISTOGRAMS.items()}
+        self._of_model: dict[str, ModelTimes] = {}
+        self._waiting: Tally[str] = Tally()
+        self._registry.register(_Waiting(self._waiting))
+        self._spend = spend
+        if spend is not None:
+            self._registry.register(spend)
+        self._neuron_monitor = neuron_monitor
+        if neuron_monitor is not None:
+            self._registry.register(neuron_monitor)
         lag = self._histogram(
             "outcrop_event_loop_lag_seconds",
             "By how much the API process is late for what it has to do.",
@@ -116,15 +161,38 @@ class Metrics:
         self._in_progress.dec()
         self._responses.labels(operation, str(status)).inc()
 
-    def generation(self, model_name: str, arrived: float) -> GenerationTimer:
-        """Times one answer of a model; `arrived` is `perf_counter()` when its request came in."""
-        return GenerationTimer(
-            arrived,
-            self._first_token.of(model_name),
-            self._between_tokens.of(model_name),
-            self._end_to_end.of(model_name),
-            lambda reason: self._ends.labels(model_name, reason),
-        )
+    def generation(
+        self, model_name: str, tenant: str, prompt_tokens: int, arrived: float
+    ) -> ObservedGeneration:
+        """One answer of a model from here to its end; `arrived` is `perf_counter()` when its request came
+        in."""
+        if (times := self._of_model.get(model_name)) is None:
+            of_model = {name: histogram.of(model_name) for name, histogram in self._times.items()}
+            times = self._of_model[model_name] = ModelTimes(**of_model)
+        timer = GenerationTimer(arrived, prompt_tokens, times)
+        known = tenant in self._waiting or len(self._waiting) < _MOST_TENANTS
+        label = (tenant or "-") if known else "other"
+        self._waiting[label] += 1
+        return ObservedGeneration(self, model_name, label, prompt_tokens, timer)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """One more gauge, read when the metrics are."""
+        Gauge(name, text, registry=self._registry).set_function(read)
+
+    def first_token_of(self, tenant: str) -> None:
+        self._waiting[tenant] -= 1
+
+    def generation_ended(
+        self, model_name: str, reason: str, prompt_tokens: int, cached: int, generated: int
+    ) -> None:
+        self._ends.labels(model_name, reason).inc()
+        if self._spend is not None:
+            self._spend.count(model_name, prompt_tokens, cached, generated)
+
+    async def refreshed(self) -> None:
+        """Read what is only read when somebody asks for it."""
+        if self._neuron_monitor is not None:
+            await self._neuron_monitor.refresh()
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition that the `Accept` header asks for, and its content type."""
@@ -132,42 +200,48 @@ class Metrics:
         return encode(self._registry), content_type
 
 
-class GenerationTimer:
-    """Feeds the latency histograms from one answer's deltas."""
+class ObservedGeneration:
+    """One answer on its way. timer: when what happened."""
 
     def __init__(
-        self,
-        arrived: float,
-        first_token: Distribution,
-        between_tokens: Distribution,
-        end_to_end: Distribution,
-        ends: Callable[[str], Counter],
+        self, metrics: Metrics, model_name: str, tenant: str, prompt_tokens: int, timer: GenerationTimer
     ) -> None:
-        self._arrived = arrived
-        self._first_token = first_token
-        self._between_tokens = between_tokens
-        self._end_to_end = end_to_end
-        self._ends = ends
-        self._last: float | None = None
-        self._seen = 0
+        self._metrics = metrics
+        self._model_name = model_name
+        self._tenant = tenant
+        self._prompt_tokens = prompt_tokens
+        self.timer = timer
 
-    def tokens(self, generated: int) -> None:
-        """The answer now has `generated` tokens; several at once share the time since the last."""
-        new = generated - self._seen
-        if new <= 0:
-            return
-        now = perf_counter()
-        if self._last is None:
-            self._first_token.observe(now - self._arrived)
-        else:
-            self._between_tokens.observe((now - self._last) / new, new)
-        self._last, self._seen = now, generated
+    def tokens(self, generated: int, queued: float) -> None:
+        """As of GenerationTimer."""
+        waited = self.timer.first is None
+        self.timer.tokens(generated, queued)
+        if waited and self.timer.first is not None:
+            self._metrics.first_token_of(self._tenant)
 
-    def ended(self, reason: str) -> None:
+    def ended(self, reason: str, cached: int, generated: int) -> None:
         """The answer is complete, or was given up: stop, length, abort or error."""
-        self._ends(reason).inc()
-        if reason in ("stop", "length"):
-            self._end_to_end.observe(perf_counter() - self._arrived)
+        if self.timer.first is None:
+            self._metrics.first_token_of(self._tenant)
+        self.timer.ended(reason)
+        self._metrics.generation_ended(self._model_name, reason, self._prompt_tokens, cached, generated)
+
+
+class _Waiting(Collector):
+    """waiting: generations without a first token, by tenant."""
+
+    def __init__(self, waiting: Mapping[str, int]) -> None:
+        self._waiting = waiting
+
+    def collect(self) -> Iterable[Metric]:
+        gauge = GaugeMetricFamily(
+            "outcrop_requests_awaiting_first_token",
+            "Generations that have been admitted and have no token yet.",
+            labels=["tenant"],
+        )
+        for tenant, count in self._waiting.items():
+            gauge.add_metric([tenant], count)
+        yield gauge
 
 
 class _EngineCollector(Collector):

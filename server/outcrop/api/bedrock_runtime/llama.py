@@ -61,6 +61,7 @@ def parse(body: bytes, target: Target, tier: str | None = None) -> GenerationCal
         stop=tuple(document.get("stop_sequences", ())),
         extras=SamplingExtras.of(document),
         priority=priority_of(tier),
+        operation="text_completion",
         max_context=llama_on_bedrock.context_of(target.identifier) if target.strict else None,
     )
 

@@ -86,6 +86,8 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
             extras=self._extras(),
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             ignore_eos=bool(self.ignore_eos),
+            operation="text_completion",
+            provider="openai",
         )
 
     def _extras(self) -> SamplingExtras:

@@ -1,0 +1,78 @@
+"""Sums of usage, for bills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from outcrop.ledger.database import DatabaseError
+from outcrop.ledger.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """Of one tenant and model. input_tokens: of whole prompts; cached_tokens: those of them that the prefix
+    cache had. unfinished: generations that failed or whose client went away; what they took is in the
+    sums."""
+
+    tenant: str
+    model: str
+    requests: int
+    unfinished: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    mean_latency_ms: float
+
+
+@contextmanager
+def reading(state: str) -> Iterator[Session]:
+    """A session that only reads a server's database, which goes on writing meanwhile: a transaction of
+    `Database` would hold its answers up. state: as of `Database`. Raises DatabaseError."""
+    engine = create_engine(state if "://" in state else f"sqlite:///{Path(state).expanduser().absolute()}")
+    try:
+        with Session(engine) as session:
+            yield session
+    except SQLAlchemyError as error:
+        raise DatabaseError(f"usage cannot be read: {getattr(error, 'orig', None) or error}") from error
+    finally:
+        engine.dispose()
+
+
+def sum_usage(
+    session: Session,
+    since: datetime,
+    until: datetime,
+    *,
+    tenant: str | None = None,
+    model: str | None = None,
+) -> Sequence[UsageSum]:
+    """Generations that ended from `since` to before `until`, the largest sums first."""
+    unfinished = func.sum(Usage.outcome.in_(("abort", "error")).cast(Usage.input_tokens.type))
+    query = (
+        select(
+            Usage.tenant,
+            Usage.model,
+            func.count(),
+            unfinished,
+            func.sum(Usage.input_tokens),
+            func.sum(Usage.cached_tokens),
+            func.sum(Usage.output_tokens),
+            func.avg(Usage.latency_ms),
+        )
+        .where(Usage.at >= since, Usage.at < until)
+        .group_by(Usage.tenant, Usage.model)
+        .order_by(func.sum(Usage.input_tokens + Usage.output_tokens).desc())
+    )
+    if tenant is not None:
+        query = query.where(Usage.tenant == tenant)
+    if model is not None:
+        query = query.where(Usage.model == model)
+    return [UsageSum(*row) for row in session.execute(query)]
