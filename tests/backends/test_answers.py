@@ -9,6 +9,7 @@ import torch
 from demo import Make, Weights, prompts
 
 from outcrop.backends.base import Backend
+from outcrop.engine.buckets import BucketTable
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import Interleave
@@ -29,7 +30,7 @@ def generate(
     chunks of 16 tokens."""
     core = EngineCore(engine, Interleave(), drafter=drafter)
     if narrow:
-        core.scheduler.buckets.buckets = tuple(b for b in core.scheduler.buckets.buckets if b.width <= 16)
+        core.scheduler.buckets = BucketTable(b for b in core.scheduler.buckets.buckets if b.width <= 16)
     answers: dict[str, list[int]] = {request.request_id: [] for request in wanted}
     pending, steps = list(wanted), 0
     while pending or not core.idle:
