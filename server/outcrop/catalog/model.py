@@ -47,7 +47,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     prompt: tokens of the prompt; cached: how many of them came from the prefix cache; generated: output
     tokens so far, the end-of-turn token included. tokens: ids that the engine added, of which the text may
     not show all yet. On the last delta alone: `end`; stored, tokens of the prompt that the prefix cache keeps
-    and did not have before.
+    and did not have before; matched, the stop sequence that ended the answer, if one did.
     """
 
     text: str
@@ -57,6 +57,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     end: EndReason | None = None
     stored: int = 0
     tokens: Sequence[int] = ()
+    matched: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,16 @@ class ServedModel:
                 elif end is EndReason.MAX_TOKENS and len(prompt) + delta.generated >= self.max_model_len:
                     end = EndReason.CONTEXT
                 stored = 0 if end is None else self._stored(len(prompt), delta.cached)
-                yield TextDelta(text, len(prompt), delta.cached, delta.generated, end, stored, delta.tokens)
+                yield TextDelta(
+                    text,
+                    len(prompt),
+                    delta.cached,
+                    delta.generated,
+                    end,
+                    stored,
+                    delta.tokens,
+                    matcher.matched,
+                )
                 if end is not None:
                     return
         raise EngineUnavailable(f"the engine of {self.id} ended request {request_id} without a reason")

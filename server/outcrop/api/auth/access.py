@@ -13,6 +13,7 @@ from outcrop.api.auth.middleware import PUBLIC_PATHS
 from outcrop.api.auth.principal import principal_of
 from outcrop.catalog import identifiers
 from outcrop.catalog.catalog import Catalog, UnknownModel
+from outcrop.catalog.model import ServedModel
 
 _ACTIONS = {
     "Converse": "bedrock:InvokeModel",
@@ -20,10 +21,13 @@ _ACTIONS = {
     "metrics": "outcrop:ReadMetrics",
     "openapi": "outcrop:DescribeApi",
     "listModels": "bedrock:ListFoundationModels",
+    "retrieveModel": "bedrock:GetFoundationModel",
 }
 """Operations that are not called as their action is; the rest are `bedrock:` and their name."""
 
-_MODEL_IN_BODY = frozenset(("createCompletion",))
+_MODEL_IN_BODY = frozenset(
+    ("createCompletion", "createChatCompletion", "createResponse", "createMessage", "countMessageTokens")
+)
 """Operations that read their body to learn which model they are about, and then authorize their caller."""
 
 
@@ -42,6 +46,13 @@ def guarded(route: Route, catalog: Catalog) -> Route:
         return response
 
     return Route(route.path, answer, methods=list(route.methods or ()), name=route.name)
+
+
+def authorized_model(request: Request, name: str, action: str, catalog: Catalog) -> ServedModel:
+    """The model that a request's body names. Raises AccessDeniedException where the caller may not do
+    `action` with it, then UnknownModel."""
+    principal_of(request.scope).authorize(action, *model_arns(name, catalog))
+    return catalog.resolve(name)
 
 
 def model_arns(identifier: str, catalog: Catalog) -> list[str]:

@@ -38,6 +38,6 @@ def parse(body: bytes, target: Target) -> Callable[[], Prompt]:
     constraints.raise_if_violated()
     assert request.input is not None
     if request.input.converse is not None:
-        return PromptSource.of(request.input.converse, target).prepare_unbounded
+        return PromptSource.of(request.input.converse, target).chat.prepare_unbounded
     assert request.input.invoke_model is not None
     return llama.parse(request.input.invoke_model.body or b"", target).prepare

@@ -9,8 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors as table
-from outcrop.api.auth.access import model_arns
-from outcrop.api.auth.principal import principal_of
+from outcrop.api.auth.access import authorized_model
 from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import StreamForm, StreamResponse, unless_disconnected
@@ -67,9 +66,8 @@ class OpenAi:
         """The model that a body names, which its caller must be allowed to use. Raises ApiError."""
         catalog = self._inference.catalog
         action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
-        principal_of(request.scope).authorize(action, *model_arns(name, catalog))
         try:
-            model = catalog.resolve(name)
+            model = authorized_model(request, name, action, catalog)
         except UnknownModel:
             raise errors.model_not_found(name) from None
         self._inference.admission.check()
