@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
+from outcrop.api.anthropic.routes import Anthropic
 from outcrop.api.auth.access import guarded
 from outcrop.api.auth.authenticator import Authenticator
 from outcrop.api.auth.middleware import Authentication
@@ -68,6 +69,7 @@ def create_app(
         *BedrockRuntime(inference).routes(),
         *Bedrock(catalog).routes(),
         *OpenAi(inference).routes(),
+        *Anthropic(inference).routes(),
     )
     services = [guarded(route, catalog) for route in operations]
     if limits.fault_injection:

@@ -53,6 +53,7 @@ class Chat:
         stop: Sequence[str] = (),
         priority: int = 0,
         max_context: int | None = None,
+        ignore_eos: bool = False,
     ) -> GenerationCall:
         """The call that answers it. Parameters as of GenerationCall."""
         return GenerationCall(
@@ -68,6 +69,7 @@ class Chat:
             visible=self.model.chat_template.tool_format.markers if self.tools else (),
             priority=priority,
             max_context=max_context,
+            ignore_eos=ignore_eos,
         )
 
     def events(self, *, call_prefix: str = "tooluse_") -> AnswerEvents:

@@ -48,6 +48,7 @@ class GenerationCall:
     the context leaves. max_context: tokens, where the model is to have less context than it has. visible:
     special tokens that appear in the answer's text. priority: as in `GenerationRequest`.
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
+    choice: which of several answers to one request this is; their seeds are a row.
     """
 
     model: ServedModel
@@ -63,6 +64,7 @@ class GenerationCall:
     priority: int = 0
     max_context: int | None = None
     ignore_eos: bool = False
+    choice: int = 0
 
     @property
     def context(self) -> int:
@@ -182,7 +184,7 @@ def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) ->
         temperature=call.temperature,
         top_p=call.top_p,
         top_k=extras.top_k,
-        seed=random.randint(0, MAX_SEED) if seed is None else seed,
+        seed=random.randint(0, MAX_SEED) if seed is None else (seed + call.choice) & MAX_SEED,
         eos_ids=() if call.ignore_eos else call.model.tokenizer.eos_ids,
         min_p=extras.min_p,
         repetition_penalty=extras.repetition_penalty,

@@ -19,9 +19,12 @@ from starlette.routing import Route
 
 import outcrop
 from outcrop.api import errors, eventstream
+from outcrop.api.anthropic import routes as anthropic
+from outcrop.api.anthropic.messages_request import MessagesRequest
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.openai import routes as openai
+from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
-from outcrop.api.openai.routes import PREFIX, SERVER_SENT_EVENTS
 from outcrop.api.openapi_schemas import Schemas
 from outcrop.api.responses import json_response
 
@@ -29,8 +32,10 @@ PATH = "/openapi.json"
 
 _JSON = "application/json"
 _TEXT = "text/plain"
+_SERVER_SENT_EVENTS = openai.SERVER_SENT_EVENTS.content_type
 _OPENAI = "openai-"
-"""Before the names of responses whose errors have OpenAI's form."""
+_ANTHROPIC = "anthropic-"
+"""Before the names of responses whose errors have another form than the service's."""
 _ERROR = {
     "type": "object",
     "properties": {
@@ -55,6 +60,18 @@ _OPENAI_ERROR = {
         }
     },
     "required": ["error"],
+}
+_ANTHROPIC_ERROR = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["type", "message"],
+        },
+    },
+    "required": ["type", "error"],
 }
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -121,9 +138,17 @@ _DESCRIBED = {
     ),
     "GetFoundationModel": Described("Describe one model"),
     "createCompletion": Described(
-        "Continue one prompt or several", CompletionRequest, (_JSON, SERVER_SENT_EVENTS.content_type)
+        "Continue one prompt or several", CompletionRequest, (_JSON, _SERVER_SENT_EVENTS)
+    ),
+    "createChatCompletion": Described(
+        "Answer a conversation in OpenAI's form", ChatRequest, (_JSON, _SERVER_SENT_EVENTS)
     ),
     "listModels": Described("List the models of this server in OpenAI's form"),
+    "retrieveModel": Described("Describe one model in OpenAI's form"),
+    "createMessage": Described(
+        "Answer a conversation in Anthropic's form", MessagesRequest, (_JSON, _SERVER_SENT_EVENTS)
+    ),
+    "countMessageTokens": Described("Count the tokens of a prompt in Anthropic's form", MessagesRequest),
     "live": Described("Whether the process answers at all"),
     "ready": Described("Whether every model answers", statuses=(200, 503)),
     "metrics": Described("Metrics in Prometheus' text format", answers=(_TEXT,)),
@@ -160,7 +185,9 @@ class OpenApi:
             "paths": paths,
             "components": {
                 "schemas": schemas.components,
-                "responses": _error_responses("", _ERROR) | _error_responses(_OPENAI, _OPENAI_ERROR),
+                "responses": _error_responses("", _ERROR)
+                | _error_responses(_OPENAI, _OPENAI_ERROR)
+                | _error_responses(_ANTHROPIC, _ANTHROPIC_ERROR),
             },
         }
 
@@ -177,7 +204,8 @@ def _operation(route: Route, described: Described, schemas: Schemas) -> dict[str
     if described.body is not None:
         schema = {"type": "object"} if described.body is dict else schemas.of(described.body)
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
-    prefix = _OPENAI if route.path.startswith(PREFIX) else ""
+    prefixes = {openai.PREFIX: _OPENAI, anthropic.PREFIX: _ANTHROPIC}
+    prefix = next((name for path, name in prefixes.items() if route.path.startswith(path)), "")
     successes = {str(status): _success(described) for status in described.statuses}
     operation["responses"] = {
         str(status): {"$ref": f"#/components/responses/{prefix}{status}"} for status in _codes_by_status()
