@@ -23,6 +23,11 @@ Place = int | Literal["answer", "tools"]
 """Where a schema stands: in the tool of this index, in all tools together, or in what the answer must be."""
 
 
+def _unusable(place: Place, reason: str) -> ApiError:
+    """For conversations that hold no schema."""
+    return errors.unusable_schema(str(place), reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
     """One request's conversation with a model.
@@ -35,7 +40,7 @@ class Chat:
 
     model: ServedModel
     read: Callable[[], Sequence[ChatMessage]]
-    blame: Callable[[Place, str], ApiError]
+    blame: Callable[[Place, str], ApiError] = _unusable
     tools: Sequence[Tool] = ()
     choice: ToolChoice = AUTO
     json_schema: Mapping[str, Any] | str | None = None
@@ -100,7 +105,7 @@ class Chat:
             try:
                 return self._checked(json_schema_grammar(self.json_schema))
             except GrammarError as error:
-                raise self._unusable("answer", error) from None
+                raise self._blame("answer", error) from None
         if self.choice == AUTO and not any(tool.strict for tool in self.tools):
             return ""
         try:
@@ -119,10 +124,10 @@ class Chat:
             try:
                 self._checked(json_schema_grammar(tool.schema))
             except GrammarError as own:
-                return self._unusable(index, own)
-        return self._unusable("tools", error)
+                return self._blame(index, own)
+        return self._blame("tools", error)
 
-    def _unusable(self, place: Place, error: GrammarError) -> ApiError:
+    def _blame(self, place: Place, error: GrammarError) -> ApiError:
         return self.blame(place, str(error).rstrip("."))
 
 

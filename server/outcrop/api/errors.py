@@ -317,6 +317,10 @@ def unsupported_content(kind: str) -> ApiError:
     )
 
 
+def unsupported_streaming() -> ApiError:
+    return validation("The model is unsupported for streaming.")
+
+
 def unsupported_tools(*, streaming: bool) -> ApiError:
     mode = " in streaming mode" if streaming else ""
     return validation(f"This model doesn't support tool use{mode}.")

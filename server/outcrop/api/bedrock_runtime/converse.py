@@ -11,8 +11,9 @@ import msgspec
 
 from outcrop.api import errors, eventstream
 from outcrop.api.answer import AnswerEvents, Event, content_of
-from outcrop.api.bedrock_runtime import llama, llama_on_bedrock, service_tier
+from outcrop.api.bedrock_runtime import llama_on_bedrock, service_tier
 from outcrop.api.bedrock_runtime.cache_points import cache_points, usage
+from outcrop.api.bedrock_runtime.families import llama
 from outcrop.api.bedrock_runtime.models import ConverseRequest, InferenceConfiguration
 from outcrop.api.bedrock_runtime.prompt_source import PromptSource, Target
 from outcrop.api.bedrock_runtime.rules import check_stop_sequences

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from outcrop.api.bedrock_runtime import llama
+from outcrop.api.bedrock_runtime.families import family_of
 from outcrop.api.bedrock_runtime.models import CountTokensRequest
 from outcrop.api.bedrock_runtime.prompt_source import PromptSource, Target
 from outcrop.api.decode import decode
@@ -40,4 +40,4 @@ def parse(body: bytes, target: Target) -> Callable[[], Prompt]:
     if request.input.converse is not None:
         return PromptSource.of(request.input.converse, target).chat.prepare_unbounded
     assert request.input.invoke_model is not None
-    return llama.parse(request.input.invoke_model.body or b"", target).prepare
+    return family_of(target.identifier).parse(request.input.invoke_model.body or b"", target).count
