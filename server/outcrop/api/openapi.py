@@ -25,6 +25,7 @@ from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensReque
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
+from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.api.openapi_schemas import Schemas
 from outcrop.api.responses import json_response
 
@@ -142,6 +143,11 @@ _DESCRIBED = {
     ),
     "createChatCompletion": Described(
         "Answer a conversation in OpenAI's form", ChatRequest, (_JSON, _SERVER_SENT_EVENTS)
+    ),
+    "createResponse": Described(
+        "Answer a conversation in the form of OpenAI's Responses",
+        ResponsesRequest,
+        (_JSON, _SERVER_SENT_EVENTS),
     ),
     "listModels": Described("List the models of this server in OpenAI's form"),
     "retrieveModel": Described("Describe one model in OpenAI's form"),

@@ -24,15 +24,16 @@ from outcrop.text.tools import ToolCall, ToolResult
 _NAMED = {"image_url": "images", "input_audio": "audio", "file": "files"}
 
 
-def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:
+def chat_messages(messages: Sequence[Message], name: str = "messages") -> list[ChatMessage]:
     """System and developer messages that come first are one system prompt, and messages in a row by one side
-    are one turn, as most models want it; results of tools are of the user's side. Raises FieldError."""
+    are one turn, as most models want it; results of tools are of the user's side. name: of the list in the
+    request. Raises FieldError."""
     if not messages:
-        raise FieldError("messages", "There must be at least one message.")
+        raise FieldError(name, "There must be at least one message.")
     turns: list[ChatMessage] = []
     called: list[str] = []
     for index, message in enumerate(messages):
-        path = f"messages[{index}]"
+        path = f"{name}[{index}]"
         turn = _turn(path, message)
         for result in turn.tool_results:
             if result.call_id not in called:
@@ -45,7 +46,7 @@ def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:
         else:
             turns.append(turn)
     if turns[-1].role != "user":
-        raise FieldError("messages", "The last message must be of the user or of a tool.")
+        raise FieldError(name, "The last message must be of the user or of a tool.")
     return turns
 
 

@@ -17,12 +17,14 @@ from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import StreamForm, StreamResponse, unless_disconnected
 from outcrop.api.field_error import FieldError
+from outcrop.api.growing_answer import complete
 from outcrop.api.inference import GenerationCall, Inference
-from outcrop.api.openai import chat_request, completion_request, errors
+from outcrop.api.openai import chat_request, completion_request, errors, responses_request
 from outcrop.api.openai.chat_completion import ChatCompletion
 from outcrop.api.openai.choice import GrowingChoice
 from outcrop.api.openai.completions import Answers, Completion
 from outcrop.api.openai.decode import decode
+from outcrop.api.openai.response import GrowingResponse
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
 from outcrop.catalog.catalog import UnknownModel
@@ -44,6 +46,7 @@ class OpenAi:
         return [
             Route(f"{PREFIX}/completions", self._completions, methods=["POST"], name="createCompletion"),
             Route(f"{PREFIX}/chat/completions", self._chat, methods=["POST"], name="createChatCompletion"),
+            Route(f"{PREFIX}/responses", self._responses, methods=["POST"], name="createResponse"),
             Route(f"{PREFIX}/models", self._models, methods=["GET"], name="listModels"),
             Route(
                 f"{PREFIX}/models/{{model_id:{LABEL}}}", self._retrieve, methods=["GET"], name="retrieveModel"
@@ -80,6 +83,23 @@ class OpenAi:
             frames = completion.frames(choices, answers, includes_usage=asked.includes_usage)
             return StreamResponse(frames, SERVER_SENT_EVENTS)
         return json_response(await unless_disconnected(request.receive, completion.answer(choices, answers)))
+
+    async def _responses(self, request: Request) -> Response:
+        arrived = time.perf_counter()
+        asked = decode(await self._body(request), responses_request.DECODER)
+        model = self._model(request, asked.model, streaming=bool(asked.stream))
+        try:
+            chat = asked.chat(model, errors.refuse)
+        except FieldError as error:
+            raise errors.refuse(error) from None
+        caller = Caller.of(request)
+        growing = GrowingResponse(asked, chat.events(call_prefix="call_"), caller.request_id)
+        call = asked.call(chat, service_tier.priority_of(asked.service_tier))
+        deltas = self._inference.answer(call, caller, arrived)
+        if asked.stream:
+            return StreamResponse(growing.frames(deltas), growing.form)
+        await unless_disconnected(request.receive, complete(growing, deltas))
+        return json_response(growing.whole())
 
     async def _models(self, request: Request) -> Response:
         models = [self._listed(model, model.id) for model in self._inference.catalog.models]

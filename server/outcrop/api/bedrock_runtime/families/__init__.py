@@ -1,6 +1,6 @@
 """InvokeModel's native bodies, one model family a file.
 
-Each is translated to the served model and back, so that an application keeps the model id and the body that it
+Each is translated to the served model and back, so that an application keeps the model id and the body it
 was written with."""
 
 from __future__ import annotations

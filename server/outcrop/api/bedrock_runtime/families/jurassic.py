@@ -85,7 +85,8 @@ class _Answer(GrowingText):
         self._prompt = prompt
 
     def chunk(self, delta: TextDelta, *, is_first: bool) -> dict[str, Any]:
-        raise AssertionError("Jurassic-2 does not stream")
+        """Nothing: there is no stream."""
+        return {}
 
     def whole(self) -> dict[str, Any]:
         assert self.last.end is not None
