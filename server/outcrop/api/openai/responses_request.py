@@ -28,8 +28,8 @@ class ResponsesStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A parameter that would change the answer and is not done here is refused rather than ignored. The
-    server keeps no responses: `store` may only be false, and without it a response says that it is. Those that
-    change nothing are taken: user, metadata, safety_identifier, prompt_cache_key, include (of things that
+    server keeps no responses: `store` may only be false, and without it a response says that it is. What
+    changes nothing is taken: user, metadata, safety_identifier, prompt_cache_key, include (of things that
     these answers have none of)."""
 
     model: str

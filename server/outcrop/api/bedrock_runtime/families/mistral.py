@@ -40,7 +40,7 @@ _DECODER = msgspec.json.Decoder(_Body)
 
 
 class _Kind(msgspec.Struct):
-    messages: msgspec.Raw | None = None
+    messages: msgspec.Raw = msgspec.Raw()
 
 
 _KIND = msgspec.json.Decoder(_Kind)
@@ -50,7 +50,7 @@ class Mistral(ShapedFamily):
     """A body with `messages` is a chat, any other a prompt in Mistral's instruction format."""
 
     def invocation(self, body: bytes, target: Target, priority: int) -> Invocation:
-        if field_error.decode(body, _KIND).messages is not None:
+        if bytes(field_error.decode(body, _KIND).messages):
             return chat_invocation(
                 body,
                 target,
