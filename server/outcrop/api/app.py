@@ -17,6 +17,8 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.auth.access import guarded
 from outcrop.api.auth.authenticator import Authenticator
 from outcrop.api.auth.middleware import Authentication
+from outcrop.api.bedrock import not_offered
+from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
@@ -52,9 +54,11 @@ def create_app(
     metrics = Metrics({model.id: model.engine for model in catalog.models})
     inference = Inference(catalog, limits, metrics, prompts)
     state = database or Database(None)
+    control = Bedrock(ControlPlane(catalog, state, limits))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await control.start()
         tasks = [
             asyncio.create_task(catalog.start()),
             asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
@@ -69,19 +73,17 @@ def create_app(
             inference.close()
             await asyncio.to_thread(state.close)
 
-    operations = (
-        *BedrockRuntime(inference).routes(),
-        *Bedrock(catalog).routes(),
-        *OpenAi(inference).routes(),
-    )
+    operations = (*BedrockRuntime(inference).routes(), *control.routes(), *OpenAi(inference).routes())
     services = [guarded(route, catalog) for route in operations]
+    refused = [guarded(route, catalog) for route in not_offered.routes()]
     if limits.fault_injection:
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
+        refused = [injection.around(route) for route in refused]
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
     routes = [*services, *(guarded(route, catalog) for route in health)]
-    routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
+    routes += [*(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,

@@ -19,6 +19,12 @@ from starlette.routing import Route
 
 import outcrop
 from outcrop.api import errors, eventstream
+from outcrop.api.bedrock.inference_profiles import CreateInferenceProfileRequest
+from outcrop.api.bedrock.tagging import (
+    ListTagsForResourceRequest,
+    TagResourceRequest,
+    UntagResourceRequest,
+)
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
 from outcrop.api.openai.completion_request import CompletionRequest
 from outcrop.api.openai.routes import PREFIX, SERVER_SENT_EVENTS
@@ -85,6 +91,8 @@ _INVOKE_HEADERS = tuple(
     )
 )
 
+_PAGE = ("maxResults", "nextToken")
+
 _DESCRIBED = {
     "Converse": Described("Answer a conversation", ConverseRequest),
     "ConverseStream": Described(
@@ -120,6 +128,16 @@ _DESCRIBED = {
         query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),
     ),
     "GetFoundationModel": Described("Describe one model"),
+    "GetFoundationModelAvailability": Described("Say that one model may be used"),
+    "CreateInferenceProfile": Described(
+        "Make a profile of a model", CreateInferenceProfileRequest, statuses=(201,)
+    ),
+    "ListInferenceProfiles": Described("List inference profiles", query=(*_PAGE, "type")),
+    "GetInferenceProfile": Described("Describe an inference profile"),
+    "DeleteInferenceProfile": Described("Delete an application's inference profile"),
+    "TagResource": Described("Tag a resource", TagResourceRequest),
+    "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
+    "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),
     "createCompletion": Described(
         "Continue one prompt or several", CompletionRequest, (_JSON, SERVER_SENT_EVENTS.content_type)
     ),
