@@ -317,7 +317,7 @@ def test_wrong_values_for_the_server(
 
 def test_every_field_has_its_wrong_value_here() -> None:
     assert set(WRONG_FOR_A_MODEL) | {"kv_memory", "name"} == set(ModelSettings.model_fields)
-    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth"} == set(Settings.model_fields)
+    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth", "storage", "jobs"} == set(Settings.model_fields)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

@@ -60,6 +60,8 @@ _FIELD = re.compile(r'field "(\w+)"')
 _JSON_EXAMPLES = {
     "models": 'a list of models such as [{"path": "model.gguf"}]',
     "auth": 'such as {"mode": "required"}',
+    "storage": 'such as {"s3_endpoint": "http://127.0.0.1:9000"}',
+    "jobs": 'such as {"rows": 8}',
 }
 """What settings that are more than a word look like in the environment."""
 
@@ -235,6 +237,23 @@ class AuthSettings(_Section):
         return os.environ.get(MASTER_SECRET_VARIABLE)
 
 
+class StorageSettings(_Section):
+    """The `[storage]` table: where jobs read and write. folder: what `file://` may name; None forbids it.
+    s3_endpoint: URL of an S3 that is not Amazon's. Credentials are found as AWS clients find them."""
+
+    folder: ExistingFolder | None = None
+    s3_endpoint: str | None = Field(default=None, pattern="^https?://.+$")
+
+
+class JobSettings(_Section):
+    """The `[jobs]` table. rows: records of a batch job in progress at once. side_by_side: batch jobs.
+    lease_seconds: after how long the jobs of a server that died are taken over."""
+
+    rows: int = Field(default=16, ge=1, le=1024)
+    side_by_side: int = Field(default=4, ge=1, le=64)
+    lease_seconds: float = Field(default=10.0, ge=0.5, le=3600)
+
+
 class _Sources(BaseSettings):
     """Where values come from."""
 
@@ -287,6 +306,8 @@ class Settings(_Sources):
     tls_certificate: ExistingPath | None = None
     tls_key: ExistingPath | None = None
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
 
     @field_validator("tls_key")
     @classmethod

@@ -110,7 +110,19 @@ PROFILE = {
 }
 _A_PROFILE = "arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/00000000made"
 
+JOB = {
+    "jobName": "job",
+    "roleArn": "arn:aws:iam::000000000000:role/batch",
+    "modelId": MODEL,
+    "inputDataConfig": {"s3InputDataConfig": {"s3Uri": "s3://bucket/in.jsonl"}},
+    "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/out/"}},
+}
+_A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
+
 CONTROL: dict[str, Fields] = {
+    "CreateModelInvocationJob": JOB,
+    "GetModelInvocationJob": {"jobIdentifier": _A_JOB},
+    "StopModelInvocationJob": {"jobIdentifier": _A_JOB},
     "GetFoundationModelAvailability": {"modelId": MODEL},
     "CreateInferenceProfile": PROFILE,
     "GetInferenceProfile": {"inferenceProfileIdentifier": f"us.{MODEL}"},
@@ -128,7 +140,11 @@ def _make_profile(http: httpx.Client) -> str:
     return str(response.json().get("inferenceProfileArn", _A_PROFILE))
 
 
-MADE: dict[str, Callable[[httpx.Client], str]] = {_A_PROFILE: _make_profile}
+def _make_job(http: httpx.Client) -> str:
+    return str(http.post("/model-invocation-job", json=JOB).json().get("jobArn", _A_JOB))
+
+
+MADE: dict[str, Callable[[httpx.Client], str]] = {_A_PROFILE: _make_profile, _A_JOB: _make_job}
 """Resources that do not exist, as requests name them, and how to make one in the place of each."""
 
 
@@ -196,6 +212,7 @@ SAYS: dict[Key, str] = {
 
 # -- what is taken ---------------------------------------------------------------------------------
 
+_TOKEN = base64.urlsafe_b64encode(b'["2026-01-01T00:00:00+00:00", "000000000000"]').decode()
 _CONVERSATIONS = [[user()], [user(), assistant(), user()]]
 _EXTRAS = [
     {},
@@ -219,6 +236,14 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("GetInferenceProfileRequest", "inferenceProfileIdentifier"): [f"us.{MODEL}", _A_PROFILE],
     ("DeleteInferenceProfileRequest", "inferenceProfileIdentifier"): [_A_PROFILE],
     ("ListInferenceProfilesRequest", "nextToken"): ["1"],
+    ("CreateModelInvocationJobRequest", "roleArn"): [JOB["roleArn"]],
+    ("CreateModelInvocationJobRequest", "modelId"): [MODEL, f"us.{MODEL}"],
+    ("GetModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
+    ("StopModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
+    ("ModelInvocationJobS3OutputDataConfig", "s3EncryptionKeyId"): ["alias/a", "a" * 36],
+    ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
+    ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
     ("TagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("UntagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListTagsForResourceRequest", "resourceARN"): [_A_PROFILE],

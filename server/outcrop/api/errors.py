@@ -275,6 +275,10 @@ def token_reused() -> ApiError:
     )
 
 
+def job_has_ended(identifier: str, status: str) -> ApiError:
+    return ApiError(Kind.CONFLICT, f"The job {identifier} can't be stopped: its status is {status}.")
+
+
 def bad_page_token() -> ApiError:
     return ApiError(Kind.VALIDATION, "The nextToken is invalid. Use the one of the page before.")
 

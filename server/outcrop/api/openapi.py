@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 import outcrop
 from outcrop.api import errors, eventstream
+from outcrop.api.batch.shapes import CreateModelInvocationJobRequest
 from outcrop.api.bedrock.inference_profiles import CreateInferenceProfileRequest
 from outcrop.api.bedrock.tagging import (
     ListTagsForResourceRequest,
@@ -92,6 +93,7 @@ _INVOKE_HEADERS = tuple(
 )
 
 _PAGE = ("maxResults", "nextToken")
+_SORTED_PAGE = (*_PAGE, "sortBy", "sortOrder")
 
 _DESCRIBED = {
     "Converse": Described("Answer a conversation", ConverseRequest),
@@ -135,6 +137,13 @@ _DESCRIBED = {
     "ListInferenceProfiles": Described("List inference profiles", query=(*_PAGE, "type")),
     "GetInferenceProfile": Described("Describe an inference profile"),
     "DeleteInferenceProfile": Described("Delete an application's inference profile"),
+    "CreateModelInvocationJob": Described("Start a batch job", CreateModelInvocationJobRequest),
+    "GetModelInvocationJob": Described("Describe a batch job, with how far it is"),
+    "ListModelInvocationJobs": Described(
+        "List batch jobs",
+        query=(*_SORTED_PAGE, "submitTimeAfter", "submitTimeBefore", "statusEquals", "nameContains"),
+    ),
+    "StopModelInvocationJob": Described("Stop a batch job"),
     "TagResource": Described("Tag a resource", TagResourceRequest),
     "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
     "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),
