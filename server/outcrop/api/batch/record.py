@@ -21,10 +21,8 @@ from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.caller import Caller
 from outcrop.api.errors import ApiError, Kind
 from outcrop.api.inference import Inference
+from outcrop.engine.client import BACKGROUND
 from outcrop.ledger.job_record import ERROR, SUCCESS
-
-PRIORITY = -100
-"""`GenerationRequest.priority`: below every service tier."""
 
 _TRANSIENT = frozenset((Kind.THROTTLING, Kind.MODEL_NOT_READY, Kind.SERVICE_UNAVAILABLE))
 """What passes: the engine restarts, or the server is full. The record is tried again."""
@@ -93,11 +91,11 @@ class RecordAnswerer:
         body = msgspec.json.encode(model_input)
         if self.is_conversation:
             conversation = Conversation.of(converse.parse(body), target, streaming=False)
-            call = replace(conversation.call, priority=PRIORITY)
+            call = replace(conversation.call, priority=BACKGROUND)
             answer: Any = await conversation.answer(self.inference.answer(call, caller, watch.started), watch)
             usage = answer["usage"]
             return answer, usage["totalTokens"] - usage["outputTokens"], usage["outputTokens"]
-        call = replace(llama.parse(body, target), priority=PRIORITY)
+        call = replace(llama.parse(body, target), priority=BACKGROUND)
         generation = await llama.answer(self.inference.answer(call, caller, watch.started))
         return generation.body, generation.last.prompt, generation.last.generated
 
