@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, settings
 for folder in (".", "engine", "doctor"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
-# Packed weights are kept for the servers of this run (whose processes inherit the variable), not in the home.
+# Packed weights and state are kept for the servers of this run (whose processes inherit the variables), not
+# in the home.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="outcrop-tests-")
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        os.environ[variable] = tempfile.mkdtemp(prefix="outcrop-tests-")
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 
 collect_ignore = ["example_app"]  # a project of its own, which tests/dev runs
 

@@ -145,6 +145,8 @@ def serving(folder: Path, *options: str, wait: bool = True, **variables: str) ->
     Its output goes to a file in `folder`."""
     if not {"--model", "--config", "--artifact"} & set(options):
         options = ("--model", str(PATH), *options)
+    if "--state" not in options:
+        options = ("--state", str(folder / "state.db"), *options)
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

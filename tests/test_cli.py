@@ -23,7 +23,7 @@ from outcrop.settings import AuthSettings, ModelSettings, Settings
 
 NOT_OPTIONS = {
     "aliases", "name", "block_size", "depth", "prefix_cache", "weight_cache_size", "fake_step_ms",
-    "fake_poison",
+    "fake_poison", "storage", "jobs",
 }  # fmt: skip
 """Settings that only a configuration file has."""
 
@@ -93,12 +93,13 @@ def test_every_setting_is_an_option_with_its_default() -> None:
     fields: dict[str, Any] = ModelSettings.model_fields | Settings.model_fields
     names = set(fields) - NOT_OPTIONS - {"path", "models"}
     assert set(explained) == {name.replace("_", "-") for name in names} | {"model", "config"}
-    for name in names - {"kv_memory", "weight_cache", "id", "auth"}:
+    for name in names - {"kv_memory", "weight_cache", "id", "auth", "state"}:
         default = fields[name].default
         if default not in (None, False):
             shown = f"{default:g}" if isinstance(default, float) else str(default)
             assert f"(default: {shown})" in explained[name.replace("_", "-")]
     assert "(default: ~/.cache/outcrop)" in explained["weight-cache"]
+    assert "(default: ~/.local/state/outcrop/state.db)" in explained["state"]
     assert f"(default: {AuthSettings().mode})" in explained["auth"]
     assert f"(default: {fields['kv_memory'].default >> 20}M)" in explained["kv-memory"]
 

@@ -266,6 +266,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "seed": (-1, "greater than or equal to 0 (given: -1)"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
+    "state": ("", "at least 1 character (given: '')"),
     "tls_certificate": ("nowhere", "nowhere: there is no such file or folder"),
     "tls_key": ("nowhere", "nowhere: there is no such file or folder"),
 }
@@ -316,7 +317,7 @@ def test_wrong_values_for_the_server(
 
 def test_every_field_has_its_wrong_value_here() -> None:
     assert set(WRONG_FOR_A_MODEL) | {"kv_memory", "name"} == set(ModelSettings.model_fields)
-    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth"} == set(Settings.model_fields)
+    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth", "storage", "jobs"} == set(Settings.model_fields)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

@@ -20,12 +20,15 @@ from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
 from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
+from outcrop.api.batch.runner import JobOptions
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.cli.display import Access
 from outcrop.engine.client import EngineClient
 from outcrop.http_protocol import HttpProtocol
+from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings, ModelSettings, Settings
+from outcrop.storage import Storage
 from outcrop.text.chat_template import load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 from outcrop_compile.artifact.manifest import NAME
@@ -103,8 +106,16 @@ class HttpServer(uvicorn.Server):
             seed=settings.seed,
         )
         self._authenticator = build_authenticator(settings)
+        database = Database(settings.state)
+        database.open()
         self._app: FastAPI = create_app(
-            catalog, limits, prompts=settings.prompts, authenticator=self._authenticator
+            catalog,
+            limits,
+            prompts=settings.prompts,
+            authenticator=self._authenticator,
+            database=database,
+            storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+            jobs=JobOptions(**dict(settings.jobs)),
         )
         super().__init__(
             uvicorn.Config(

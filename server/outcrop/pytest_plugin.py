@@ -93,7 +93,7 @@ def _serve_options(config: pytest.Config, folder: Path) -> list[str]:
     backend = config.getini("outcrop_backend")
     if backend not in ("cpu", "fake"):
         raise pytest.UsageError(f"outcrop_backend must be cpu or fake, not {backend!r}")
-    options = ["--backend", backend, "--drain-seconds", "1"]
+    options = ["--backend", backend, "--drain-seconds", "1", "--state", str(folder / "state.db")]
     if backend == "fake":
         from outcrop.fake_checkpoint import write_fake_checkpoint
 

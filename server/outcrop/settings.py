@@ -60,6 +60,8 @@ _FIELD = re.compile(r'field "(\w+)"')
 _JSON_EXAMPLES = {
     "models": 'a list of models such as [{"path": "model.gguf"}]',
     "auth": 'such as {"mode": "required"}',
+    "storage": 'such as {"s3_endpoint": "http://127.0.0.1:9000"}',
+    "jobs": 'such as {"rows": 8}',
 }
 """What settings that are more than a word look like in the environment."""
 
@@ -91,6 +93,10 @@ def _existing(path: Path) -> Path:
 
 def _default_keys() -> Path:
     return state_folder() / "keys.json"
+
+
+def _default_state() -> str:
+    return str(state_folder() / "state.db")
 
 
 def _is_loopback(host: str) -> bool:
@@ -231,6 +237,23 @@ class AuthSettings(_Section):
         return os.environ.get(MASTER_SECRET_VARIABLE)
 
 
+class StorageSettings(_Section):
+    """The `[storage]` table: where jobs read and write. folder: what `file://` may name; None forbids it.
+    s3_endpoint: URL of an S3 that is not Amazon's. Credentials are found as AWS clients find them."""
+
+    folder: ExistingFolder | None = None
+    s3_endpoint: str | None = Field(default=None, pattern="^https?://.+$")
+
+
+class JobSettings(_Section):
+    """The `[jobs]` table. rows: records of a batch job in progress at once. side_by_side: batch jobs.
+    lease_seconds: after how long the jobs of a server that died are taken over."""
+
+    rows: int = Field(default=16, ge=1, le=1024)
+    side_by_side: int = Field(default=4, ge=1, le=64)
+    lease_seconds: float = Field(default=10.0, ge=0.5, le=3600)
+
+
 class _Sources(BaseSettings):
     """Where values come from."""
 
@@ -260,6 +283,7 @@ class Settings(_Sources):
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
+    state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
     files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
@@ -278,9 +302,12 @@ class Settings(_Sources):
     fault_injection: bool = False
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
+    state: str = Field(default_factory=_default_state, min_length=1)
     tls_certificate: ExistingPath | None = None
     tls_key: ExistingPath | None = None
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
 
     @field_validator("tls_key")
     @classmethod

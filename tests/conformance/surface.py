@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 from botocore.model import OperationModel
+
+from outcrop.api.bedrock import not_offered
 
 MODEL = "meta.llama3-8b-instruct-v1:0"
 Key = tuple[str, str]
@@ -52,6 +56,7 @@ MODEL_MEMBER = {
     "InvokeModel": "modelId",
     "InvokeModelWithResponseStream": "modelId",
     "GetFoundationModel": "modelIdentifier",
+    "GetFoundationModelAvailability": "modelId",
 }
 """The member that names the model, of the operations that need one."""
 
@@ -91,8 +96,56 @@ def request(operation: OperationModel, text: str = "Hi") -> Fields:
             return {"modelId": MODEL, "modelInput": {}, "outputDataConfig": output}
         case "GetAsyncInvoke":
             return {"invocationArn": _INVOCATION}
+        case name if name in not_offered.OPERATIONS:
+            return dict.fromkeys(re.findall(r"{(\w+)}", operation.http["requestUri"]), "abc")
+        case name if name in CONTROL:
+            return CONTROL[name]
         case _:
             return {}
+
+
+PROFILE = {
+    "inferenceProfileName": "team a",
+    "modelSource": {"copyFrom": f"arn:aws:bedrock:us-east-1::foundation-model/{MODEL}"},
+}
+_A_PROFILE = "arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/00000000made"
+
+JOB = {
+    "jobName": "job",
+    "roleArn": "arn:aws:iam::000000000000:role/batch",
+    "modelId": MODEL,
+    "inputDataConfig": {"s3InputDataConfig": {"s3Uri": "s3://bucket/in.jsonl"}},
+    "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/out/"}},
+}
+_A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
+
+CONTROL: dict[str, Fields] = {
+    "CreateModelInvocationJob": JOB,
+    "GetModelInvocationJob": {"jobIdentifier": _A_JOB},
+    "StopModelInvocationJob": {"jobIdentifier": _A_JOB},
+    "GetFoundationModelAvailability": {"modelId": MODEL},
+    "CreateInferenceProfile": PROFILE,
+    "GetInferenceProfile": {"inferenceProfileIdentifier": f"us.{MODEL}"},
+    "DeleteInferenceProfile": {"inferenceProfileIdentifier": _A_PROFILE},
+    "TagResource": {"resourceARN": _A_PROFILE, "tags": [{"key": "team", "value": "a"}]},
+    "UntagResource": {"resourceARN": _A_PROFILE, "tagKeys": ["team"]},
+    "ListTagsForResource": {"resourceARN": _A_PROFILE},
+}
+"""Requests of the control plane, of operations that need more than nothing."""
+
+
+def _make_profile(http: httpx.Client) -> str:
+    response = http.post("/inference-profiles", json=PROFILE)
+    # Where nobody may make one, it does not matter that there is none.
+    return str(response.json().get("inferenceProfileArn", _A_PROFILE))
+
+
+def _make_job(http: httpx.Client) -> str:
+    return str(http.post("/model-invocation-job", json=JOB).json().get("jobArn", _A_JOB))
+
+
+MADE: dict[str, Callable[[httpx.Client], str]] = {_A_PROFILE: _make_profile, _A_JOB: _make_job}
+"""Resources that do not exist, as requests name them, and how to make one in the place of each."""
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -106,6 +159,8 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
     "StartAsyncInvoke": ("ValidationException", "asynchronous"),
     "GetAsyncInvoke": ("ValidationException", "async"),
+    **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
+    "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
 }
 """Operations that answer every request with an error, and which. Their members are not looked at."""
 
@@ -157,6 +212,7 @@ SAYS: dict[Key, str] = {
 
 # -- what is taken ---------------------------------------------------------------------------------
 
+_TOKEN = base64.urlsafe_b64encode(b'["2026-01-01T00:00:00+00:00", "000000000000"]').decode()
 _CONVERSATIONS = [[user()], [user(), assistant(), user()]]
 _EXTRAS = [
     {},
@@ -175,6 +231,22 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("InvokeModelRequest", "modelId"): [MODEL],
     ("InvokeModelWithResponseStreamRequest", "modelId"): [MODEL],
     ("GetFoundationModelRequest", "modelIdentifier"): [MODEL],
+    ("GetFoundationModelAvailabilityRequest", "modelId"): [MODEL],
+    ("InferenceProfileModelSource", "copyFrom"): [PROFILE["modelSource"]["copyFrom"]],
+    ("GetInferenceProfileRequest", "inferenceProfileIdentifier"): [f"us.{MODEL}", _A_PROFILE],
+    ("DeleteInferenceProfileRequest", "inferenceProfileIdentifier"): [_A_PROFILE],
+    ("ListInferenceProfilesRequest", "nextToken"): ["1"],
+    ("CreateModelInvocationJobRequest", "roleArn"): [JOB["roleArn"]],
+    ("CreateModelInvocationJobRequest", "modelId"): [MODEL, f"us.{MODEL}"],
+    ("GetModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
+    ("StopModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
+    ("ModelInvocationJobS3OutputDataConfig", "s3EncryptionKeyId"): ["alias/a", "a" * 36],
+    ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
+    ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("TagResourceRequest", "resourceARN"): [_A_PROFILE],
+    ("UntagResourceRequest", "resourceARN"): [_A_PROFILE],
+    ("ListTagsForResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListFoundationModelsRequest", "byProvider"): ["Meta", "a" * 63],
     ("ListAsyncInvokesRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListAsyncInvokesRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],

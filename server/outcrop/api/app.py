@@ -18,6 +18,10 @@ from outcrop.api.anthropic.routes import Anthropic
 from outcrop.api.auth.access import guarded
 from outcrop.api.auth.authenticator import Authenticator
 from outcrop.api.auth.middleware import Authentication
+from outcrop.api.batch.job import BatchJob
+from outcrop.api.batch.runner import BatchRunner, JobOptions
+from outcrop.api.bedrock import not_offered
+from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
@@ -27,10 +31,14 @@ from outcrop.api.inference import Inference
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
+from outcrop.ledger.database import Database
+from outcrop.storage import Storage
 from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
 
 _DEFAULT_LIMITS = ApiLimits()
+_DEFAULT_JOBS = JobOptions()
+_NO_FOLDER = Storage()
 
 
 def create_app(
@@ -39,9 +47,14 @@ def create_app(
     *,
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
+    database: Database | None = None,
+    storage: Storage = _NO_FOLDER,
+    jobs: JobOptions = _DEFAULT_JOBS,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
+    database: of what outlives the server; None for one that does not. It is closed with the application.
+    storage: where jobs read and write.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -49,9 +62,18 @@ def create_app(
     """
     metrics = Metrics({model.id: model.engine for model in catalog.models})
     inference = Inference(catalog, limits, metrics, prompts)
+    state = database or Database(None)
+    background = inference.background()
+    batch = BatchRunner(
+        state,
+        jobs,
+        lambda job_id: BatchJob(job_id, state, storage, background, metrics, jobs.rows),
+    )
+    control = Bedrock(ControlPlane(catalog, state, limits), storage, batch)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await control.start()
         tasks = [
             asyncio.create_task(catalog.start()),
             asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
@@ -62,23 +84,28 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await control.close()
             await catalog.close()
             inference.close()
+            background.close()
+            await asyncio.to_thread(state.close)
 
     operations = (
         *BedrockRuntime(inference).routes(),
-        *Bedrock(catalog).routes(),
+        *control.routes(),
         *OpenAi(inference).routes(),
         *Anthropic(inference).routes(),
     )
     services = [guarded(route, catalog) for route in operations]
+    refused = [guarded(route, catalog) for route in not_offered.routes()]
     if limits.fault_injection:
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
+        refused = [injection.around(route) for route in refused]
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
     routes = [*services, *(guarded(route, catalog) for route in health)]
-    routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
+    routes += [*(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -90,12 +117,14 @@ def create_app(
     app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
     app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=names)
     app.state.admission = inference.admission
+    app.state.background = background.admission
     return app
 
 
 def drain(app: FastAPI) -> None:
     """Stop admitting calls: /health/ready turns 503, and what is in progress goes on to its end."""
     app.state.admission.drain()
+    app.state.background.drain()
 
 
 async def _unknown_operation(request: Request, exc: Exception) -> NoReturn:

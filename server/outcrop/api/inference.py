@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outcrop.api import errors, failures
@@ -88,6 +88,12 @@ class Inference:
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
         for model in catalog.models:
             self._tokenizers.submit(model.grammars.prepare)
+
+    def background(self) -> Inference:
+        """The same for work that nobody waits for: it takes no place from calls, and one thread for its
+        prompts."""
+        limits = replace(self.limits, tokenizer_threads=1)
+        return Inference(self.catalog, limits, self._metrics, prompts=None)
 
     def close(self) -> None:
         self._tokenizers.shutdown(wait=False, cancel_futures=True)

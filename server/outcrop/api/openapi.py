@@ -21,6 +21,13 @@ import outcrop
 from outcrop.api import errors, eventstream
 from outcrop.api.anthropic import routes as anthropic
 from outcrop.api.anthropic.messages_request import MessagesRequest
+from outcrop.api.batch.shapes import CreateModelInvocationJobRequest
+from outcrop.api.bedrock.inference_profiles import CreateInferenceProfileRequest
+from outcrop.api.bedrock.tagging import (
+    ListTagsForResourceRequest,
+    TagResourceRequest,
+    UntagResourceRequest,
+)
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
@@ -103,6 +110,9 @@ _INVOKE_HEADERS = tuple(
     )
 )
 
+_PAGE = ("maxResults", "nextToken")
+_SORTED_PAGE = (*_PAGE, "sortBy", "sortOrder")
+
 _DESCRIBED = {
     "Converse": Described("Answer a conversation", ConverseRequest),
     "ConverseStream": Described(
@@ -138,6 +148,23 @@ _DESCRIBED = {
         query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),
     ),
     "GetFoundationModel": Described("Describe one model"),
+    "GetFoundationModelAvailability": Described("Say that one model may be used"),
+    "CreateInferenceProfile": Described(
+        "Make a profile of a model", CreateInferenceProfileRequest, statuses=(201,)
+    ),
+    "ListInferenceProfiles": Described("List inference profiles", query=(*_PAGE, "type")),
+    "GetInferenceProfile": Described("Describe an inference profile"),
+    "DeleteInferenceProfile": Described("Delete an application's inference profile"),
+    "CreateModelInvocationJob": Described("Start a batch job", CreateModelInvocationJobRequest),
+    "GetModelInvocationJob": Described("Describe a batch job, with how far it is"),
+    "ListModelInvocationJobs": Described(
+        "List batch jobs",
+        query=(*_SORTED_PAGE, "submitTimeAfter", "submitTimeBefore", "statusEquals", "nameContains"),
+    ),
+    "StopModelInvocationJob": Described("Stop a batch job"),
+    "TagResource": Described("Tag a resource", TagResourceRequest),
+    "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
+    "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),
     "createCompletion": Described(
         "Continue one prompt or several", CompletionRequest, (_JSON, _SERVER_SENT_EVENTS)
     ),

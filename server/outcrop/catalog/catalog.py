@@ -39,6 +39,7 @@ class Catalog:
         self.demo = demo
         self.region = region
         self._by_name: dict[str, ServedModel] = {}
+        self._links: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         for model in self.models:
             for name in (model.id, *model.aliases):
@@ -51,9 +52,19 @@ class Catalog:
         for candidate in (identifier, name, identifiers.without_geography(name)):
             if candidate in self._by_name:
                 return self._by_name[candidate]
+        if name in self._links:
+            return self.resolve(self._links[name])
         if self.demo and identifiers.is_valid(identifier):
             return self.models[0]
         raise UnknownModel(identifier)
+
+    def link(self, name: str, identifier: str) -> None:
+        """Let `name`, such as the id of an application's inference profile, stand for another identifier."""
+        self._links[name] = identifier
+
+    def unlink(self, name: str) -> None:
+        """Take a link back; there need not be one."""
+        self._links.pop(name, None)
 
     def foundation_models(self) -> list[FoundationModel]:
         """What ListFoundationModels shows: the served models, and in demo mode the known Llama ids too."""

@@ -44,6 +44,7 @@ def serve(
     fault_injection: options.FaultInjection = None,
     seed: options.Seed = None,
     prompts: options.Prompts = None,
+    state: options.State = None,
     log_level: options.LogLevel = None,
     config: options.Config = None,
 ) -> None:
@@ -60,7 +61,7 @@ def serve(
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
         step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
-        strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts,
+        strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts, state=state,
         log_level=log_level,
     )  # fmt: skip
     sections = {} if auth is None else {"auth": {"mode": auth}}

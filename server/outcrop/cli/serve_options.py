@@ -102,5 +102,13 @@ Seed = Annotated[Given, _server("N", "Seed of calls that give none: the same cal
 Prompts = Annotated[
     Given, _server("FOLDER", "Stored prompts that calls may name by their ARN, one JSON file each.")
 ]
+State = Annotated[
+    Given,
+    _server(
+        "FILE",
+        "SQLite file for jobs, profiles and usage, or an SQLAlchemy URL.",
+        "~/.local/state/outcrop/state.db",
+    ),
+]
 LogLevel = Annotated[Given, _server("NAME", "debug, info, warning or error.", "info")]
 Config = Annotated[Path | None, _server("FILE", "Configuration file, TOML. Also OUTCROP_CONFIG=FILE.")]

@@ -5,10 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.messages import (
+    BACKGROUND,
+    FinishReason,
+    GenerationDelta,
+    GenerationRequest,
+    SamplingParams,
+)
 from outcrop.engine.stats import EngineStats
 
 __all__ = [
+    "BACKGROUND",
     "EngineClient",
     "EngineStats",
     "EngineUnavailable",

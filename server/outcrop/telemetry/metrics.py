@@ -63,7 +63,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 class Metrics:
     """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
-    loop; see `watch_lag`."""
+    loop; see `watch_lag`. batch_records: counts those that have an answer."""
 
     def __init__(self, engines: Mapping[str, EngineClient]) -> None:
         self._registry = CollectorRegistry()
@@ -82,6 +82,12 @@ class Metrics:
             "vllm:request_success",
             "Generations by how they ended.",
             ("model_name", "finished_reason"),
+            registry=self._registry,
+        )
+        self.batch_records = Counter(
+            "outcrop_batch_records",
+            "Records of batch jobs that were answered, by outcome: success or error.",
+            ("outcome",),
             registry=self._registry,
         )
         self._first_token = self._histogram(

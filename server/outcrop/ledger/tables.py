@@ -1,0 +1,10 @@
+"""Every table, for the migrations: a module that defines some is imported here."""
+
+from __future__ import annotations
+
+from outcrop.ledger import job_record, lease, resource, setting
+from outcrop.ledger.database import Base
+
+__all__ = ["METADATA", "job_record", "lease", "resource", "setting"]
+
+METADATA = Base.metadata
