@@ -264,6 +264,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "step_timeout": (0, "greater than 0 (given: 0)"),
     "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "inspect": (-1, "greater than or equal to 0 (given: -1)"),
     "seed": (-1, "greater than or equal to 0 (given: -1)"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
     "state": ("", "at least 1 character (given: '')"),

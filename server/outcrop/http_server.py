@@ -116,6 +116,7 @@ class HttpServer(uvicorn.Server):
             database=database,
             storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
             jobs=JobOptions(**dict(settings.jobs)),
+            inspect=settings.inspect,
         )
         super().__init__(
             uvicorn.Config(

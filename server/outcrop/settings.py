@@ -284,6 +284,7 @@ class Settings(_Sources):
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
     state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
+    inspect: how many of the last requests and answers are kept in memory, for GET /inspector.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
     files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
@@ -300,6 +301,7 @@ class Settings(_Sources):
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
     strict: bool = False
     fault_injection: bool = False
+    inspect: int = Field(default=0, ge=0, le=10_000)
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
     state: str = Field(default_factory=_default_state, min_length=1)

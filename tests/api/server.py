@@ -72,6 +72,7 @@ def running(
     cache_block: int = 0,
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
+    inspect: int = 0,
     certificate: Path | None = None,
     storage: Storage | None = None,
     jobs: JobOptions | None = None,
@@ -87,6 +88,7 @@ def running(
         storage=storage or Storage(),
         jobs=jobs or JobOptions(side_by_side=0),
         database=database,
+        inspect=inspect,
     )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -28,6 +28,7 @@ from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.inspector import Inspector
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
@@ -50,11 +51,13 @@ def create_app(
     database: Database | None = None,
     storage: Storage = _NO_FOLDER,
     jobs: JobOptions = _DEFAULT_JOBS,
+    inspect: int = 0,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
     database: of what outlives the server; None for one that does not. It is closed with the application.
-    storage: where jobs read and write.
+    storage: where jobs read and write. inspect: how many of the last requests are kept for their developers
+    to look at, with their answers; none where it is 0.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -98,13 +101,17 @@ def create_app(
     )
     services = [guarded(route, catalog) for route in operations]
     refused = [guarded(route, catalog) for route in not_offered.routes()]
+    inspector = Inspector(inspect)
     if limits.fault_injection:
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
         refused = [injection.around(route) for route in refused]
+    if inspect:  # outermost, to see what is really sent
+        services = [inspector.around(route) for route in services]
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
-    routes = [*services, *(guarded(route, catalog) for route in health)]
+    for_operators = [*health, *inspector.routes()] if inspect else health
+    routes = [*services, *(guarded(route, catalog) for route in for_operators)]
     routes += [*(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
     app = FastAPI(
         routes=[*routes],

@@ -186,6 +186,7 @@ _DESCRIBED = {
     "ready": Described("Whether every model answers", statuses=(200, 503)),
     "metrics": Described("Metrics in Prometheus' text format", answers=(_TEXT,)),
     "openapi": Described("This document"),
+    "inspect": Described("The last requests of the caller's tenant, with their answers"),
 }
 
 

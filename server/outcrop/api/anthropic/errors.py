@@ -21,16 +21,6 @@ _TYPES = {
 }
 """Anthropic's name for what a status stands for; others are the server's fault."""
 
-_AUTHENTICATION = frozenset(
-    (
-        Kind.MISSING_AUTHENTICATION_TOKEN,
-        Kind.INCOMPLETE_SIGNATURE,
-        Kind.INVALID_SIGNATURE,
-        Kind.UNRECOGNIZED_CLIENT,
-        Kind.EXPIRED_TOKEN,
-    )
-)
-
 
 def response(error: ApiError) -> Response:
     """The error as an HTTP answer. Status and `x-amzn-ErrorType` are the table's, on every route alike."""
@@ -45,10 +35,7 @@ def event(error: ApiError) -> bytes:
 
 
 def body_of(error: ApiError) -> dict[str, object]:
-    if error.kind in _AUTHENTICATION:
-        kind = "authentication_error"
-    else:
-        kind = _TYPES.get(error.kind.status, "api_error")
+    kind = _TYPES.get(error.kind.status, "api_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 

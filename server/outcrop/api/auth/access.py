@@ -20,6 +20,7 @@ _ACTIONS = {
     "ConverseStream": "bedrock:InvokeModelWithResponseStream",
     "metrics": "outcrop:ReadMetrics",
     "openapi": "outcrop:DescribeApi",
+    "inspect": "outcrop:InspectRequests",
     "listModels": "bedrock:ListFoundationModels",
     "retrieveModel": "bedrock:GetFoundationModel",
 }
