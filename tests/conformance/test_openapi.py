@@ -73,7 +73,7 @@ def test_it_has_the_constraints_of_the_service() -> None:
 
 def test_it_lists_every_error_of_the_table() -> None:
     listed = {
-        (int(name.removeprefix("openai-")), code)
+        (int(name.rpartition("-")[2]), code)
         for name, response in DOCUMENT["components"]["responses"].items()
         for code in response["headers"]["x-amzn-ErrorType"]["schema"]["enum"]
     }
