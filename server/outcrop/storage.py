@@ -39,12 +39,12 @@ class Storage:
     def check(self, uri: str) -> None:
         """Raises StorageError for a place that this server's settings do not allow."""
         if not uri.startswith("s3://"):
-            self._path(uri)
+            self.path(uri)
 
     def open(self, uri: str) -> tuple[Place, str]:
         """The place of `s3://bucket/name` or `file:///path`, and the name there. Raises StorageError."""
         if not uri.startswith("s3://"):
-            path = self._path(uri)
+            path = self.path(uri)
             assert self.folder is not None
             name = path.relative_to(self.folder.resolve()).as_posix()
             return Directory(self.folder.resolve()), ("" if name == "." else name) + "/" * uri.endswith("/")
@@ -54,7 +54,8 @@ class Storage:
         except ArtifactError as error:
             raise StorageError(str(error)) from None
 
-    def _path(self, uri: str) -> Path:
+    def path(self, uri: str) -> Path:
+        """Of `file:///path`. Raises StorageError for one that is not allowed."""
         if self.folder is None:
             raise StorageError(
                 f"{uri} names a file of the server's machine, which its settings do not allow. Set "

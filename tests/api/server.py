@@ -17,11 +17,11 @@ from fastapi import FastAPI
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app
 from outcrop.api.auth.authenticator import Authenticator
-from outcrop.api.batch.runner import JobOptions
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.catalog import Catalog
 from outcrop.http_protocol import HttpProtocol
 from outcrop.ledger.database import Database
-from outcrop.storage import Storage
 
 from .doubles import ScriptedEngine, served
 
@@ -73,19 +73,17 @@ def running(
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
     certificate: Path | None = None,
-    storage: Storage | None = None,
-    jobs: JobOptions | None = None,
+    control: ControlOptions | None = None,
     database: Database | None = None,
 ) -> Iterator[Server]:
-    """Serve one model from `engine` until the block ends. jobs: None for a server that works on none."""
+    """Serve one model from `engine` until the block ends. control: None for one that works on no jobs."""
     catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
     app = create_app(
         catalog,
         limits or ApiLimits(),
         prompts=prompts,
         authenticator=authenticator,
-        storage=storage or Storage(),
-        jobs=jobs or JobOptions(side_by_side=0),
+        control=control or ControlOptions(jobs=JobOptions(side_by_side=0)),
         database=database,
     )
     listener = socket.socket()

@@ -27,6 +27,7 @@ from outcrop.api.bedrock.tagging import (
     UntagResourceRequest,
 )
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.imports.shapes import CreateModelImportJobRequest
 from outcrop.api.openai.completion_request import CompletionRequest
 from outcrop.api.openai.routes import PREFIX, SERVER_SENT_EVENTS
 from outcrop.api.openapi_schemas import Schemas
@@ -144,6 +145,18 @@ _DESCRIBED = {
         query=(*_SORTED_PAGE, "submitTimeAfter", "submitTimeBefore", "statusEquals", "nameContains"),
     ),
     "StopModelInvocationJob": Described("Stop a batch job"),
+    "CreateModelImportJob": Described("Import a model", CreateModelImportJobRequest, statuses=(201,)),
+    "GetModelImportJob": Described("Describe an import"),
+    "ListModelImportJobs": Described(
+        "List imports",
+        query=(*_SORTED_PAGE, "creationTimeAfter", "creationTimeBefore", "statusEquals", "nameContains"),
+    ),
+    "ListImportedModels": Described(
+        "List imported models",
+        query=(*_SORTED_PAGE, "creationTimeAfter", "creationTimeBefore", "nameContains"),
+    ),
+    "GetImportedModel": Described("Describe an imported model"),
+    "DeleteImportedModel": Described("Delete an imported model"),
     "TagResource": Described("Tag a resource", TagResourceRequest),
     "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
     "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),
