@@ -26,6 +26,8 @@ from outcrop.ledger.database import Database
 from .doubles import ScriptedEngine, served
 
 PATIENCE = 20.0
+DATABASES: dict[str, Database] = {}
+"""The state of each server, by its URL."""
 
 
 class Server:
@@ -77,6 +79,7 @@ def running(
     database: Database | None = None,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends. control: None for one that works on no jobs."""
+    database = database or Database(None)
     catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
     app = create_app(
         catalog,
@@ -100,6 +103,7 @@ def running(
         ssl_certfile=certificate,
     )
     server = Server(app, engine, uvicorn.Server(config), listener.getsockname()[1])
+    DATABASES[server.url] = database
 
     async def serve() -> None:
         server.loop = asyncio.get_running_loop()

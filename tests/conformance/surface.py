@@ -11,12 +11,17 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from botocore.model import OperationModel
 
 from outcrop.api.bedrock import not_offered
+from outcrop.api.bedrock.plane import new_id
+from outcrop.ledger.resource import Resource
+
+from ..api.server import DATABASES
 
 MODEL = "meta.llama3-8b-instruct-v1:0"
 Key = tuple[str, str]
@@ -117,6 +122,14 @@ JOB = {
     "inputDataConfig": {"s3InputDataConfig": {"s3Uri": "s3://bucket/in.jsonl"}},
     "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/out/"}},
 }
+IMPORT = {
+    "jobName": "job",
+    "importedModelName": "imported",
+    "roleArn": "arn:aws:iam::000000000000:role/import",
+    "modelDataSource": {"s3DataSource": {"s3Uri": "s3://bucket/model/"}},
+}
+_AN_IMPORT = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/00000000made"
+_A_MODEL = "arn:aws:bedrock:us-east-1:000000000000:imported-model/00000000made"
 _A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
 
 CONTROL: dict[str, Fields] = {
@@ -127,6 +140,10 @@ CONTROL: dict[str, Fields] = {
     "CreateInferenceProfile": PROFILE,
     "GetInferenceProfile": {"inferenceProfileIdentifier": f"us.{MODEL}"},
     "DeleteInferenceProfile": {"inferenceProfileIdentifier": _A_PROFILE},
+    "CreateModelImportJob": IMPORT,
+    "GetModelImportJob": {"jobIdentifier": _AN_IMPORT},
+    "GetImportedModel": {"modelIdentifier": _A_MODEL},
+    "DeleteImportedModel": {"modelIdentifier": _A_MODEL},
     "TagResource": {"resourceARN": _A_PROFILE, "tags": [{"key": "team", "value": "a"}]},
     "UntagResource": {"resourceARN": _A_PROFILE, "tagKeys": ["team"]},
     "ListTagsForResource": {"resourceARN": _A_PROFILE},
@@ -144,7 +161,34 @@ def _make_job(http: httpx.Client) -> str:
     return str(http.post("/model-invocation-job", json=JOB).json().get("jobArn", _A_JOB))
 
 
-MADE: dict[str, Callable[[httpx.Client], str]] = {_A_PROFILE: _make_profile, _A_JOB: _make_job}
+def _make_import(http: httpx.Client) -> str:
+    return str(http.post("/model-import-jobs", json=IMPORT).json().get("jobArn", _AN_IMPORT))
+
+
+def _make_model(http: httpx.Client) -> str:
+    """As an import leaves it, which takes weights and time."""
+    identifier, now = new_id(), datetime.now(UTC)
+    arn = _A_MODEL.replace("00000000made", identifier)
+    with DATABASES[str(http.base_url)].transaction() as session:
+        session.add(
+            Resource(
+                kind="imported-model", id=identifier, arn=arn, name="mine", status="ACTIVE", token=None,
+                created_at=now, updated_at=now, ended_at=None,
+                body={
+                    "path": "/nowhere", "copied": False, "job_arn": _AN_IMPORT, "job_name": "job",
+                    "source": IMPORT["modelDataSource"], "architecture": "llama", "instruct": True,
+                },
+            )
+        )  # fmt: skip
+    return arn
+
+
+MADE: dict[str, Callable[[httpx.Client], str]] = {
+    _A_PROFILE: _make_profile,
+    _A_JOB: _make_job,
+    _AN_IMPORT: _make_import,
+    _A_MODEL: _make_model,
+}
 """Resources that do not exist, as requests name them, and how to make one in the place of each."""
 
 
@@ -174,6 +218,7 @@ def _field(name: str) -> str:
 
 
 REFUSED: dict[Key, str] = {
+    ("CreateModelImportJobRequest", "importedModelKmsKeyId"): "doesn't encrypt models",
     ("ContentBlock", "image"): _media("image"),
     ("ContentBlock", "video"): _media("video"),
     ("ContentBlock", "audio"): _media("audio"),
@@ -236,6 +281,18 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("GetInferenceProfileRequest", "inferenceProfileIdentifier"): [f"us.{MODEL}", _A_PROFILE],
     ("DeleteInferenceProfileRequest", "inferenceProfileIdentifier"): [_A_PROFILE],
     ("ListInferenceProfilesRequest", "nextToken"): ["1"],
+    ("CreateModelImportJobRequest", "roleArn"): [IMPORT["roleArn"]],
+    ("CreateModelImportJobRequest", "importedModelName"): ["other"],
+    ("CreateModelImportJobRequest", "importedModelKmsKeyId"): ["alias/a"],
+    ("GetModelImportJobRequest", "jobIdentifier"): [_AN_IMPORT],
+    ("GetImportedModelRequest", "modelIdentifier"): [_A_MODEL],
+    ("DeleteImportedModelRequest", "modelIdentifier"): [_A_MODEL],
+    ("ListModelImportJobsRequest", "nextToken"): [_TOKEN],
+    ("ListModelImportJobsRequest", "creationTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListModelImportJobsRequest", "creationTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("ListImportedModelsRequest", "nextToken"): [_TOKEN],
+    ("ListImportedModelsRequest", "creationTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListImportedModelsRequest", "creationTimeBefore"): ["2026-01-01T00:00:00Z"],
     ("CreateModelInvocationJobRequest", "roleArn"): [JOB["roleArn"]],
     ("CreateModelInvocationJobRequest", "modelId"): [MODEL, f"us.{MODEL}"],
     ("GetModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
