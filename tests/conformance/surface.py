@@ -205,6 +205,8 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     "GetAsyncInvoke": ("ValidationException", "async"),
     **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
     "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
+    "DeleteModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
+    "GetModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
 }
 """Operations that answer every request with an error, and which. Their members are not looked at."""
 
