@@ -52,7 +52,12 @@ def native(text: str = "Hi") -> str:
 TOOL = {"toolSpec": {"name": "search", "inputSchema": {"json": {"type": "object"}}}}
 TOOLS = {"tools": [TOOL]}
 _SHORT = {"maxTokens": 4, "temperature": 0}
-_INVOCATION = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/abcdefghijkl"
+_INVOCATION = "arn:aws:bedrock:us-east-1:000000000000:async-invoke/00000000made"
+ASYNC = {
+    "modelId": MODEL,
+    "modelInput": {"prompt": "Hi"},
+    "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}},
+}
 
 MODEL_MEMBER = {
     "Converse": "modelId",
@@ -97,8 +102,7 @@ def request(operation: OperationModel, text: str = "Hi") -> Fields:
             checks = {"promptAttack": {"categories": [{"category": "JAILBREAK"}]}}
             return {"messages": [user({"text": text})], "checks": checks}
         case "StartAsyncInvoke":
-            output = {"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}}
-            return {"modelId": MODEL, "modelInput": {}, "outputDataConfig": output}
+            return ASYNC
         case "GetAsyncInvoke":
             return {"invocationArn": _INVOCATION}
         case name if name in not_offered.OPERATIONS:
@@ -183,11 +187,16 @@ def _make_model(http: httpx.Client) -> str:
     return arn
 
 
+def _make_invocation(http: httpx.Client) -> str:
+    return str(http.post("/async-invoke", json=ASYNC).json().get("invocationArn", _INVOCATION))
+
+
 MADE: dict[str, Callable[[httpx.Client], str]] = {
     _A_PROFILE: _make_profile,
     _A_JOB: _make_job,
     _AN_IMPORT: _make_import,
     _A_MODEL: _make_model,
+    _INVOCATION: _make_invocation,
 }
 """Resources that do not exist, as requests name them, and how to make one in the place of each."""
 
@@ -201,8 +210,6 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     ),
     "ApplyGuardrail": ("ResourceNotFoundException", "guardrail"),
     "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
-    "StartAsyncInvoke": ("ValidationException", "asynchronous"),
-    "GetAsyncInvoke": ("ValidationException", "async"),
     **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
     "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
     "DeleteModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
@@ -307,6 +314,10 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("UntagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListTagsForResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListFoundationModelsRequest", "byProvider"): ["Meta", "a" * 63],
+    ("StartAsyncInvokeRequest", "modelId"): [MODEL],
+    ("GetAsyncInvokeRequest", "invocationArn"): [_INVOCATION],
+    ("AsyncInvokeS3OutputDataConfig", "kmsKeyId"): ["arn:aws:kms:us-east-1:012345678901:alias/a"],
+    ("ListAsyncInvokesRequest", "nextToken"): [_TOKEN],
     ("ListAsyncInvokesRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListAsyncInvokesRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
     ("InvokeModelRequest", "body"): [native()],

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 import outcrop
 from outcrop.api import errors, eventstream
+from outcrop.api.async_invoke.shapes import StartAsyncInvokeRequest
 from outcrop.api.batch.shapes import CreateModelInvocationJobRequest
 from outcrop.api.bedrock.inference_profiles import CreateInferenceProfileRequest
 from outcrop.api.bedrock.tagging import (
@@ -112,9 +113,9 @@ _DESCRIBED = {
     "InvokeModelWithBidirectionalStream": Described("Not offered", dict),
     "ApplyGuardrail": Described("Not offered", dict),
     "InvokeGuardrailChecks": Described("Not offered", dict),
-    "StartAsyncInvoke": Described("Not offered", dict),
+    "StartAsyncInvoke": Described("Answer a native body into S3", StartAsyncInvokeRequest),
     "ListAsyncInvokes": Described(
-        "List asynchronous invocations, of which there are none",
+        "List asynchronous invocations",
         query=(
             "submitTimeAfter",
             "submitTimeBefore",
@@ -125,7 +126,7 @@ _DESCRIBED = {
             "sortOrder",
         ),
     ),
-    "GetAsyncInvoke": Described("Not offered"),
+    "GetAsyncInvoke": Described("Describe an asynchronous invocation"),
     "ListFoundationModels": Described(
         "List the models of this server",
         query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),

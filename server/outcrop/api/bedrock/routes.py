@@ -1,9 +1,12 @@
-"""Routes of the `bedrock` service."""
+"""Routes of the `bedrock` service, and of asynchronous invocations, which are kept as its resources are."""
 
 from __future__ import annotations
 
 from starlette.routing import Route
 
+from outcrop.api.async_invoke import shapes as async_invoke
+from outcrop.api.async_invoke.job import AsyncInvocation
+from outcrop.api.async_invoke.routes import AsyncInvokes
 from outcrop.api.batch import shapes as batch
 from outcrop.api.batch.job import BatchJob
 from outcrop.api.batch.routes import InvocationJobs
@@ -52,12 +55,22 @@ class Bedrock:
             ),
         )
         self._imports = ModelImports(plane, storage, importer, models)
+        self._async = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                async_invoke.KIND,
+                (async_invoke.IN_PROGRESS,),
+                lambda job_id: AsyncInvocation(job_id, database, storage, background),
+            ),
+        )
         self._parts = (
             FoundationModels(plane.catalog),
             self._profiles,
             Tagging(plane),
             InvocationJobs(plane, storage, self._batch),
             self._imports,
+            AsyncInvokes(plane, storage, self._async),
         )
 
     def routes(self) -> list[Route]:
@@ -68,8 +81,10 @@ class Bedrock:
         await self._plane.run(self._profiles.load)
         await self._imports.start()
         self._batch.start()
+        self._async.start()
 
     async def close(self) -> None:
         """Interrupt what is worked on; it goes on with the next start."""
         await self._batch.close()
+        await self._async.close()
         await self._imports.close()
