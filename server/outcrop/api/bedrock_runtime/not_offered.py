@@ -1,5 +1,5 @@
-"""Operations of the service that need what this server does not have: guardrails and two-way invocations. Each
-answers an error that the operation declares, so that clients know it for what it is."""
+"""Operations of the service that need what this server does not have: guardrails and two-way invocations.
+Each answers an error that the operation declares, so that clients know it for what it is."""
 
 from __future__ import annotations
 
