@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,16 @@ from outcrop_compile.artifact.s3 import Bucket
 
 class StorageError(Exception):
     """Something cannot be read or written; the message says what, and what S3 or the system said."""
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """What places raise, as a StorageError that names `uri`."""
+    try:
+        yield
+    except (ArtifactError, OSError) as error:
+        # The rest is for somebody at a terminal.
+        raise StorageError(f"{uri}: {str(error).partition(' What was moved already')[0]}") from None
 
 
 class Place(Protocol):

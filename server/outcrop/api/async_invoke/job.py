@@ -15,8 +15,7 @@ from outcrop.api.inference import Inference
 from outcrop.ledger import resources
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
-from outcrop.storage import Storage, StorageError
-from outcrop_compile.artifact.errors import ArtifactError
+from outcrop.storage import Storage, StorageError, explained
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +53,10 @@ class AsyncInvocation:
 
     def _save(self, uri: str, output: object) -> None:
         """Raises StorageError."""
-        try:
+        with explained(uri):
             place, name = self._storage.open(uri)
             base = f"{name.rstrip('/')}/{self._id}".lstrip("/")
             place.write_bytes(f"{base}/output.json", json.dumps(output, ensure_ascii=False).encode())
-        except (ArtifactError, OSError) as error:
-            raise StorageError(f"{uri}: {error}") from None
 
     def _job(self, session: Session) -> Resource:
         return session.get_one(Resource, (shapes.KIND, self._id))

@@ -7,10 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.storage import Place, Storage, StorageError
+from outcrop.storage import Place, Storage, explained
 from outcrop.text.chat_template import ChatTemplateError, load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
-from outcrop_compile.artifact.errors import ArtifactError
 from outcrop_compile.checkpoint import open_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def fetch(storage: Storage, uri: str, folder: Path) -> Path:
     Raises StorageError and NoModel."""
     if not uri.startswith("s3://"):
         return storage.path(uri)
-    try:
+    with explained(uri):
         place, name = storage.open(uri)
         base = f"{name.rstrip('/')}/".lstrip("/")
         sizes = _sizes(place, base)
@@ -52,8 +51,6 @@ def fetch(storage: Storage, uri: str, folder: Path) -> Path:
         part.mkdir(parents=True)
         _copy(place, base, sizes, part, uri)
         part.rename(folder)
-    except (ArtifactError, OSError) as error:
-        raise StorageError(f"{uri}: {error}") from None
     return folder
 
 
