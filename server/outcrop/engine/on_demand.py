@@ -39,10 +39,10 @@ class OnDemandEngine(EngineClient):
 
     async def _start(self) -> None:
         logger.info("engine of %s: starting", self._name)
-        self._engine = await asyncio.to_thread(self._make)
         try:
+            self._engine = await asyncio.to_thread(self._make)
             await self._engine.start()
-        except EngineUnavailable as error:
+        except (EngineUnavailable, ValueError, OSError) as error:
             self._failure = str(error)
             logger.error("engine of %s: %s", self._name, error)
 
