@@ -94,7 +94,8 @@ class JobRunner:
             except Exception:
                 logger.exception("%ss could not be looked after", self._kind.kind)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._options.lease_seconds / 3)
+                async with asyncio.timeout(self._options.lease_seconds / 3):
+                    await self._news.wait()
             self._news.clear()
 
     async def _look(self) -> None:
