@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from serving import eventually
 
 from outcrop.api.admission import ApiLimits
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.job_runner import JobOptions
 from outcrop.storage import Storage
 
-from ..api.server import eventually, running
+from ..api.server import running
 from ..conformance.engine import FakeEngine
 from .conftest import client_of
 

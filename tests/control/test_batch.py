@@ -11,12 +11,13 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from s3_server import CREDENTIALS, s3_server
+from serving import eventually
 
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.job_runner import JobOptions
 from outcrop.storage import Storage
 
-from ..api.server import Server, eventually, running
+from ..api.server import Server, running
 from ..conformance.engine import FakeEngine
 from .conftest import client_of
 
