@@ -35,6 +35,7 @@ from outcrop_compile.hlo_lint.linter import lint_module
 from outcrop_compile.llama import KVSizes, TensorParallel
 from outcrop_compile.plan import Plan
 from outcrop_compile.plan.host import worker_count
+from outcrop_compile.processors import usable_processors
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
 from outcrop_kernels.reference import TOPK_CAP
@@ -136,7 +137,7 @@ class _Build:
         if self.options.workers is not None:
             return self.options.workers
         available, one = available_memory(), self.plan.build.compiler
-        workers = worker_count(len(self.graphs), one, available, len(os.sched_getaffinity(0)))
+        workers = worker_count(len(self.graphs), one, available, usable_processors())
         if workers < 1:
             raise BuildRefused(
                 f"one compilation takes about {one / 2**30:.0f} GiB, and this machine has "
