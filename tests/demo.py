@@ -114,7 +114,8 @@ def _options(weights: Weights, changes: dict[str, Any]) -> dict[str, Any]:
 def backend(weights: Weights | None = None, **changes: Any) -> CpuBackend:
     """A CPU backend on the demo weights, or on others."""
     weights = weights or demo_weights()
-    options = {"max_rows": 20, "depth": 2, "threads": None, "native": available()} | changes
+    # One thread, for tests run side by side.
+    options = {"max_rows": 20, "depth": 2, "threads": 1, "native": available()} | changes
     return CpuBackend(weights.config, weights.for_cpu, **_options(weights, options))
 
 

@@ -8,17 +8,21 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from hlo_builder import Builder
 from torch import Tensor, nn
 
 from outcrop_compile.builder.compiler import Traced
+from outcrop_compile.hlo.module import HloModule
 from outcrop_compile.llama import TensorParallel
 from outcrop_compile.sdk import RELEASES
 
 
 class FakeCompiler:
-    """failures: what compiling a tag raises, once each. sdk: the release it claims to be."""
+    """failures: what compiling a tag raises, once each. sdk: the release it claims to be. bad: whether its
+    graphs have what no chip can do."""
 
     def __init__(
         self, failures: Mapping[str, Sequence[BaseException]] | None = None, sdk: str = "2.31.1"
@@ -27,6 +31,7 @@ class FakeCompiler:
         self.versions = dict(RELEASES[sdk].python)
         self.compiled: list[tuple[str, tuple[str, ...]]] = []
         self.traced: list[str] = []
+        self.bad = False
         self.extra_weights: frozenset[str] = frozenset()
         self.running = self.most = 0
         self.hold: threading.Barrier | None = None
@@ -49,7 +54,7 @@ class FakeCompiler:
             outputs = model(**inputs)
         torch.set_num_threads(threads)
         replaced = [name for name, buffer in model.named_buffers() if id(buffer) != before[name]]
-        described = {
+        seen = {
             "tag": tag,
             "inputs": {name: [list(each.shape), str(each.dtype)] for name, each in inputs.items()},
             "outputs": [[list(each.shape), str(each.dtype)] for each in outputs],
@@ -58,7 +63,13 @@ class FakeCompiler:
         }
         self.traced.append(tag)
         names = frozenset(name for name, _ in model.named_parameters()) | self.extra_weights
-        return Traced(tag, json.dumps(described).encode(), f"metaneff of {tag}".encode(), names, described)
+        return Traced(tag, self.hlo(json.dumps(seen)), f"metaneff of {tag}".encode(), names, seen)
+
+    def hlo(self, name: str) -> bytes:
+        """A module of nothing but its name, and an instruction that no chip has where that is asked for."""
+        builder = Builder(name)
+        results = [builder.op("sort", [builder.parameter("f32", 4)], "f32", 4)] if self.bad else []
+        return builder.dump(*results)
 
     def compile(self, traced: Traced, flags: Sequence[str], folder: Path) -> Path:
         with self._lock:
@@ -86,6 +97,11 @@ class FakeCompiler:
         for traced, neff in graphs:
             assert neff.read_bytes() == b"NEFF of " + traced.hlo
         path.write_text(json.dumps({"world": world, "tags": [traced.tag for traced, _ in graphs]}))
+
+
+def described(hlo: bytes) -> Any:
+    """What `FakeCompiler.trace` saw."""
+    return json.loads(HloModule(hlo).name)
 
 
 def wrapped(words: str) -> RuntimeError:

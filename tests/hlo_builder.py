@@ -18,7 +18,8 @@ def shape_of(kind: str, *dimensions: int) -> Message:
 class Builder:
     """One computation, built from its parameters on."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "module") -> None:
+        self.name = name
         self.instructions: list[Message] = []
         self.parameters = 0
         self.aliases: dict[int, int] = {}
@@ -49,7 +50,7 @@ class Builder:
         computation.set_integer(5, 1)
         computation.set_integer(6, root)
         module = Message()
-        module.set_octets(1, b"module")
+        module.set_octets(1, self.name.encode())
         module.set_octets(2, b"main")
         module.set_messages(3, [computation])
         module.set_integer(6, 1)

@@ -17,7 +17,7 @@ it is where there are several ranks, for it is divided otherwise than embed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -97,6 +97,11 @@ def parameter_shapes(
     """The shape of every parameter of one rank, in the order of the layers; whether matrices are quantised
     decides about a tied head. Raises ShardingError."""
     return _shapes(_parts(divide(config, world), 0, own_head=world > 1 or quantised))
+
+
+def is_quantised(name: str, shape: Sequence[int]) -> bool:
+    """Whether a parameter is small integers where a model has such: matrices that products read."""
+    return name != "embed" and len(shape) == 2
 
 
 def _shapes(parts: Iterable[_Part]) -> dict[str, tuple[int, ...]]:
@@ -179,7 +184,7 @@ def _forms(
         sources.setdefault(part.target, []).append(part)
     forms: dict[str, Form | None] = {}
     for target, stacked in sources.items():
-        matrix = target != "embed" and len(stacked[0].shape) == 2
+        matrix = is_quantised(target, stacked[0].shape)
         # Columns that a rank leaves out would cut through groups.
         whole = file_groups and all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
         found = [checkpoint.groups(part.source) if whole else None for part in stacked]

@@ -99,6 +99,10 @@ def _default_state() -> str:
     return str(state_folder() / "state.db")
 
 
+def _default_models() -> Path:
+    return state_folder() / "models"
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -239,10 +243,12 @@ class AuthSettings(_Section):
 
 class StorageSettings(_Section):
     """The `[storage]` table: where jobs read and write. folder: what `file://` may name; None forbids it.
-    s3_endpoint: URL of an S3 that is not Amazon's. Credentials are found as AWS clients find them."""
+    s3_endpoint: URL of an S3 that is not Amazon's. Credentials are found as AWS clients find them. models:
+    the folder that imported weights are copied to."""
 
     folder: ExistingFolder | None = None
     s3_endpoint: str | None = Field(default=None, pattern="^https?://.+$")
+    models: Path = Field(default_factory=_default_models)
 
 
 class JobSettings(_Section):

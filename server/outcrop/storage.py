@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,16 @@ from outcrop_compile.artifact.s3 import Bucket
 
 class StorageError(Exception):
     """Something cannot be read or written; the message says what, and what S3 or the system said."""
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """What places raise, as a StorageError that names `uri`."""
+    try:
+        yield
+    except (ArtifactError, OSError) as error:
+        # The rest is for somebody at a terminal.
+        raise StorageError(f"{uri}: {str(error).partition(' What was moved already')[0]}") from None
 
 
 class Place(Protocol):
@@ -39,12 +50,12 @@ class Storage:
     def check(self, uri: str) -> None:
         """Raises StorageError for a place that this server's settings do not allow."""
         if not uri.startswith("s3://"):
-            self._path(uri)
+            self.path(uri)
 
     def open(self, uri: str) -> tuple[Place, str]:
         """The place of `s3://bucket/name` or `file:///path`, and the name there. Raises StorageError."""
         if not uri.startswith("s3://"):
-            path = self._path(uri)
+            path = self.path(uri)
             assert self.folder is not None
             name = path.relative_to(self.folder.resolve()).as_posix()
             return Directory(self.folder.resolve()), ("" if name == "." else name) + "/" * uri.endswith("/")
@@ -54,7 +65,8 @@ class Storage:
         except ArtifactError as error:
             raise StorageError(str(error)) from None
 
-    def _path(self, uri: str) -> Path:
+    def path(self, uri: str) -> Path:
+        """Of `file:///path`. Raises StorageError for one that is not allowed."""
         if self.folder is None:
             raise StorageError(
                 f"{uri} names a file of the server's machine, which its settings do not allow. Set "

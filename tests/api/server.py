@@ -17,15 +17,17 @@ from fastapi import FastAPI
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app
 from outcrop.api.auth.authenticator import Authenticator
-from outcrop.api.batch.runner import JobOptions
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.catalog import Catalog
 from outcrop.http_protocol import HttpProtocol
 from outcrop.ledger.database import Database
-from outcrop.storage import Storage
 
 from .doubles import ScriptedEngine, served
 
 PATIENCE = 20.0
+DATABASES: dict[str, Database] = {}
+"""The state of each server, by its URL."""
 
 
 class Server:
@@ -74,19 +76,18 @@ def running(
     authenticator: Authenticator | None = None,
     inspect: int = 0,
     certificate: Path | None = None,
-    storage: Storage | None = None,
-    jobs: JobOptions | None = None,
+    control: ControlOptions | None = None,
     database: Database | None = None,
 ) -> Iterator[Server]:
-    """Serve one model from `engine` until the block ends. jobs: None for a server that works on none."""
+    """Serve one model from `engine` until the block ends. control: None for one that works on no jobs."""
+    database = database or Database(None)
     catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
     app = create_app(
         catalog,
         limits or ApiLimits(),
         prompts=prompts,
         authenticator=authenticator,
-        storage=storage or Storage(),
-        jobs=jobs or JobOptions(side_by_side=0),
+        control=control or ControlOptions(jobs=JobOptions(side_by_side=0)),
         database=database,
         inspect=inspect,
     )
@@ -104,6 +105,7 @@ def running(
         ssl_certfile=certificate,
     )
     server = Server(app, engine, uvicorn.Server(config), listener.getsockname()[1])
+    DATABASES[server.url] = database
 
     async def serve() -> None:
         server.loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from fake_compiler import FakeCompiler, wrapped
+from fake_compiler import FakeCompiler, described, wrapped
 from safetensors.torch import load_file
 from tiny_models import LLAMA_32, tiny_model, write_gguf, write_huggingface
 
@@ -93,7 +93,7 @@ def test_a_graph_is_what_the_manifest_says(checkpoint: Checkpoint, tmp_path: Pat
     artifact = make(checkpoint, tmp_path / "out", FakeCompiler())
     shard = load_file(artifact.weights()[1])
     for bucket in artifact.manifest.buckets:
-        graph = json.loads(artifact.file(bucket.hlo).read_text())
+        graph = described(artifact.file(bucket.hlo).read_bytes())
 
         def told(spec: Any) -> list[Any]:
             return [list(spec.shape), f"torch.{spec.dtype}"]
@@ -116,10 +116,20 @@ def test_a_graph_is_what_the_manifest_says(checkpoint: Checkpoint, tmp_path: Pat
     }
 
 
+def test_a_graph_that_the_linter_finds_wrong_is_not_compiled(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    compiler = FakeCompiler()
+    compiler.bad = True
+    with pytest.raises(BuildRefused, match=r"sort.*--unlinted"):
+        make(checkpoint, tmp_path / "out", compiler)
+    assert compiler.compiled == []
+    make(checkpoint, tmp_path / "out", compiler, replace(OPTIONS, unlinted=True))
+    assert {tag for tag, _ in compiler.compiled} == TAGS
+
+
 def test_int8_graphs_read_codes_and_scales(checkpoint: Checkpoint, tmp_path: Path) -> None:
     artifact = make(checkpoint, tmp_path / "out", FakeCompiler(), dtype="int8")
     assert artifact.manifest.shapes.quantisation == "int8"
-    weights = json.loads(artifact.file(artifact.manifest.buckets[0].hlo).read_text())["weights"]
+    weights = described(artifact.file(artifact.manifest.buckets[0].hlo).read_bytes())["weights"]
     assert weights["layers.0.qkv"][1] == weights["head"][1] == "torch.int8"
     assert weights["layers.1.down_scale"] == [[256, 1], "torch.float32"]
     assert weights["embed"][1] == "torch.bfloat16"

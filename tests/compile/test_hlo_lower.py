@@ -93,6 +93,23 @@ def test_a_table_is_lowered_run_and_as_in_eager_mode(tiny: Path, tmp_path: Path)
 
 
 @needs_xla
+def test_int8_graphs_read_codes_and_compute_what_the_model_does(tiny: Path, tmp_path: Path) -> None:
+    done = lower(
+        "--model", tiny, "--out", tmp_path / "hlo", "--batch", "2", "--max-model-len", "128", "--tp", "2",
+        "--dtype", "int8", "--run", "--json", "--python", PYTHON,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for line in done.stdout.splitlines():
+        graph = json.loads(line)
+        assert graph["findings"] == []
+        assert graph["compared"]["good"]
+        types = {one.name: one.dtype for one in read_record(record_path(Path(graph["file"]))).parameters}
+        assert types["layers.0.qkv"] == types["head"] == "int8"
+        assert types["layers.1.down_scale"] == "float32"
+        assert types["embed"] == "bfloat16"
+
+
+@needs_xla
 def test_the_graphs_that_tests_read_are_those_that_are_made(tmp_path: Path) -> None:
     """But for the lines of the model that they name."""
     record = read_record(record_path(LOWERED))

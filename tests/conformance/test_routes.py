@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from ..api.shapes import CONTROL, RUNTIME
 from .service import OPERATIONS, ROUTES
 
 FOR_OPERATORS = {"live", "ready", "metrics", "openapi"}
@@ -26,6 +27,10 @@ def without_names(path: str) -> str:
 
 def test_every_route_is_an_operation() -> None:
     assert ROUTES.keys() - OPERATIONS.keys() == FOR_OPERATORS | OF_OTHERS
+
+
+def test_every_operation_has_a_route() -> None:
+    assert {*CONTROL.operation_names, *RUNTIME.operation_names} == OPERATIONS.keys()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

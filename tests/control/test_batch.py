@@ -11,11 +11,13 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from s3_server import CREDENTIALS, s3_server
+from serving import eventually
 
-from outcrop.api.batch.runner import JobOptions
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.job_runner import JobOptions
 from outcrop.storage import Storage
 
-from ..api.server import Server, eventually, running
+from ..api.server import Server, running
 from ..conformance.engine import FakeEngine
 from .conftest import client_of
 
@@ -43,9 +45,8 @@ def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def server(s3: Any, s3_url: str, tmp_path: Path) -> Iterator[Server]:
-    with running(
-        FakeEngine(), demo=False, storage=Storage(tmp_path, s3_url), jobs=JobOptions(lease_seconds=1)
-    ) as server:
+    control = ControlOptions(Storage(tmp_path, s3_url), JobOptions(lease_seconds=1))
+    with running(FakeEngine(), demo=False, control=control) as server:
         yield server
 
 

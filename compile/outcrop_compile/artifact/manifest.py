@@ -132,13 +132,15 @@ class Manifest(_Part, frozen=True):
             "tp": self.target.tp,
             "max_model_len": shapes.max_model_len,
             "batch": shapes.max_rows,
-            "block_size": shapes.block_size,
             "dtype": shapes.quantisation or shapes.dtype,
+            "speculative_tokens": shapes.guesses,
         }
+        if not self.slot_mode:
+            options["block_size"] = shapes.block_size
         words = ["outcrop", "compile", "build"]
         for name, value in (options | changes).items():
             words += ["--" + name.replace("_", "-"), str(value)]
-        return shlex.join(words)
+        return shlex.join([*words, *(["--slots"] if self.slot_mode else [])])
 
 
 def digest_of(value: object) -> str:

@@ -30,9 +30,12 @@ from outcrop_compile.builder.model import example_inputs, shard_tensors, states_
 from outcrop_compile.builder.source import checkpoint_digest, copy_small_files
 from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.graph import Graph, graphs_of
+from outcrop_compile.hlo.module import HloModule
+from outcrop_compile.hlo_lint.linter import lint_module
 from outcrop_compile.llama import KVSizes, TensorParallel
 from outcrop_compile.plan import Plan
 from outcrop_compile.plan.host import worker_count
+from outcrop_compile.processors import usable_processors
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
 from outcrop_kernels.reference import TOPK_CAP
@@ -51,13 +54,14 @@ class BuildRefused(ValueError):
 @dataclass(frozen=True, slots=True)
 class Options:
     """model: the checkpoint as it was named, for commands that build it again. version: Outcrop's own.
-    workers: compilations at the same time; None for as many as fit. unpinned: take any SDK. flags: for the
-    compiler, in addition."""
+    workers: compilations at the same time; None for as many as fit. unpinned: take any SDK. unlinted: compile
+    graphs all the same that the linter finds wrong. flags: for the compiler, in addition."""
 
     model: str
     version: str
     workers: int | None = None
     unpinned: bool = False
+    unlinted: bool = False
     flags: tuple[str, ...] = ()
 
 
@@ -133,7 +137,7 @@ class _Build:
         if self.options.workers is not None:
             return self.options.workers
         available, one = available_memory(), self.plan.build.compiler
-        workers = worker_count(len(self.graphs), one, available, len(os.sched_getaffinity(0)))
+        workers = worker_count(len(self.graphs), one, available, usable_processors())
         if workers < 1:
             raise BuildRefused(
                 f"one compilation takes about {one / 2**30:.0f} GiB, and this machine has "
@@ -208,9 +212,24 @@ class _Build:
                     f"the graph {graph.tag} reads weights that no shard has: {', '.join(missing[:5])}. This "
                     "is a defect of Outcrop with this SDK: please report it"
                 )
+            self._lint(traced)
             jobs.append(self._job(graph, traced))
             self.progress("trace", (index + 1) / len(self.graphs))
         return jobs, states_of(model)
+
+    def _lint(self, traced: Traced) -> None:
+        """Minutes of compilation are not begun for what the compiler is known to refuse."""
+        if self.options.unlinted:
+            return
+        errors = [one for one in lint_module(HloModule(traced.hlo)) if one.rule.severity == "error"]
+        if errors:
+            first = errors[0]
+            where = f" at {first.instruction}" if first.instruction else ""
+            raise BuildRefused(
+                f"the graph {traced.tag} has {first.rule.what}{where}: {first.detail} ({first.rule.id}; "
+                f"{len(errors)} such findings in all). That is a defect of Outcrop with this SDK: please "
+                "report it; or compile it all the same: --unlinted"
+            )
 
     def _job(self, graph: Graph, traced: Traced) -> Job:
         flags = flags_of(graph.bucket, self.options.flags)
@@ -308,6 +327,7 @@ class _Build:
         words += ["--dtype", request.dtype, "--speculative-tokens", str(request.guesses)]
         words += ["--slots"] if request.slots else ["--block-size", str(request.block_size)]
         words += ["--unpinned"] if self.options.unpinned else []
+        words += ["--unlinted"] if self.options.unlinted else []
         words += ["--compiler-flags", " ".join(self.options.flags)] if self.options.flags else []
         return shlex.join(words)
 

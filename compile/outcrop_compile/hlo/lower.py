@@ -11,7 +11,7 @@ torch_xla/core/xla_model.py does).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from outcrop_compile.graph import Graph
 from outcrop_compile.hlo.record import GraphRecord, Output, Parameter, Sizes
 from outcrop_compile.hlo.rewrite import finished
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
-from outcrop_compile.weights import parameter_shapes
+from outcrop_compile.weights import is_quantised, parameter_shapes
+from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.registry import operations
 
 os.environ.setdefault("PJRT_DEVICE", "CPU")
@@ -56,17 +57,30 @@ def collectives(world: int) -> TensorParallel:
     return TensorParallel(0, world, all_reduce, all_gather)
 
 
+def model_weights(
+    sizes: Sizes, make: Callable[[str, tuple[int, ...], torch.dtype], Tensor]
+) -> dict[str, Tensor | Quantised[Tensor]]:
+    """Every parameter of one rank, of tensors made by `make(name, shape, dtype)`. Raises ShardingError."""
+    weights: dict[str, Tensor | Quantised[Tensor]] = {}
+    int8 = sizes.dtype == "int8"
+    for name, shape in parameter_shapes(sizes.config, sizes.tp, quantised=int8).items():
+        if int8 and is_quantised(name, shape):
+            scale = make(name + SCALE, (shape[0], 1), torch.float32)
+            weights[name] = Quantised(make(name, shape, torch.int8), scale, None, 8)
+        else:
+            weights[name] = make(name, shape, getattr(torch, sizes.plain))
+    return weights
+
+
 class Lowering:
     """Lowers the graphs of one model."""
 
     def __init__(self, sizes: Sizes) -> None:
         """Raises ShardingError."""
         self.sizes = sizes
-        dtype = getattr(torch, sizes.dtype)
-        weights = {
-            name: torch.empty(shape, dtype=dtype, device="meta")
-            for name, shape in parameter_shapes(sizes.config, sizes.tp).items()
-        }
+        weights = model_weights(
+            sizes, lambda name, shape, dtype: torch.empty(shape, dtype=dtype, device="meta")
+        )
         # On a CPU the pools take no memory until they are written, and here nothing writes them.
         self.model = PagedLlama(
             sizes.config,

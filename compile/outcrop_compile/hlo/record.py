@@ -11,10 +11,9 @@ import msgspec
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import Graph, Variant
+from outcrop_compile.plan.request import Dtype
 
 HLO_SUFFIX = ".hlo.pb"
-
-Dtype = Literal["bfloat16", "float32"]
 
 
 class RecordError(ValueError):
@@ -22,7 +21,8 @@ class RecordError(ValueError):
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is constant in all graphs of a model. dtype: of weights, activations and KV. num_blocks and
+    """What is constant in all graphs of a model. dtype: of weights, activations and KV; int8 is
+    of matrices, with a float32 scale for each output feature, and all else bfloat16 then. num_blocks and
     max_rows without their sinks. tp: ranks; the graph is one rank's, and the same for all. max_positions: the
     longest sequence."""
 
@@ -33,6 +33,11 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     num_blocks: int
     max_rows: int
     max_positions: int
+
+    @property
+    def plain(self) -> Literal["bfloat16", "float32"]:
+        """The type of what is not quantised."""
+        return "float32" if self.dtype == "float32" else "bfloat16"
 
 
 class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -40,7 +40,7 @@ def traffic(module: HloModule, record: GraphRecord) -> Traffic:
     products, and the step's own inputs."""
     sizes = record.sizes
     layout, bucket = divide(sizes.config, sizes.tp), record.bucket
-    itemsize = 2 if sizes.dtype == "bfloat16" else 4
+    itemsize = 4 if sizes.plain == "float32" else 2
     tokens = bucket.rows * bucket.width
     sampled = tokens if bucket.kind is StepKind.VERIFY else bucket.rows
     products = sum(

@@ -18,9 +18,8 @@ from outcrop.api.anthropic.routes import Anthropic
 from outcrop.api.auth.access import guarded
 from outcrop.api.auth.authenticator import Authenticator
 from outcrop.api.auth.middleware import Authentication
-from outcrop.api.batch.job import BatchJob
-from outcrop.api.batch.runner import BatchRunner, JobOptions
 from outcrop.api.bedrock import not_offered
+from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
@@ -33,13 +32,11 @@ from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
 from outcrop.catalog.catalog import Catalog
 from outcrop.ledger.database import Database
-from outcrop.storage import Storage
 from outcrop.telemetry.event_loop import watch_lag
 from outcrop.telemetry.metrics import Metrics
 
 _DEFAULT_LIMITS = ApiLimits()
-_DEFAULT_JOBS = JobOptions()
-_NO_FOLDER = Storage()
+_DEFAULT_CONTROL = ControlOptions()
 
 
 def create_app(
@@ -49,15 +46,14 @@ def create_app(
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
     database: Database | None = None,
-    storage: Storage = _NO_FOLDER,
-    jobs: JobOptions = _DEFAULT_JOBS,
+    control: ControlOptions = _DEFAULT_CONTROL,
     inspect: int = 0,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
     database: of what outlives the server; None for one that does not. It is closed with the application.
-    storage: where jobs read and write. inspect: how many of the last requests are kept for their developers
-    to look at, with their answers; none where it is 0.
+    inspect: how many of the last requests are kept for their developers to look at, with their answers; none
+    where it is 0.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -67,16 +63,11 @@ def create_app(
     inference = Inference(catalog, limits, metrics, prompts)
     state = database or Database(None)
     background = inference.background()
-    batch = BatchRunner(
-        state,
-        jobs,
-        lambda job_id: BatchJob(job_id, state, storage, background, metrics, jobs.rows),
-    )
-    control = Bedrock(ControlPlane(catalog, state, limits), storage, batch)
+    control_plane = Bedrock(ControlPlane(catalog, state, limits), background, metrics, control)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await control.start()
+        await control_plane.start()
         tasks = [
             asyncio.create_task(catalog.start()),
             asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
@@ -87,7 +78,7 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await control.close()
+            await control_plane.close()
             await catalog.close()
             inference.close()
             background.close()
@@ -95,7 +86,7 @@ def create_app(
 
     operations = (
         *BedrockRuntime(inference).routes(),
-        *control.routes(),
+        *control_plane.routes(),
         *OpenAi(inference).routes(),
         *Anthropic(inference).routes(),
     )

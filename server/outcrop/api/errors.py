@@ -279,6 +279,10 @@ def job_has_ended(identifier: str, status: str) -> ApiError:
     return ApiError(Kind.CONFLICT, f"The job {identifier} can't be stopped: its status is {status}.")
 
 
+def name_taken(noun: str, name: str) -> ApiError:
+    return ApiError(Kind.CONFLICT, f"There is another {noun} of the name {name}. Choose another name.")
+
+
 def bad_page_token() -> ApiError:
     return ApiError(Kind.VALIDATION, "The nextToken is invalid. Use the one of the page before.")
 

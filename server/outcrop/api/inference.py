@@ -129,7 +129,7 @@ class Inference:
             except ModelFailure as exc:
                 reason = "error"
                 failures.log_unexpected(exc, caller.request_id)
-                raise errors.model_error(self.catalog.arn(model.id)) from exc
+                raise errors.model_error(self.catalog.arn_of(model)) from exc
             except Exception:
                 reason = "error"
                 raise
@@ -159,6 +159,7 @@ class Inference:
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()
         if not model.engine.ready:
+            model.engine.wake()
             failed = self.catalog.failure(model) is not None
             raise errors.service_unavailable() if failed else errors.model_not_ready()
 

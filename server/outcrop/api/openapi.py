@@ -21,6 +21,7 @@ import outcrop
 from outcrop.api import errors, eventstream
 from outcrop.api.anthropic import routes as anthropic
 from outcrop.api.anthropic.messages_request import MessagesRequest
+from outcrop.api.async_invoke.shapes import StartAsyncInvokeRequest
 from outcrop.api.batch.shapes import CreateModelInvocationJobRequest
 from outcrop.api.bedrock.inference_profiles import CreateInferenceProfileRequest
 from outcrop.api.bedrock.tagging import (
@@ -29,6 +30,7 @@ from outcrop.api.bedrock.tagging import (
     UntagResourceRequest,
 )
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.imports.shapes import CreateModelImportJobRequest
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
@@ -129,9 +131,9 @@ _DESCRIBED = {
     "InvokeModelWithBidirectionalStream": Described("Not offered", dict),
     "ApplyGuardrail": Described("Not offered", dict),
     "InvokeGuardrailChecks": Described("Not offered", dict),
-    "StartAsyncInvoke": Described("Not offered", dict),
+    "StartAsyncInvoke": Described("Answer a native body into S3", StartAsyncInvokeRequest),
     "ListAsyncInvokes": Described(
-        "List asynchronous invocations, of which there are none",
+        "List asynchronous invocations",
         query=(
             "submitTimeAfter",
             "submitTimeBefore",
@@ -142,7 +144,7 @@ _DESCRIBED = {
             "sortOrder",
         ),
     ),
-    "GetAsyncInvoke": Described("Not offered"),
+    "GetAsyncInvoke": Described("Describe an asynchronous invocation"),
     "ListFoundationModels": Described(
         "List the models of this server",
         query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),
@@ -162,6 +164,18 @@ _DESCRIBED = {
         query=(*_SORTED_PAGE, "submitTimeAfter", "submitTimeBefore", "statusEquals", "nameContains"),
     ),
     "StopModelInvocationJob": Described("Stop a batch job"),
+    "CreateModelImportJob": Described("Import a model", CreateModelImportJobRequest, statuses=(201,)),
+    "GetModelImportJob": Described("Describe an import"),
+    "ListModelImportJobs": Described(
+        "List imports",
+        query=(*_SORTED_PAGE, "creationTimeAfter", "creationTimeBefore", "statusEquals", "nameContains"),
+    ),
+    "ListImportedModels": Described(
+        "List imported models",
+        query=(*_SORTED_PAGE, "creationTimeAfter", "creationTimeBefore", "nameContains"),
+    ),
+    "GetImportedModel": Described("Describe an imported model"),
+    "DeleteImportedModel": Described("Delete an imported model"),
     "TagResource": Described("Tag a resource", TagResourceRequest),
     "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
     "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),

@@ -6,21 +6,24 @@ it in eager mode.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from outcrop.backends import calibration
 from outcrop.backends.base import Capabilities, Progress, StepHandle, StepInput, StepOutput, blank_step
+from outcrop.backends.calibration import MOST_PREFILL, Calibration
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama
+from outcrop_compile.processors import usable_processors
 from outcrop_compile.weights import Weight
 from outcrop_kernels import reference
 from outcrop_kernels.cpu.native.library import start
@@ -29,9 +32,6 @@ from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.cpu.native.weight_memory import WeightMemory
 from outcrop_kernels.quantised import Quantised
 from outcrop_kernels.registry import operations
-
-_PREFILL_TOKENS = 512
-"""Tokens of the largest prefill step: beyond it a CPU gains no throughput and running answers stall."""
 
 _VERIFY_TOKENS = 16
 """Tokens of the largest verify step: with more, it is no longer the reading of the weights that takes time,
@@ -45,7 +45,7 @@ def cpu_buckets(max_rows: int, max_blocks: int, guesses: int = 0) -> tuple[Bucke
     row_counts = sorted({*(n for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if n < max_rows), max_rows})
     # From 16 tokens on, a step's time is in proportion to them: prompts side by side would gain nothing, and
     # pad each other.
-    prefill = [(1, width) for width in range(16, _PREFILL_TOKENS + 1, 16)]
+    prefill = [(1, width) for width in range(16, MOST_PREFILL + 1, 16)]
     prefill += [(rows, width) for rows in (2, 4, 8) if rows <= max_rows for width in (16, 32)]
     verify = [
         (rows, guesses + 1)
@@ -65,8 +65,9 @@ class CpuBackend:
     the engine plans the next step meanwhile.
 
     weights: of `outcrop_compile.weights.load_weights`, adopted without a copy where torch runs the model; or
-    what `pack` made of them, for the native kernels. native: whether to use those. guesses: as in
-    `cpu_buckets`. Raises ValueError as `kv_capacity` does, and NativeUnavailable.
+    what `pack` made of them, for the native kernels. native: whether to use those. threads: None for as many
+    as warming up finds best. guesses: as in `cpu_buckets`. calibrated: the file that keeps what warming up
+    finds for this model. Raises ValueError as `kv_capacity` does, and NativeUnavailable.
     """
 
     def __init__(
@@ -82,11 +83,11 @@ class CpuBackend:
         threads: int | None,
         native: bool,
         guesses: int = 0,
+        calibrated: Path | None = None,
     ) -> None:
-        threads = threads or len(os.sched_getaffinity(0))
-        self.kernels = start(threads) if native else "torch"
-        # Beside the native team, threads of torch's own would only be in the way.
-        torch.set_num_threads(1 if native else threads)
+        self._native, self._calibrated = native, calibrated
+        self._thread_counts = (threads,) if threads else calibration.thread_counts()
+        self.kernels = self._use_threads(threads or usable_processors())
         ops = operations("native" if native else "cpu")
         if native:
             memory = weights if isinstance(weights, WeightMemory) else pack(dict(weights))
@@ -127,11 +128,57 @@ class CpuBackend:
 
     def warmup(self, progress: Progress) -> None:
         """One step of each kind: the first pass through torch's libraries is slow, and eager mode has
-        nothing to compile for the other shapes."""
+        nothing to compile for the other shapes. Then the number of threads is settled, and how long a prefill
+        step may be: without those that take too long, there are fewer buckets afterwards."""
         chosen = list({bucket.kind: bucket for bucket in reversed(self.buckets)}.values())
         for index, bucket in enumerate(chosen):
-            self.collect(self.submit(blank_step(bucket, self.capabilities)))
-            progress("warm-up", (index + 1) / len(chosen))
+            self._seconds(bucket)
+            progress("warm-up", (index + 1) / (len(chosen) + 1))
+        found = self._calibrate(calibration.recall(self._calibrated))
+        calibration.remember(self._calibrated, found)
+        self.buckets = tuple(
+            bucket
+            for bucket in self.buckets
+            if bucket.kind is not StepKind.PREFILL or bucket.rows > 1 or bucket.width <= found.prefill_tokens
+        )
+        progress("warm-up", 1.0)
+
+    def _calibrate(self, before: Calibration | None) -> Calibration:
+        """before: what was found at earlier starts. It is only made better, since other programs may have
+        been at work then, or are now."""
+        if before is not None and before.threads not in self._thread_counts:
+            before = None
+        shortest = min(bucket.blocks for bucket in self.buckets)
+        decode = [
+            bucket
+            for bucket in self.buckets
+            if bucket.kind is StepKind.DECODE and bucket.rows in (1, 8) and bucket.blocks == shortest
+        ]
+        prefill = next(
+            bucket
+            for bucket in self.buckets
+            if bucket.kind is StepKind.PREFILL and (bucket.rows, bucket.width) == (1, 32)
+        )
+
+        def decoding(threads: int) -> float:
+            self._use_threads(threads)
+            return sum(min(self._seconds(bucket) for _ in range(4)) for bucket in decode)
+
+        threads = before.threads if before else calibration.best_threads(self._thread_counts, decoding)
+        self._use_threads(threads)
+        per_token = min(self._seconds(prefill) for _ in range(3)) / prefill.width
+        limit = max(calibration.prefill_limit(per_token), before.prefill_tokens if before else 0)
+        return Calibration(calibration.machine(), threads, limit)
+
+    def _use_threads(self, threads: int) -> str:
+        """Compute with so many from now on; returns with which kernels."""
+        # Beside the native team, threads of torch's own would only be in the way.
+        torch.set_num_threads(1 if self._native else threads)
+        return start(threads) if self._native else "torch"
+
+    def _seconds(self, bucket: Bucket) -> float:
+        """What a step of padding takes."""
+        return self.collect(self.submit(blank_step(bucket, self.capabilities))).device_us / 1e6
 
     def submit(self, step: StepInput) -> Future[StepOutput]:
         return self._worker.submit(self._run, step)

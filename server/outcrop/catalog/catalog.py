@@ -58,6 +58,15 @@ class Catalog:
             return self.models[0]
         raise UnknownModel(identifier)
 
+    def add(self, model: ServedModel) -> None:
+        """Let a model be found by its id and its ARN. It is not among `models`, whose engines the catalog
+        starts and closes."""
+        self._by_name[model.id] = model
+
+    def remove(self, model: ServedModel) -> None:
+        """Take back what `add` did."""
+        self._by_name.pop(model.id, None)
+
     def link(self, name: str, identifier: str) -> None:
         """Let `name`, such as the id of an application's inference profile, stand for another identifier."""
         self._links[name] = identifier
@@ -85,6 +94,10 @@ class Catalog:
     def arn(self, model_id: str) -> str:
         """The ARN that answers give a model of this server."""
         return f"arn:aws:bedrock:{self.region}::foundation-model/{model_id}"
+
+    def arn_of(self, model: ServedModel) -> str:
+        """Its own, or the one of a foundation model."""
+        return model.arn or self.arn(model.id)
 
     async def start(self) -> None:
         """Start every engine, side by side. An engine that fails to start stays down; `failure` says why."""

@@ -63,7 +63,8 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
-    cache_block: tokens that the prefix cache keeps together, 0 without one."""
+    arn: where it is not that of a foundation model. cache_block: tokens that the prefix cache keeps together,
+    0 without one."""
 
     id: str
     tokenizer: Tokenizer
@@ -72,6 +73,7 @@ class ServedModel:
     name: str = ""
     provider: str = "Meta"
     aliases: tuple[str, ...] = ()
+    arn: str = ""
     cache_block: int = 0
     grammars: Grammars = field(init=False, compare=False)
 

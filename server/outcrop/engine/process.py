@@ -32,6 +32,7 @@ from outcrop.engine.loop import Built, run_engine
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.speculation import NgramDrafter
 from outcrop.text.base import Tokenizer
+from outcrop_compile.processors import usable_processors
 
 if TYPE_CHECKING:
     from outcrop_compile.checkpoint import Checkpoint
@@ -67,7 +68,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         max_model_len=config.max_model_len,
     )
     model, kind = checkpoint.config, checkpoint.format
-    weights, origin = _weights(config, checkpoint, dtype, plain, native, report)
+    weights, origin, kept = _weights(config, checkpoint, dtype, plain, native, report)
     # Its memory map counts as resident; collected now, while there is little to look through.
     del checkpoint
     gc.collect()
@@ -84,6 +85,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         threads=config.threads,
         native=native,
         guesses=config.speculative_tokens,
+        calibrated=kept.with_suffix(".calibration") if kept else None,
     )
     caps = backend.capabilities
     return backend, (
@@ -99,9 +101,9 @@ def _weights(
     plain: FloatType,
     native: bool,
     report: Callable[[Event], None],
-) -> tuple[dict[str, Weight] | WeightMemory, str]:
-    """The weights, packed where native kernels are to read them, and a note on where they came from. Imports
-    torch."""
+) -> tuple[dict[str, Weight] | WeightMemory, str, Path | None]:
+    """The weights, packed where native kernels are to read them, a note on where they came from, and the file
+    that keeps them. Imports torch."""
     from outcrop.backends.weight_cache import WeightCache
     from outcrop_compile.weights import load_weights
 
@@ -116,18 +118,18 @@ def _weights(
             _import_torch(report)
         if (memory := reading.result()) is not None:
             progress(1, 1)
-            return memory, " (packed before)"
+            return memory, " (packed before)", path
     # Before torch is imported, if it can be: its import would fight the reading threads for the interpreter.
     weights = load_weights(checkpoint, dtype=dtype, plain=plain, progress=progress)
     _import_torch(report)
     if not native:
-        return weights, ""
+        return weights, "", None
     from outcrop.backends.cpu import pack
     from outcrop_kernels.cpu.native.library import start
 
-    start(config.threads or len(os.sched_getaffinity(0)))
+    start(config.threads or usable_processors())
     memory = pack(weights)
-    return memory, f" (packed, {cache.store(path, memory)})" if cache and path else ""
+    return memory, f" (packed, {cache.store(path, memory)})" if cache and path else "", path
 
 
 def _import_torch(report: Callable[[Event], None]) -> None:

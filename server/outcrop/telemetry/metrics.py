@@ -67,7 +67,8 @@ class Metrics:
 
     def __init__(self, engines: Mapping[str, EngineClient]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_EngineCollector(engines))
+        self._engines = dict(engines)
+        self._registry.register(_EngineCollector(self._engines))
         ProcessCollector(registry=self._registry)
         self._responses = Counter(
             "outcrop_http_requests",
@@ -113,6 +114,13 @@ class Metrics:
         histogram = Histogram(name, text, buckets, label)
         self._registry.register(histogram)
         return histogram
+
+    def add_engine(self, model_name: str, engine: EngineClient) -> None:
+        """One that has come later."""
+        self._engines[model_name] = engine
+
+    def remove_engine(self, model_name: str) -> None:
+        self._engines.pop(model_name, None)
 
     def request_started(self) -> None:
         self._in_progress.inc()
@@ -181,7 +189,7 @@ class _EngineCollector(Collector):
         self._engines = engines
 
     def collect(self) -> Iterable[Metric]:
-        figures = [(name, engine.stats) for name, engine in self._engines.items()]
+        figures = [(name, engine.stats) for name, engine in list(self._engines.items())]
         for metric, text, read in _GAUGES:
             gauge = GaugeMetricFamily(metric, text, labels=["model_name"])
             for name, stats in figures:

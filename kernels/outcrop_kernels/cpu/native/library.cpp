@@ -20,7 +20,7 @@ constexpr long kWorthSharing = 1 << 14;
 template <class Work>
 void run(const char* name, void (*kernel)(const Work&, int, int), const Work& work, long values) {
     if (recording != nullptr)
-        recording->append(name, kernel, work);
+        recording->append(name, kernel, work, values);
     else if (values < kWorthSharing)
         kernel(work, 0, 1);
     else

@@ -96,7 +96,8 @@ static void linear_panels(const Linear& job, long first, long last) {
         // Few rows: more panels side by side, for there must be enough sums in flight to hide the latency.
         const int side_by_side = tallest <= rows_beside(4) ? 4 : tallest <= rows_beside(2) ? 2 : 1;
         for (long panel = first; panel < last;) {
-            const int panels = last - panel >= side_by_side ? side_by_side : 1;
+            const long left = last - panel;
+            const int panels = left >= side_by_side ? side_by_side : left >= 2 && side_by_side == 4 ? 2 : 1;
             const Element* at = weight + panel * depth * kPanel;
             for (long index = 0; index < tiles; ++index) {
                 const long begin = rows * index / tiles, count = rows * (index + 1) / tiles - begin;

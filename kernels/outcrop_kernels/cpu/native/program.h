@@ -1,6 +1,6 @@
 // A recorded sequence of kernels, with all their pointers and sizes, that is run again in one call: what a graph is
-// on a GPU. The threads go through it side by side and wait for each other after every kernel, which costs a
-// fraction of a wake-up.
+// on a GPU. The threads go through it side by side, each taking one piece of the kernel after another until none is
+// left: a thread that is slow, or whose core something else has, holds the others up by a piece at most.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,9 @@ namespace outcrop {
 
 class Program {
   public:
+    // values: how much work it is, in numbers that are computed with.
     template <class Work>
-    void append(const char* name, void (*kernel)(const Work&, int, int), const Work& work) {
+    void append(const char* name, void (*kernel)(const Work&, int, int), const Work& work, long values) {
         static_assert(std::is_trivially_copyable_v<Work> && sizeof(Work) <= sizeof(Entry::work));
         Entry entry;
         entry.call = [](const Entry& self, int part, int parts) {
@@ -21,27 +22,31 @@ class Program {
                 *reinterpret_cast<const Work*>(self.work), part, parts);
         };
         entry.name = name;
+        entry.values = values;
         entry.kernel = reinterpret_cast<void (*)()>(kernel);
         std::memcpy(entry.work, &work, sizeof(Work));
         entries_.push_back(entry);
     }
 
     // Runs every kernel in order, on the team.
-    void run() const;
+    void run() const { run(nullptr); }
 
     // Runs them all and adds the nanoseconds that each took to times[kernel]. What is measured includes the wait
-    // for the slowest thread.
-    void profile(int64_t* times) const;
+    // for the last piece.
+    void profile(int64_t* times) const { run(times); }
 
     long size() const { return static_cast<long>(entries_.size()); }
 
     const char* name(long kernel) const { return entries_[kernel].name; }
 
   private:
+    void run(int64_t* times) const;
+
     struct Entry {
         void (*call)(const Entry&, int part, int parts);
         void (*kernel)();
         const char* name;
+        long values;
         alignas(8) char work[144];
     };
     std::vector<Entry> entries_;

@@ -23,19 +23,6 @@ inline void relax() {
 #endif
 }
 
-// Waits until `value` is no longer `old`; returns what it is. The others are at work and soon done, unless something
-// else has their core: they get it back sooner if this thread sleeps.
-template <class Value>
-Value wait_for_change(const std::atomic<Value>& value, Value old) {
-    for (int spin = 0; spin < kPatience; ++spin) {
-        const Value now = value.load(std::memory_order_acquire);
-        if (now != old) return now;
-        relax();
-    }
-    value.wait(old, std::memory_order_acquire);
-    return value.load(std::memory_order_acquire);
-}
-
 struct Team {
     std::mutex turn;
     std::vector<std::thread> workers;
@@ -115,19 +102,18 @@ void run_team(Job job, const void* context) {
         members.round.notify_all();
     }
     job(context, 0, parts);
-    for (int left = members.unfinished.load(std::memory_order_acquire); left != 0;)
-        left = wait_for_change(members.unfinished, left);
+    wait_for(members.unfinished, 0);
 }
 
-void Barrier::wait(int parts) {
-    const unsigned round = round_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == parts - 1) {
-        arrived_.store(0, std::memory_order_relaxed);
-        round_.store(round + 1, std::memory_order_release);
-        round_.notify_all();
-    } else {
-        wait_for_change(round_, round);
+// The others are at work and soon done, unless something else has their core: they get it back sooner if this thread
+// sleeps.
+void wait_for(const std::atomic<int>& value, int wanted) {
+    for (int spin = 0; spin < kPatience; ++spin) {
+        if (value.load(std::memory_order_acquire) == wanted) return;
+        relax();
     }
+    for (int now; (now = value.load(std::memory_order_acquire)) != wanted;)
+        value.wait(now, std::memory_order_acquire);
 }
 
 }  // namespace outcrop

@@ -21,15 +21,8 @@ void parallel(const Body& body) {
              &body);
 }
 
-// Where the threads of a job wait for each other.
-class Barrier {
-  public:
-    void wait(int parts);
-
-  private:
-    std::atomic<int> arrived_{0};
-    std::atomic<unsigned> round_{0};
-};
+// Where a thread waits for the others. Whoever makes `value` the wanted one notifies all.
+void wait_for(const std::atomic<int>& value, int wanted);
 
 // The share [first, last) of `count` items that falls to a part.
 struct Share {

@@ -67,5 +67,5 @@ def model_arns(identifier: str, catalog: Catalog) -> list[str]:
     elif base != name:
         names.append(f"arn:aws:bedrock:{catalog.region}:{ACCOUNT}:inference-profile/{name}")
     with contextlib.suppress(UnknownModel):  # the route says so, to those who may ask
-        names.append(catalog.arn(catalog.resolve(identifier).id))
+        names.append(catalog.arn_of(catalog.resolve(identifier)))
     return list(dict.fromkeys(names))

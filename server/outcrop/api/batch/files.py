@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import delete, insert, select
 
 from outcrop.ledger.database import Database
 from outcrop.ledger.job_record import PENDING, JobRecord, totals
-from outcrop.storage import Storage, StorageError
-from outcrop_compile.artifact.errors import ArtifactError
+from outcrop.storage import Storage, explained
 
 _ROWS = 500
 """Records that one transaction writes or reads."""
@@ -36,7 +34,7 @@ def load(database: Database, storage: Storage, job_id: str, uri: str) -> tuple[l
     the number of records. Raises BadInput and StorageError."""
     with database.transaction() as session:
         session.execute(delete(JobRecord).where(JobRecord.job_id == job_id))
-    with _explained(uri):
+    with explained(uri):
         place, name = storage.open(uri)
         if name.endswith(".jsonl"):
             parts = {name.rpartition("/")[2]: name} if place.size(name) is not None else {}
@@ -102,7 +100,7 @@ def _line(line: bytes, name: str) -> Iterator[str]:
 
 def save(database: Database, storage: Storage, job_id: str, parts: list[str], uri: str) -> dict[str, int]:
     """Write the answers that there are, and the manifest, which is returned. Raises StorageError."""
-    with _explained(uri):
+    with explained(uri):
         place, name = storage.open(uri)
         base = f"{name.rstrip('/')}/{job_id}".lstrip("/")
         with tempfile.TemporaryDirectory(prefix="outcrop-batch-") as folder:
@@ -136,12 +134,3 @@ def _answers(database: Database, job_id: str, part: int) -> Iterator[str]:
             return
         yield from (row.text for row in rows)
         last = rows[-1].line
-
-
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """What places raise, as StorageError."""
-    try:
-        yield
-    except (ArtifactError, OSError) as error:
-        raise StorageError(f"{uri}: {error}") from None

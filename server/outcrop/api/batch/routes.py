@@ -14,10 +14,10 @@ from outcrop.api import errors
 from outcrop.api.auth.access import model_arns
 from outcrop.api.auth.principal import principal_of
 from outcrop.api.batch import shapes
-from outcrop.api.batch.runner import BatchRunner
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
+from outcrop.api.job_runner import JobRunner
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
 from outcrop.ledger import resources
@@ -30,7 +30,7 @@ _CREATE = msgspec.json.Decoder(shapes.CreateModelInvocationJobRequest)
 class InvocationJobs:
     """The operations on batch jobs, which `runner` works on."""
 
-    def __init__(self, plane: ControlPlane, storage: Storage, runner: BatchRunner) -> None:
+    def __init__(self, plane: ControlPlane, storage: Storage, runner: JobRunner) -> None:
         self._plane = plane
         self._storage = storage
         self._runner = runner

@@ -123,6 +123,11 @@ def expiration(job: Resource) -> datetime:
     return job.created_at + timedelta(hours=hours)
 
 
+def is_ending(job: Resource, now: datetime) -> bool:
+    """Whether work on the job is to end before its records do."""
+    return job.status == STOPPING or expiration(job) <= now
+
+
 def counts(session: Session, job: Resource) -> dict[str, int]:
     """How many records there are and have been answered; nothing before they were counted."""
     names = (TOTAL, PROCESSED, SUCCEEDED, FAILED_RECORDS)

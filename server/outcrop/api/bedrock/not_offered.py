@@ -1,5 +1,5 @@
-"""Operations of the control plane that need what this server does not have, such as training, evaluation,
-automated reasoning or a marketplace. Each answers an error that the operation declares."""
+"""Operations of the control plane that need what this server does not have, such as guardrails, training,
+evaluation or a marketplace. Each answers an error that the operation declares."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ _ENDPOINT = f"{_ENDPOINTS}/{{endpointArn}}"
 _PROMPT_JOBS = "/advanced-prompt-optimization-jobs"
 _ENFORCED = "/enforcedGuardrailsConfiguration"
 
+_GUARDRAIL = "/guardrails/{guardrailIdentifier}"
+_ROUTER = "/prompt-routers/{promptRouterArn}"
+_PROVISIONED = "/provisioned-model-throughput"
+
 OPERATIONS = {
     "BatchDeleteAdvancedPromptOptimizationJob": "POST /advanced-prompt-optimization-job/batch-delete",
     "BatchDeleteEvaluationJob": "POST /evaluation-jobs/batch-delete",
@@ -37,9 +41,13 @@ OPERATIONS = {
     "CreateCustomModelDeployment": f"POST {_DEPLOYMENTS}",
     "CreateEvaluationJob": "POST /evaluation-jobs",
     "CreateFoundationModelAgreement": "POST /create-foundation-model-agreement",
+    "CreateGuardrail": "POST /guardrails",
+    "CreateGuardrailVersion": f"POST {_GUARDRAIL}",
     "CreateMarketplaceModelEndpoint": f"POST {_ENDPOINTS}",
     "CreateModelCopyJob": "POST /model-copy-jobs",
     "CreateModelCustomizationJob": "POST /model-customization-jobs",
+    "CreatePromptRouter": "POST /prompt-routers",
+    "CreateProvisionedModelThroughput": f"POST {_PROVISIONED}",
     "DeleteAutomatedReasoningPolicy": f"DELETE {_POLICY}",
     "DeleteAutomatedReasoningPolicyBuildWorkflow": f"DELETE {_BUILD}",
     "DeleteAutomatedReasoningPolicyTestCase": f"DELETE {_TEST}",
@@ -47,7 +55,11 @@ OPERATIONS = {
     "DeleteCustomModelDeployment": f"DELETE {_DEPLOYMENT}",
     "DeleteEnforcedGuardrailConfiguration": f"DELETE {_ENFORCED}/{{configId}}",
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
+    "DeleteGuardrail": f"DELETE {_GUARDRAIL}",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
+    "DeleteModelInvocationLoggingConfiguration": "DELETE /logging/modelinvocations",
+    "DeletePromptRouter": f"DELETE {_ROUTER}",
+    "DeleteProvisionedModelThroughput": f"DELETE {_PROVISIONED}/{{provisionedModelId}}",
     "DeleteResourcePolicy": "DELETE /resource-policy/{resourceArn}",
     "DeregisterMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}/registration",
     "ExportAutomatedReasoningPolicyVersion": f"GET {_POLICY}/export",
@@ -63,9 +75,13 @@ OPERATIONS = {
     "GetCustomModel": "GET /custom-models/{modelIdentifier}",
     "GetCustomModelDeployment": f"GET {_DEPLOYMENT}",
     "GetEvaluationJob": "GET /evaluation-jobs/{jobIdentifier}",
+    "GetGuardrail": f"GET {_GUARDRAIL}",
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
+    "GetModelInvocationLoggingConfiguration": "GET /logging/modelinvocations",
+    "GetPromptRouter": f"GET {_ROUTER}",
+    "GetProvisionedModelThroughput": f"GET {_PROVISIONED}/{{provisionedModelId}}",
     "GetResourcePolicy": "GET /resource-policy/{resourceArn}",
     "GetUseCaseForModelAccess": "GET /use-case-for-model-access",
     "ListAdvancedPromptOptimizationJobs": f"GET {_PROMPT_JOBS}",
@@ -78,11 +94,15 @@ OPERATIONS = {
     "ListEnforcedGuardrailsConfiguration": f"GET {_ENFORCED}",
     "ListEvaluationJobs": "GET /evaluation-jobs",
     "ListFoundationModelAgreementOffers": "GET /list-foundation-model-agreement-offers/{modelId}",
+    "ListGuardrails": "GET /guardrails",
     "ListMarketplaceModelEndpoints": f"GET {_ENDPOINTS}",
     "ListModelCopyJobs": "GET /model-copy-jobs",
     "ListModelCustomizationJobs": "GET /model-customization-jobs",
+    "ListPromptRouters": "GET /prompt-routers",
+    "ListProvisionedModelThroughputs": f"GET {_PROVISIONED}s",
     "PutAccountDataRetention": "PUT /data-retention",
     "PutEnforcedGuardrailConfiguration": f"PUT {_ENFORCED}",
+    "PutModelInvocationLoggingConfiguration": "PUT /logging/modelinvocations",
     "PutResourcePolicy": "POST /resource-policy",
     "PutUseCaseForModelAccess": "POST /use-case-for-model-access",
     "RegisterMarketplaceModelEndpoint": f"POST {_ENDPOINTS}/{{endpointIdentifier}}/registration",
@@ -95,12 +115,18 @@ OPERATIONS = {
     "UpdateAutomatedReasoningPolicyAnnotations": f"PATCH {_BUILD}/annotations",
     "UpdateAutomatedReasoningPolicyTestCase": f"PATCH {_TEST}",
     "UpdateCustomModelDeployment": f"PATCH {_DEPLOYMENT}",
+    "UpdateGuardrail": f"PUT {_GUARDRAIL}",
     "UpdateMarketplaceModelEndpoint": f"PATCH {_ENDPOINT}",
+    "UpdateProvisionedModelThroughput": f"PATCH {_PROVISIONED}/{{provisionedModelId}}",
 }
 """Each with its method and path."""
 
-_DECLARED = {"CreateModelCopyJob": Kind.RESOURCE_NOT_FOUND}
-"""What the operation answers that does not declare ValidationException."""
+_DECLARED = {
+    "CreateModelCopyJob": Kind.RESOURCE_NOT_FOUND,
+    "DeleteModelInvocationLoggingConfiguration": Kind.ACCESS_DENIED,
+    "GetModelInvocationLoggingConfiguration": Kind.ACCESS_DENIED,
+}
+"""What the operations answer that do not declare ValidationException."""
 
 
 def routes() -> list[Route]:

@@ -1,31 +1,76 @@
-"""Routes of the `bedrock` service."""
+"""Routes of the `bedrock` service, and of asynchronous invocations, which are kept as its resources are."""
 
 from __future__ import annotations
 
-from sqlalchemy.orm import Session
 from starlette.routing import Route
 
+from outcrop.api.async_invoke import shapes as async_invoke
+from outcrop.api.async_invoke.job import AsyncInvocation
+from outcrop.api.async_invoke.routes import AsyncInvokes
+from outcrop.api.batch import shapes as batch
+from outcrop.api.batch.job import BatchJob
 from outcrop.api.batch.routes import InvocationJobs
-from outcrop.api.batch.runner import BatchRunner
 from outcrop.api.bedrock.foundation_models import FoundationModels
 from outcrop.api.bedrock.inference_profiles import InferenceProfiles
+from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.tagging import Tagging
-from outcrop.storage import Storage
+from outcrop.api.imports import shapes as imports
+from outcrop.api.imports.job import ImportJob
+from outcrop.api.imports.registry import ImportedModels
+from outcrop.api.imports.routes import ModelImports
+from outcrop.api.inference import Inference
+from outcrop.api.job_runner import JobKind, JobRunner
+from outcrop.telemetry.metrics import Metrics
 
 
 class Bedrock:
-    """The operations that are offered; those that are not are in `not_offered`."""
+    """The operations that are offered, and the jobs behind them; those that are not are in `not_offered`."""
 
-    def __init__(self, plane: ControlPlane, storage: Storage, batch: BatchRunner) -> None:
+    def __init__(
+        self, plane: ControlPlane, background: Inference, metrics: Metrics, options: ControlOptions
+    ) -> None:
+        """background: answers the records of batch jobs."""
+        database, storage = plane.database, options.storage
         self._plane = plane
-        self._batch = batch
         self._profiles = InferenceProfiles(plane)
+        self._batch = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                batch.KIND,
+                batch.UNFINISHED,
+                lambda job_id: BatchJob(job_id, database, storage, background, metrics, options.jobs.rows),
+                batch.is_ending,
+            ),
+        )
+        models = ImportedModels(plane.catalog, metrics, options.load_model)
+        importer = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                imports.JOB,
+                (imports.IN_PROGRESS,),
+                lambda job_id: ImportJob(job_id, database, storage, options.models, models),
+            ),
+        )
+        self._imports = ModelImports(plane, storage, importer, models)
+        self._async = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                async_invoke.KIND,
+                (async_invoke.IN_PROGRESS,),
+                lambda job_id: AsyncInvocation(job_id, database, storage, background),
+            ),
+        )
         self._parts = (
             FoundationModels(plane.catalog),
             self._profiles,
             Tagging(plane),
-            InvocationJobs(plane, storage, batch),
+            InvocationJobs(plane, storage, self._batch),
+            self._imports,
+            AsyncInvokes(plane, storage, self._async),
         )
 
     def routes(self) -> list[Route]:
@@ -33,12 +78,13 @@ class Bedrock:
 
     async def start(self) -> None:
         """Take up what the state has. Raises DatabaseError."""
-        await self._plane.run(self._load)
+        await self._plane.run(self._profiles.load)
+        await self._imports.start()
         self._batch.start()
+        self._async.start()
 
     async def close(self) -> None:
         """Interrupt what is worked on; it goes on with the next start."""
         await self._batch.close()
-
-    def _load(self, session: Session) -> None:
-        self._profiles.load(session)
+        await self._async.close()
+        await self._imports.close()

@@ -36,6 +36,9 @@ def build(
     unpinned: Annotated[
         bool, typer.Option("--unpinned", help="Build with packages of no SDK that Outcrop is made for.")
     ] = False,
+    unlinted: Annotated[
+        bool, typer.Option("--unlinted", help="Compile graphs that `outcrop compile lint` finds wrong.")
+    ] = False,
     compiler_flags: Annotated[str, options.option("FLAGS", "More flags for neuronx-cc.")] = "",
 ) -> None:
     """Compile a model for an instance. Any x86 machine with the Neuron SDK will do, without a Neuron device.
@@ -61,7 +64,8 @@ def build(
         raise typer.Exit(1) from None
     with failing():
         checkpoint = open_checkpoint(Path(model))
-        chosen = Options(model, __version__, workers, unpinned, tuple(shlex.split(compiler_flags)))
+        flags = tuple(shlex.split(compiler_flags))
+        chosen = Options(model, __version__, workers, unpinned, unlinted, flags)
         try:
             with reporting() as report:
                 artifact = build_artifact(plan, checkpoint, out, NxdCompiler(), chosen, report)

@@ -41,7 +41,7 @@ def lower(
     num_blocks: Annotated[
         int | None, options.option("N", f"KV blocks (default: for {_SEQUENCES} of the longest sequences).")
     ] = None,
-    dtype: Annotated[str, options.option("NAME", "bfloat16 or float32.")] = "bfloat16",
+    dtype: options.DtypeName = "bfloat16",
     speculative_tokens: options.SpeculativeTokens = 0,
     only: Annotated[
         list[str] | None,
@@ -68,8 +68,6 @@ def lower(
     from outcrop_compile.hlo.record import Sizes
     from outcrop_compile.tensor_parallel import divide
 
-    if dtype not in ("bfloat16", "float32"):
-        fail(f"--dtype {dtype}: graphs are lowered in bfloat16 or float32")
     with failing():
         _, config = model_config(model)
         if layers is not None and not 1 <= layers <= config.num_layers:
@@ -78,7 +76,7 @@ def lower(
         divide(config, tp)
         sizes = Sizes(
             config=config,
-            dtype="float32" if dtype == "float32" else "bfloat16",
+            dtype=options.dtype_of(dtype),
             tp=tp,
             block_size=block_size,
             num_blocks=num_blocks or _SEQUENCES * -(-max_model_len // block_size),
@@ -150,7 +148,9 @@ def _words(done: Lowered, findings: int, moved: Traffic) -> str:
         f"{findings} findings",
     ]
     if (ran := done.compared) is not None:
-        parts.append(f"{'as' if ran.good else 'NOT as'} in eager mode: {ran.equal} of {ran.tokens} tokens")
+        near = f" and {ran.near} within a rounding" if ran.near else ""
+        outcome = "as" if ran.good else "NOT as"
+        parts.append(f"{outcome} in eager mode: {ran.equal}{near} of {ran.tokens} tokens")
         parts.append(f"KV within {ran.error:.1e}")
     return ", ".join(parts)
 

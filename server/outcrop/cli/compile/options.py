@@ -66,7 +66,7 @@ def plan_request(
         batch=batch,
         block_size=block_size,
         slots=slots,
-        dtype=_dtype(dtype),
+        dtype=dtype_of(dtype),
         guesses=speculative_tokens,
         reserve=_reserve(reserve),
     )
@@ -89,7 +89,8 @@ def _reserve(size: str | None) -> int | None:
         raise ValueError(f"--reserve: {error}") from None
 
 
-def _dtype(name: str) -> Dtype:
+def dtype_of(name: str) -> Dtype:
+    """Raises ValueError."""
     from outcrop_compile.plan.request import DTYPES
 
     for dtype in DTYPES:
