@@ -264,6 +264,7 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "step_timeout": (0, "greater than 0 (given: 0)"),
     "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "inspect": (-1, "greater than or equal to 0 (given: -1)"),
     "seed": (-1, "greater than or equal to 0 (given: -1)"),
     "prompts": ("a.gguf", "a.gguf: there is no such folder"),
     "state": ("", "at least 1 character (given: '')"),
@@ -317,7 +318,8 @@ def test_wrong_values_for_the_server(
 
 def test_every_field_has_its_wrong_value_here() -> None:
     assert set(WRONG_FOR_A_MODEL) | {"kv_memory", "name"} == set(ModelSettings.model_fields)
-    assert set(WRONG_FOR_THE_SERVER) | {"models", "auth", "cost", "telemetry"} == set(Settings.model_fields)
+    tables = {"auth", "cost", "telemetry", "storage", "jobs"}
+    assert set(WRONG_FOR_THE_SERVER) | {"models"} | tables == set(Settings.model_fields)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

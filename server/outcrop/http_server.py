@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import gc
 import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 
 import uvicorn
@@ -21,18 +22,28 @@ from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
 from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.imports.registry import ModelFiles
+from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.cli.display import Access
 from outcrop.cost.served import Deployment, spend
 from outcrop.engine.client import EngineClient
+from outcrop.engine.on_demand import OnDemandEngine
 from outcrop.http_protocol import HttpProtocol
 from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings, ModelSettings, Settings
+from outcrop.storage import Storage
 from outcrop.telemetry.neuron_monitor import NeuronMonitor
 from outcrop.telemetry.spend import Spend
 from outcrop.telemetry.tracing import Tracing
-from outcrop.text.chat_template import load_chat_template
+from outcrop.text.chat_template import (
+    ChatTemplate,
+    ChatTemplateError,
+    NoChatTemplate,
+    load_chat_template,
+)
 from outcrop.text.tokenizer import load_tokenizer
 from outcrop_compile.artifact.manifest import NAME
 from outcrop_compile.artifact.open import read_manifest
@@ -59,6 +70,36 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
+
+
+MakeEngine = Callable[[ModelSettings], EngineClient]
+
+
+def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFiles) -> ServedModel:
+    """An imported model, served with the settings of another and with an engine process of its own, which
+    starts when the model is first asked. Raises ValueError and OSError."""
+    if like.backend == "neuron":
+        raise ValueError(
+            "backend neuron serves what `outcrop compile build` made; build an artifact of the model, and "
+            "serve that"
+        )
+    changes = {"path": files.path, "id": files.model_id, "aliases": (), "name": files.name}
+    settings = like.model_copy(update=changes)
+    tokenizer = load_tokenizer(files.path)
+    template: ChatTemplate
+    try:
+        template = load_chat_template(files.path, tokenizer)
+    except ChatTemplateError as error:
+        template = NoChatTemplate(str(error))
+    return ServedModel(
+        id=files.model_id,
+        tokenizer=tokenizer,
+        chat_template=template,
+        engine=OnDemandEngine(files.name, lambda: make_engine(settings)),
+        name=files.name,
+        arn=files.arn,
+        cache_block=settings.block_size if settings.prefix_cache else 0,
+    )
 
 
 def _block_size(model: ModelSettings) -> int:
@@ -114,7 +155,7 @@ class HttpServer(uvicorn.Server):
     """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
     to `drain_seconds`, and the exit status is the caller's."""
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
         limits = ApiLimits(
             max_inflight=settings.max_inflight,
             strict=settings.strict,
@@ -133,6 +174,13 @@ class HttpServer(uvicorn.Server):
             spend=build_spend(settings, [model.id for model in catalog.models]),
             tracing=build_tracing(settings),
             neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
+            inspect=settings.inspect,
+            control=ControlOptions(
+                storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+                jobs=JobOptions(**dict(settings.jobs)),
+                models=settings.storage.models.expanduser(),
+                load_model=functools.partial(load_imported, settings.models[0], make_engine),
+            ),
         )
         super().__init__(
             uvicorn.Config(

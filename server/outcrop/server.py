@@ -106,7 +106,11 @@ def _engine(
 def _http_server(settings: Settings, engines: list[ProcessClient]) -> HttpServer:
     from outcrop.http_server import HttpServer, build_catalog
 
-    return HttpServer(settings, build_catalog(settings, engines))
+    def make_engine(model: ModelSettings) -> ProcessClient:
+        """For a model that is imported: its start is no business of the display."""
+        return _engine(model, settings, lambda stage, fraction: None)
+
+    return HttpServer(settings, build_catalog(settings, engines), make_engine)
 
 
 async def _watch(

@@ -62,6 +62,8 @@ _JSON_EXAMPLES = {
     "auth": 'such as {"mode": "required"}',
     "cost": 'such as {"instance": "inf2.xlarge"}',
     "telemetry": 'such as {"log_format": "json"}',
+    "storage": 'such as {"s3_endpoint": "http://127.0.0.1:9000"}',
+    "jobs": 'such as {"rows": 8}',
 }
 """What settings that are more than a word look like in the environment."""
 
@@ -97,6 +99,10 @@ def _default_keys() -> Path:
 
 def _default_state() -> str:
     return str(state_folder() / "state.db")
+
+
+def _default_models() -> Path:
+    return state_folder() / "models"
 
 
 def _is_loopback(host: str) -> bool:
@@ -258,6 +264,25 @@ class TelemetrySettings(_Section):
     neuron_monitor: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
 
 
+class StorageSettings(_Section):
+    """The `[storage]` table: where jobs read and write. folder: what `file://` may name; None forbids it.
+    s3_endpoint: URL of an S3 that is not Amazon's. Credentials are found as AWS clients find them. models:
+    the folder that imported weights are copied to."""
+
+    folder: ExistingFolder | None = None
+    s3_endpoint: str | None = Field(default=None, pattern="^https?://.+$")
+    models: Path = Field(default_factory=_default_models)
+
+
+class JobSettings(_Section):
+    """The `[jobs]` table. rows: records of a batch job in progress at once. side_by_side: batch jobs.
+    lease_seconds: after how long the jobs of a server that died are taken over."""
+
+    rows: int = Field(default=16, ge=1, le=1024)
+    side_by_side: int = Field(default=4, ge=1, le=64)
+    lease_seconds: float = Field(default=10.0, ge=0.5, le=3600)
+
+
 class _Sources(BaseSettings):
     """Where values come from."""
 
@@ -297,6 +322,7 @@ class Settings(_Sources):
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
     state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
+    inspect: how many of the last requests and answers are kept in memory, for GET /inspector.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
     files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
@@ -313,6 +339,7 @@ class Settings(_Sources):
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
     strict: bool = False
     fault_injection: bool = False
+    inspect: int = Field(default=0, ge=0, le=10_000)
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
     state: str = Field(default_factory=_default_state, min_length=1)
@@ -321,6 +348,8 @@ class Settings(_Sources):
     auth: AuthSettings = Field(default_factory=AuthSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
 
     @field_validator("tls_key")
     @classmethod

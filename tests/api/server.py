@@ -17,13 +17,18 @@ from fastapi import FastAPI
 from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app
 from outcrop.api.auth.authenticator import Authenticator
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.catalog import Catalog
 from outcrop.http_protocol import HttpProtocol
+from outcrop.ledger.database import Database
 from outcrop.telemetry.tracing import Tracing
 
 from .doubles import ScriptedEngine, served
 
 PATIENCE = 20.0
+DATABASES: dict[str, Database] = {}
+"""The state of each server, by its URL."""
 
 
 class Server:
@@ -70,13 +75,24 @@ def running(
     cache_block: int = 0,
     prompts: Path | None = None,
     authenticator: Authenticator | None = None,
+    inspect: int = 0,
     certificate: Path | None = None,
     tracing: Tracing | None = None,
+    control: ControlOptions | None = None,
+    database: Database | None = None,
 ) -> Iterator[Server]:
-    """Serve one model from `engine` until the block ends."""
+    """Serve one model from `engine` until the block ends. control: None for one that works on no jobs."""
+    database = database or Database(None)
     catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
     app = create_app(
-        catalog, limits or ApiLimits(), prompts=prompts, authenticator=authenticator, tracing=tracing
+        catalog,
+        limits or ApiLimits(),
+        prompts=prompts,
+        authenticator=authenticator,
+        control=control or ControlOptions(jobs=JobOptions(side_by_side=0)),
+        database=database,
+        inspect=inspect,
+        tracing=tracing,
     )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -92,6 +108,7 @@ def running(
         ssl_certfile=certificate,
     )
     server = Server(app, engine, uvicorn.Server(config), listener.getsockname()[1])
+    DATABASES[server.url] = database
 
     async def serve() -> None:
         server.loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ from outcrop.api.app import drain
 from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import KeyRing
 from outcrop.api.auth.keys import KeyStore
+from outcrop.api.bedrock import not_offered
 from outcrop.backends.fake import FakeHooks
 from outcrop.engine.client import EngineClient, EngineUnavailable
 
@@ -180,7 +181,7 @@ def defect_later(operation: OperationModel) -> httpx.Response:
 
 
 _REAL: dict[str, tuple[Cause, frozenset[str]]] = {
-    "AccessDeniedException": (denied, frozenset(OPERATIONS)),
+    "AccessDeniedException": (denied, frozenset(OPERATIONS) - not_offered.OPERATIONS.keys()),
     "ValidationException": (bad_value, frozenset({*surface.MODEL_MEMBER, "ListFoundationModels"})),
     "ResourceNotFoundException": (unknown_model, frozenset({"GetFoundationModel"})),
     "ThrottlingException": (overload, _COUNTED),

@@ -21,6 +21,7 @@ from outcrop.catalog.catalog import Catalog
 
 from ..api.doubles import ScriptedEngine, served
 from ..api.shapes import CONTROL, RUNTIME, assert_fits
+from . import surface
 
 MODEL = "meta.llama3-8b-instruct-v1:0"
 """The one model of the servers under test."""
@@ -100,7 +101,15 @@ class Wire:
         )
 
     def send(self, http: httpx.Client, **headers: str) -> httpx.Response:
-        return http.request(self.method, self.path, content=self.body, headers={**self.headers, **headers})
+        """Where the request names `{a thing}` of `surface.MADE`, one is made for it first."""
+        path, body = self.path, self.body
+        for thing, make in surface.MADE.items():
+            for mark in (thing, quote(thing, safe="")):
+                if mark in path or mark.encode() in body:
+                    made = make(http)
+                    path = path.replace(mark, quote(made, safe=""))
+                    body = body.replace(mark.encode(), made.encode())
+        return http.request(self.method, path, content=body, headers={**self.headers, **headers})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 from botocore.model import OperationModel
+
+from outcrop.api.bedrock import not_offered
+from outcrop.api.bedrock.plane import new_id
+from outcrop.ledger.resource import Resource
+
+from ..api.server import DATABASES
 
 MODEL = "meta.llama3-8b-instruct-v1:0"
 Key = tuple[str, str]
@@ -43,7 +52,12 @@ def native(text: str = "Hi") -> str:
 TOOL = {"toolSpec": {"name": "search", "inputSchema": {"json": {"type": "object"}}}}
 TOOLS = {"tools": [TOOL]}
 _SHORT = {"maxTokens": 4, "temperature": 0}
-_INVOCATION = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/abcdefghijkl"
+_INVOCATION = "arn:aws:bedrock:us-east-1:000000000000:async-invoke/00000000made"
+ASYNC = {
+    "modelId": MODEL,
+    "modelInput": {"prompt": "Hi"},
+    "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}},
+}
 
 MODEL_MEMBER = {
     "Converse": "modelId",
@@ -52,6 +66,7 @@ MODEL_MEMBER = {
     "InvokeModel": "modelId",
     "InvokeModelWithResponseStream": "modelId",
     "GetFoundationModel": "modelIdentifier",
+    "GetFoundationModelAvailability": "modelId",
 }
 """The member that names the model, of the operations that need one."""
 
@@ -87,12 +102,103 @@ def request(operation: OperationModel, text: str = "Hi") -> Fields:
             checks = {"promptAttack": {"categories": [{"category": "JAILBREAK"}]}}
             return {"messages": [user({"text": text})], "checks": checks}
         case "StartAsyncInvoke":
-            output = {"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}}
-            return {"modelId": MODEL, "modelInput": {}, "outputDataConfig": output}
+            return ASYNC
         case "GetAsyncInvoke":
             return {"invocationArn": _INVOCATION}
+        case name if name in not_offered.OPERATIONS:
+            return dict.fromkeys(re.findall(r"{(\w+)}", operation.http["requestUri"]), "abc")
+        case name if name in CONTROL:
+            return CONTROL[name]
         case _:
             return {}
+
+
+PROFILE = {
+    "inferenceProfileName": "team a",
+    "modelSource": {"copyFrom": f"arn:aws:bedrock:us-east-1::foundation-model/{MODEL}"},
+}
+_A_PROFILE = "arn:aws:bedrock:us-east-1:000000000000:application-inference-profile/00000000made"
+
+JOB = {
+    "jobName": "job",
+    "roleArn": "arn:aws:iam::000000000000:role/batch",
+    "modelId": MODEL,
+    "inputDataConfig": {"s3InputDataConfig": {"s3Uri": "s3://bucket/in.jsonl"}},
+    "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/out/"}},
+}
+IMPORT = {
+    "jobName": "job",
+    "importedModelName": "imported",
+    "roleArn": "arn:aws:iam::000000000000:role/import",
+    "modelDataSource": {"s3DataSource": {"s3Uri": "s3://bucket/model/"}},
+}
+_AN_IMPORT = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/00000000made"
+_A_MODEL = "arn:aws:bedrock:us-east-1:000000000000:imported-model/00000000made"
+_A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
+
+CONTROL: dict[str, Fields] = {
+    "CreateModelInvocationJob": JOB,
+    "GetModelInvocationJob": {"jobIdentifier": _A_JOB},
+    "StopModelInvocationJob": {"jobIdentifier": _A_JOB},
+    "GetFoundationModelAvailability": {"modelId": MODEL},
+    "CreateInferenceProfile": PROFILE,
+    "GetInferenceProfile": {"inferenceProfileIdentifier": f"us.{MODEL}"},
+    "DeleteInferenceProfile": {"inferenceProfileIdentifier": _A_PROFILE},
+    "CreateModelImportJob": IMPORT,
+    "GetModelImportJob": {"jobIdentifier": _AN_IMPORT},
+    "GetImportedModel": {"modelIdentifier": _A_MODEL},
+    "DeleteImportedModel": {"modelIdentifier": _A_MODEL},
+    "TagResource": {"resourceARN": _A_PROFILE, "tags": [{"key": "team", "value": "a"}]},
+    "UntagResource": {"resourceARN": _A_PROFILE, "tagKeys": ["team"]},
+    "ListTagsForResource": {"resourceARN": _A_PROFILE},
+}
+"""Requests of the control plane, of operations that need more than nothing."""
+
+
+def _make_profile(http: httpx.Client) -> str:
+    response = http.post("/inference-profiles", json=PROFILE)
+    # Where nobody may make one, it does not matter that there is none.
+    return str(response.json().get("inferenceProfileArn", _A_PROFILE))
+
+
+def _make_job(http: httpx.Client) -> str:
+    return str(http.post("/model-invocation-job", json=JOB).json().get("jobArn", _A_JOB))
+
+
+def _make_import(http: httpx.Client) -> str:
+    return str(http.post("/model-import-jobs", json=IMPORT).json().get("jobArn", _AN_IMPORT))
+
+
+def _make_model(http: httpx.Client) -> str:
+    """As an import leaves it, which takes weights and time."""
+    identifier, now = new_id(), datetime.now(UTC)
+    arn = _A_MODEL.replace("00000000made", identifier)
+    with DATABASES[str(http.base_url)].transaction() as session:
+        session.add(
+            Resource(
+                kind="imported-model", id=identifier, arn=arn, name="mine", status="ACTIVE", token=None,
+                created_at=now, updated_at=now, ended_at=None,
+                body={
+                    "path": "/nowhere", "copied": False, "job_arn": _AN_IMPORT, "job_name": "job",
+                    "source": IMPORT["modelDataSource"], "architecture": "llama", "instruct": True,
+                },
+            )
+        )  # fmt: skip
+    return arn
+
+
+def _make_invocation(http: httpx.Client) -> str:
+    return str(http.post("/async-invoke", json=ASYNC).json().get("invocationArn", _INVOCATION))
+
+
+MADE: dict[str, Callable[[httpx.Client], str]] = {
+    _A_PROFILE: _make_profile,
+    _A_JOB: _make_job,
+    _AN_IMPORT: _make_import,
+    _A_MODEL: _make_model,
+    _INVOCATION: _make_invocation,
+}
+"""Resources that do not exist, as requests name them, and how to make one in the place of each."""
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -104,8 +210,10 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     ),
     "ApplyGuardrail": ("ResourceNotFoundException", "guardrail"),
     "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
-    "StartAsyncInvoke": ("ValidationException", "asynchronous"),
-    "GetAsyncInvoke": ("ValidationException", "async"),
+    **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
+    "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
+    "DeleteModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
+    "GetModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
 }
 """Operations that answer every request with an error, and which. Their members are not looked at."""
 
@@ -119,6 +227,7 @@ def _field(name: str) -> str:
 
 
 REFUSED: dict[Key, str] = {
+    ("CreateModelImportJobRequest", "importedModelKmsKeyId"): "doesn't encrypt models",
     ("ContentBlock", "image"): _media("image"),
     ("ContentBlock", "video"): _media("video"),
     ("ContentBlock", "audio"): _media("audio"),
@@ -157,6 +266,7 @@ SAYS: dict[Key, str] = {
 
 # -- what is taken ---------------------------------------------------------------------------------
 
+_TOKEN = base64.urlsafe_b64encode(b'["2026-01-01T00:00:00+00:00", "000000000000"]').decode()
 _CONVERSATIONS = [[user()], [user(), assistant(), user()]]
 _EXTRAS = [
     {},
@@ -175,7 +285,39 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("InvokeModelRequest", "modelId"): [MODEL],
     ("InvokeModelWithResponseStreamRequest", "modelId"): [MODEL],
     ("GetFoundationModelRequest", "modelIdentifier"): [MODEL],
+    ("GetFoundationModelAvailabilityRequest", "modelId"): [MODEL],
+    ("InferenceProfileModelSource", "copyFrom"): [PROFILE["modelSource"]["copyFrom"]],
+    ("GetInferenceProfileRequest", "inferenceProfileIdentifier"): [f"us.{MODEL}", _A_PROFILE],
+    ("DeleteInferenceProfileRequest", "inferenceProfileIdentifier"): [_A_PROFILE],
+    ("ListInferenceProfilesRequest", "nextToken"): ["1"],
+    ("CreateModelImportJobRequest", "roleArn"): [IMPORT["roleArn"]],
+    ("CreateModelImportJobRequest", "importedModelName"): ["other"],
+    ("CreateModelImportJobRequest", "importedModelKmsKeyId"): ["alias/a"],
+    ("GetModelImportJobRequest", "jobIdentifier"): [_AN_IMPORT],
+    ("GetImportedModelRequest", "modelIdentifier"): [_A_MODEL],
+    ("DeleteImportedModelRequest", "modelIdentifier"): [_A_MODEL],
+    ("ListModelImportJobsRequest", "nextToken"): [_TOKEN],
+    ("ListModelImportJobsRequest", "creationTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListModelImportJobsRequest", "creationTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("ListImportedModelsRequest", "nextToken"): [_TOKEN],
+    ("ListImportedModelsRequest", "creationTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListImportedModelsRequest", "creationTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("CreateModelInvocationJobRequest", "roleArn"): [JOB["roleArn"]],
+    ("CreateModelInvocationJobRequest", "modelId"): [MODEL, f"us.{MODEL}"],
+    ("GetModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
+    ("StopModelInvocationJobRequest", "jobIdentifier"): [_A_JOB],
+    ("ModelInvocationJobS3OutputDataConfig", "s3EncryptionKeyId"): ["alias/a", "a" * 36],
+    ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
+    ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("TagResourceRequest", "resourceARN"): [_A_PROFILE],
+    ("UntagResourceRequest", "resourceARN"): [_A_PROFILE],
+    ("ListTagsForResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListFoundationModelsRequest", "byProvider"): ["Meta", "a" * 63],
+    ("StartAsyncInvokeRequest", "modelId"): [MODEL],
+    ("GetAsyncInvokeRequest", "invocationArn"): [_INVOCATION],
+    ("AsyncInvokeS3OutputDataConfig", "kmsKeyId"): ["arn:aws:kms:us-east-1:012345678901:alias/a"],
+    ("ListAsyncInvokesRequest", "nextToken"): [_TOKEN],
     ("ListAsyncInvokesRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListAsyncInvokesRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
     ("InvokeModelRequest", "body"): [native()],

@@ -6,10 +6,19 @@ import re
 
 import pytest
 
+from ..api.shapes import CONTROL, RUNTIME
 from .service import OPERATIONS, ROUTES
 
 FOR_OPERATORS = {"live", "ready", "metrics", "openapi"}
-OF_OPENAI = {"createCompletion", "listModels"}
+OF_OTHERS = {
+    "createCompletion",
+    "createChatCompletion",
+    "createResponse",
+    "listModels",
+    "retrieveModel",
+    "createMessage",
+    "countMessageTokens",
+}
 
 
 def without_names(path: str) -> str:
@@ -17,7 +26,11 @@ def without_names(path: str) -> str:
 
 
 def test_every_route_is_an_operation() -> None:
-    assert ROUTES.keys() - OPERATIONS.keys() == FOR_OPERATORS | OF_OPENAI
+    assert ROUTES.keys() - OPERATIONS.keys() == FOR_OPERATORS | OF_OTHERS
+
+
+def test_every_operation_has_a_route() -> None:
+    assert {*CONTROL.operation_names, *RUNTIME.operation_names} == OPERATIONS.keys()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

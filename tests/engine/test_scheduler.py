@@ -1,5 +1,5 @@
-"""Invariants 1 to 19 on the scheduler, planner and fake model, driven through random lives: requests come
-and go, steps are submitted and collected out of phase, memory is scarce."""
+"""Invariants 1 to 19 and 24 on the scheduler, planner and fake model, driven through random lives: requests
+come and go, steps are submitted and collected out of phase, memory is scarce."""
 
 import dataclasses
 import sys
@@ -18,7 +18,13 @@ from outcrop.backends.base import Capabilities, StepInput, StepOutput
 from outcrop.backends.fake import FakeBackend
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.draws import draws, streams
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.messages import (
+    BACKGROUND,
+    FinishReason,
+    GenerationDelta,
+    GenerationRequest,
+    SamplingParams,
+)
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.request import Request, Status
@@ -73,7 +79,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         prompt=prompts,
         max_tokens=st.integers(1, 90),
-        priority=st.sampled_from([0, 0, 0, 1, -1]),
+        priority=st.sampled_from([0, 0, 0, 1, -1, BACKGROUND, BACKGROUND]),
         salt=st.sampled_from(["", "", "b"]),
         temperature=st.sampled_from([0.0, 0.7]),
         seed=st.integers(0, 2**63),
@@ -140,7 +146,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         ready = [r for r in self.scheduler.requests.values() if r.status is not Status.BUILDING]
         head = min(ready, key=lambda r: r.order, default=None)
         running_before = set(self.scheduler.running)
+        others = any(not r.is_background for r in (*self.scheduler.running, *self.scheduler.waiting))
         step = self.scheduler.schedule()
+        if step is not None and others:
+            assert not any(request.is_background for request in requests_of(self.scheduler, step))
         self.check_admissions(running_before)
         self.check_head(head, step)
         if step is not None:
@@ -235,7 +244,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         scheduler, slots = self.scheduler, self.scheduler.slots
         holders = [*scheduler.running, *scheduler.draining]
         assert {r.slot for r in holders} == {s for s, owner in enumerate(slots.owners) if owner is not None}
-        flags = slots.decoding | slots.live | slots.edited | slots.follows
+        flags = slots.decoding | slots.live | slots.edited | slots.follows | slots.background
         assert set(flags.nonzero()[0].tolist()) <= {request.slot for request in holders}
         assert slots.followers == slots.follows.sum()
         assert scheduler.prefilling == [r for r in scheduler.running if not slots.decoding[r.slot]]
@@ -482,6 +491,28 @@ def test_a_higher_priority_request_takes_the_place_of_a_lower_one() -> None:
     assert "low" not in seen[seen.index("high") : seen.index("high") + 4]
     assert seen[-1] == "low"
     assert scheduler.totals.preemptions == 1
+
+
+def test_the_background_stands_still_while_another_runs() -> None:
+    scheduler, _ = make()
+    scheduler.add(request("background", 10, max_tokens=30, priority=BACKGROUND))
+    seen: list[list[str]] = []
+
+    def step() -> None:
+        scheduled = scheduler.schedule()
+        assert scheduled is not None
+        seen.append([each.id for each in requests_of(scheduler, scheduled)])
+        scheduler.apply(scheduled, output(scheduled))
+
+    for _ in range(3):
+        step()
+    scheduler.add(request("online", 10, max_tokens=5))
+    while not scheduler.idle:
+        step()
+    assert seen[:3] == [["background"]] * 3
+    assert seen[3:8] == [["online"]] * 5
+    assert seen[8:] == [["background"]] * (len(seen) - 8)
+    assert scheduler.totals.preemptions == 0  # it kept what it had
 
 
 def calls(function: Callable[[], object]) -> int:

@@ -14,15 +14,20 @@ from starlette.requests import Request
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
+from outcrop.api.anthropic.routes import Anthropic
 from outcrop.api.auth.access import guarded
 from outcrop.api.auth.authenticator import Authenticator
 from outcrop.api.auth.middleware import Authentication
+from outcrop.api.bedrock import not_offered
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
+from outcrop.api.inspector import Inspector
 from outcrop.api.observer import Observer
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
@@ -36,6 +41,7 @@ from outcrop.telemetry.spend import Spend
 from outcrop.telemetry.tracing import Tracing
 
 _DEFAULT_LIMITS = ApiLimits()
+_DEFAULT_CONTROL = ControlOptions()
 
 
 def create_app(
@@ -48,12 +54,16 @@ def create_app(
     spend: Spend | None = None,
     tracing: Tracing | None = None,
     neuron_monitor: NeuronMonitor | None = None,
+    control: ControlOptions = _DEFAULT_CONTROL,
+    inspect: int = 0,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
     database: of what outlives the server; None for one that does not. It is closed with the application.
     spend: what tokens cost, for the metrics. tracing: where spans go; it is closed with the application, too.
     neuron_monitor: whose metrics are passed on.
+    inspect: how many of the last requests are kept for their developers to look at, with their answers; none
+    where it is 0.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -65,9 +75,12 @@ def create_app(
     observer = Observer(metrics, ledger, tracing)
     inference = Inference(catalog, limits, observer, prompts)
     state = database or Database(None)
+    background = inference.background()
+    control_plane = Bedrock(ControlPlane(catalog, state, limits), background, metrics, control)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await control_plane.start()
         tasks = [
             asyncio.create_task(catalog.start()),
             asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
@@ -78,24 +91,33 @@ def create_app(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await control_plane.close()
             await catalog.close()
             inference.close()
+            background.close()
             await observer.close()
             await asyncio.to_thread(state.close)
 
     operations = (
         *BedrockRuntime(inference).routes(),
-        *Bedrock(catalog).routes(),
+        *control_plane.routes(),
         *OpenAi(inference).routes(),
+        *Anthropic(inference).routes(),
     )
     services = [guarded(route, catalog) for route in operations]
+    refused = [guarded(route, catalog) for route in not_offered.routes()]
+    inspector = Inspector(inspect)
     if limits.fault_injection:
         # Around the guard, which is to see a model's id without the fault behind it.
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
+        refused = [injection.around(route) for route in refused]
+    if inspect:  # outermost, to see what is really sent
+        services = [inspector.around(route) for route in services]
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
-    routes = [*services, *(guarded(route, catalog) for route in health)]
-    routes += [guarded(route, catalog) for route in OpenApi(routes).routes()]
+    for_operators = [*health, *inspector.routes()] if inspect else health
+    routes = [*services, *(guarded(route, catalog) for route in for_operators)]
+    routes += [*(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -107,12 +129,14 @@ def create_app(
     app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
     app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=names)
     app.state.admission = inference.admission
+    app.state.background = background.admission
     return app
 
 
 def drain(app: FastAPI) -> None:
     """Stop admitting calls: /health/ready turns 503, and what is in progress goes on to its end."""
     app.state.admission.drain()
+    app.state.background.drain()
 
 
 async def _unknown_operation(request: Request, exc: Exception) -> NoReturn:

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outcrop.api import errors, failures
 from outcrop.api.admission import ApiLimits
+from outcrop.api.anthropic import errors as anthropic_errors
 from outcrop.api.body import discard_body
 from outcrop.api.connection import BODY_SEND, REQUEST_ID, ClientDisconnected
+from outcrop.api.errors import ApiError
 from outcrop.api.openai import errors as openai_errors
 from outcrop.telemetry import logs
 from outcrop.telemetry.metrics import Metrics
@@ -86,15 +89,19 @@ class Envelope:
         try:
             if not exchange.body_touched:
                 await discard_body(exchange.receive, self._limits)
-            answer = openai_errors.response(error) if _is_openai(scope) else error.response()
+            answer = _response(error, scope["path"])
             await answer(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
             exchange.status = _CLIENT_GONE
 
 
-def _is_openai(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return path.startswith("/openai/")
+def _response(error: ApiError, path: str) -> Response:
+    """The error in the form of the API that was called."""
+    if path.startswith("/openai/"):
+        return openai_errors.response(error)
+    if path.startswith("/anthropic/"):
+        return anthropic_errors.response(error)
+    return error.response()
 
 
 class _Exchange:

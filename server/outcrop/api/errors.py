@@ -24,6 +24,8 @@ class Kind(enum.Enum):
     SERIALIZATION = ("SerializationException", 400)
     SERVICE_QUOTA_EXCEEDED = ("ServiceQuotaExceededException", 400)
     CONFLICT = ("ConflictException", 400)
+    TOO_MANY_TAGS = ("TooManyTagsException", 400)
+    RESOURCE_IN_USE = ("ResourceInUseException", 400)
     MISSING_AUTHENTICATION_TOKEN = ("MissingAuthenticationTokenException", 403)
     INCOMPLETE_SIGNATURE = ("IncompleteSignatureException", 403)
     INVALID_SIGNATURE = ("InvalidSignatureException", 403)
@@ -151,8 +153,8 @@ def unknown_guardrail(identifier: str, version: str) -> ApiError:
     )
 
 
-def unsupported_operation(name: str) -> ApiError:
-    return ApiError(Kind.VALIDATION, f"This server doesn't support the {name} operation.")
+def unsupported_operation(name: str, kind: Kind = Kind.VALIDATION) -> ApiError:
+    return ApiError(kind, f"This server doesn't support the {name} operation.")
 
 
 def model_not_ready() -> ApiError:
@@ -258,6 +260,49 @@ def malformed_input(found: Sequence[str] = (), *, source: str = "") -> ApiError:
     )
 
 
+# -- the control plane ------------------------------------------------------------------------------
+
+
+def resource_not_found(noun: str, identifier: str) -> ApiError:
+    return ApiError(Kind.RESOURCE_NOT_FOUND, f"The {noun} {identifier} was not found.")
+
+
+def token_reused() -> ApiError:
+    return ApiError(
+        Kind.CONFLICT,
+        "The clientRequestToken was used for a request with other parameters. "
+        "Use another token, or repeat the request as it was.",
+    )
+
+
+def job_has_ended(identifier: str, status: str) -> ApiError:
+    return ApiError(Kind.CONFLICT, f"The job {identifier} can't be stopped: its status is {status}.")
+
+
+def name_taken(noun: str, name: str) -> ApiError:
+    return ApiError(Kind.CONFLICT, f"There is another {noun} of the name {name}. Choose another name.")
+
+
+def bad_page_token() -> ApiError:
+    return ApiError(Kind.VALIDATION, "The nextToken is invalid. Use the one of the page before.")
+
+
+def too_many_tags(arn: str, limit: int) -> ApiError:
+    return ApiError(
+        Kind.TOO_MANY_TAGS,
+        f"A resource can have up to {limit} tags. Remove tags and try again.",
+        resourceName=arn,
+    )
+
+
+def tags_exceeded() -> ApiError:
+    return ApiError(Kind.TOO_MANY_TAGS, "The resource has as many tags as it may have.")
+
+
+def resource_in_use() -> ApiError:
+    return ApiError(Kind.RESOURCE_IN_USE, "The resource is in use. End its use and try again.")
+
+
 # -- conversations ---------------------------------------------------------------------------------
 
 MODEL_RETURNED = "The model returned the following errors: "
@@ -315,6 +360,10 @@ def unsupported_content(kind: str) -> ApiError:
         f"This model doesn't support the {kind} content block that you provided. "
         "Update the content block and try again."
     )
+
+
+def unsupported_streaming() -> ApiError:
+    return validation("The model is unsupported for streaming.")
 
 
 def unsupported_tools(*, streaming: bool) -> ApiError:

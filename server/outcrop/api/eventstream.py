@@ -90,6 +90,12 @@ def split(messages: bytes) -> Iterator[tuple[str, bytes]]:
         start += total
 
 
+def payload(message: bytes) -> bytes:
+    """What one whole message carries."""
+    _, headers_length = _PRELUDE.unpack_from(message)
+    return message[_PRELUDE.size + _CRC.size + headers_length : -_CRC.size]
+
+
 def _event_type(headers: bytes) -> str:
     _, found, rest = headers.partition(b"\x0b:event-type\x07")
     return rest[2 : 2 + int.from_bytes(rest[:2])].decode() if found else ""

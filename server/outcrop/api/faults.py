@@ -44,6 +44,8 @@ _WORDS: dict[Kind, Callable[[], ApiError]] = {
     Kind.VALIDATION: errors.malformed_input,
     Kind.SERVICE_QUOTA_EXCEEDED: errors.service_quota_exceeded,
     Kind.CONFLICT: errors.conflict,
+    Kind.TOO_MANY_TAGS: errors.tags_exceeded,
+    Kind.RESOURCE_IN_USE: errors.resource_in_use,
     Kind.ACCESS_DENIED: errors.no_model_access,
     Kind.MISSING_AUTHENTICATION_TOKEN: errors.missing_authentication_token,
     Kind.INVALID_SIGNATURE: errors.signature_mismatch,

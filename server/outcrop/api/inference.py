@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outcrop.api import errors, failures
@@ -50,6 +50,7 @@ class GenerationCall:
     special tokens that appear in the answer's text. priority: as in `GenerationRequest`.
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
     operation, provider: what traces call it, by OpenTelemetry's conventions.
+    choice: which of several answers to one request this is; their seeds are a row.
     """
 
     model: ServedModel
@@ -67,6 +68,7 @@ class GenerationCall:
     ignore_eos: bool = False
     operation: str = "chat"
     provider: str = "aws.bedrock"
+    choice: int = 0
 
     @property
     def context(self) -> int:
@@ -90,6 +92,12 @@ class Inference:
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
         for model in catalog.models:
             self._tokenizers.submit(model.grammars.prepare)
+
+    def background(self) -> Inference:
+        """The same for work that nobody waits for: it takes no place from calls, and one thread for its
+        prompts."""
+        limits = replace(self.limits, tokenizer_threads=1)
+        return Inference(self.catalog, limits, self._observer, prompts=None)
 
     def close(self) -> None:
         self._tokenizers.shutdown(wait=False, cancel_futures=True)
@@ -126,7 +134,7 @@ class Inference:
             except ModelFailure as exc:
                 reason = "error"
                 failures.log_unexpected(exc, caller.request_id)
-                raise errors.model_error(self.catalog.arn(model.id)) from exc
+                raise errors.model_error(self.catalog.arn_of(model)) from exc
             except Exception:
                 reason = "error"
                 raise
@@ -156,6 +164,7 @@ class Inference:
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()
         if not model.engine.ready:
+            model.engine.wake()
             failed = self.catalog.failure(model) is not None
             raise errors.service_unavailable() if failed else errors.model_not_ready()
 
@@ -201,7 +210,7 @@ def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) ->
         temperature=call.temperature,
         top_p=call.top_p,
         top_k=extras.top_k,
-        seed=random.randint(0, MAX_SEED) if seed is None else seed,
+        seed=random.randint(0, MAX_SEED) if seed is None else (seed + call.choice) & MAX_SEED,
         eos_ids=() if call.ignore_eos else call.model.tokenizer.eos_ids,
         min_p=extras.min_p,
         repetition_penalty=extras.repetition_penalty,

@@ -19,9 +19,22 @@ from starlette.routing import Route
 
 import outcrop
 from outcrop.api import errors, eventstream
+from outcrop.api.anthropic import routes as anthropic
+from outcrop.api.anthropic.messages_request import MessagesRequest
+from outcrop.api.async_invoke.shapes import StartAsyncInvokeRequest
+from outcrop.api.batch.shapes import CreateModelInvocationJobRequest
+from outcrop.api.bedrock.inference_profiles import CreateInferenceProfileRequest
+from outcrop.api.bedrock.tagging import (
+    ListTagsForResourceRequest,
+    TagResourceRequest,
+    UntagResourceRequest,
+)
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.imports.shapes import CreateModelImportJobRequest
+from outcrop.api.openai import routes as openai
+from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
-from outcrop.api.openai.routes import PREFIX, SERVER_SENT_EVENTS
+from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.api.openapi_schemas import Schemas
 from outcrop.api.responses import json_response
 
@@ -29,8 +42,10 @@ PATH = "/openapi.json"
 
 _JSON = "application/json"
 _TEXT = "text/plain"
+_SERVER_SENT_EVENTS = openai.SERVER_SENT_EVENTS.content_type
 _OPENAI = "openai-"
-"""Before the names of responses whose errors have OpenAI's form."""
+_ANTHROPIC = "anthropic-"
+"""Before the names of responses whose errors have another form than the service's."""
 _ERROR = {
     "type": "object",
     "properties": {
@@ -55,6 +70,18 @@ _OPENAI_ERROR = {
         }
     },
     "required": ["error"],
+}
+_ANTHROPIC_ERROR = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["type", "message"],
+        },
+    },
+    "required": ["type", "error"],
 }
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -85,6 +112,9 @@ _INVOKE_HEADERS = tuple(
     )
 )
 
+_PAGE = ("maxResults", "nextToken")
+_SORTED_PAGE = (*_PAGE, "sortBy", "sortOrder")
+
 _DESCRIBED = {
     "Converse": Described("Answer a conversation", ConverseRequest),
     "ConverseStream": Described(
@@ -101,9 +131,9 @@ _DESCRIBED = {
     "InvokeModelWithBidirectionalStream": Described("Not offered", dict),
     "ApplyGuardrail": Described("Not offered", dict),
     "InvokeGuardrailChecks": Described("Not offered", dict),
-    "StartAsyncInvoke": Described("Not offered", dict),
+    "StartAsyncInvoke": Described("Answer a native body into S3", StartAsyncInvokeRequest),
     "ListAsyncInvokes": Described(
-        "List asynchronous invocations, of which there are none",
+        "List asynchronous invocations",
         query=(
             "submitTimeAfter",
             "submitTimeBefore",
@@ -114,20 +144,63 @@ _DESCRIBED = {
             "sortOrder",
         ),
     ),
-    "GetAsyncInvoke": Described("Not offered"),
+    "GetAsyncInvoke": Described("Describe an asynchronous invocation"),
     "ListFoundationModels": Described(
         "List the models of this server",
         query=("byProvider", "byCustomizationType", "byOutputModality", "byInferenceType"),
     ),
     "GetFoundationModel": Described("Describe one model"),
+    "GetFoundationModelAvailability": Described("Say that one model may be used"),
+    "CreateInferenceProfile": Described(
+        "Make a profile of a model", CreateInferenceProfileRequest, statuses=(201,)
+    ),
+    "ListInferenceProfiles": Described("List inference profiles", query=(*_PAGE, "type")),
+    "GetInferenceProfile": Described("Describe an inference profile"),
+    "DeleteInferenceProfile": Described("Delete an application's inference profile"),
+    "CreateModelInvocationJob": Described("Start a batch job", CreateModelInvocationJobRequest),
+    "GetModelInvocationJob": Described("Describe a batch job, with how far it is"),
+    "ListModelInvocationJobs": Described(
+        "List batch jobs",
+        query=(*_SORTED_PAGE, "submitTimeAfter", "submitTimeBefore", "statusEquals", "nameContains"),
+    ),
+    "StopModelInvocationJob": Described("Stop a batch job"),
+    "CreateModelImportJob": Described("Import a model", CreateModelImportJobRequest, statuses=(201,)),
+    "GetModelImportJob": Described("Describe an import"),
+    "ListModelImportJobs": Described(
+        "List imports",
+        query=(*_SORTED_PAGE, "creationTimeAfter", "creationTimeBefore", "statusEquals", "nameContains"),
+    ),
+    "ListImportedModels": Described(
+        "List imported models",
+        query=(*_SORTED_PAGE, "creationTimeAfter", "creationTimeBefore", "nameContains"),
+    ),
+    "GetImportedModel": Described("Describe an imported model"),
+    "DeleteImportedModel": Described("Delete an imported model"),
+    "TagResource": Described("Tag a resource", TagResourceRequest),
+    "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
+    "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),
     "createCompletion": Described(
-        "Continue one prompt or several", CompletionRequest, (_JSON, SERVER_SENT_EVENTS.content_type)
+        "Continue one prompt or several", CompletionRequest, (_JSON, _SERVER_SENT_EVENTS)
+    ),
+    "createChatCompletion": Described(
+        "Answer a conversation in OpenAI's form", ChatRequest, (_JSON, _SERVER_SENT_EVENTS)
+    ),
+    "createResponse": Described(
+        "Answer a conversation in the form of OpenAI's Responses",
+        ResponsesRequest,
+        (_JSON, _SERVER_SENT_EVENTS),
     ),
     "listModels": Described("List the models of this server in OpenAI's form"),
+    "retrieveModel": Described("Describe one model in OpenAI's form"),
+    "createMessage": Described(
+        "Answer a conversation in Anthropic's form", MessagesRequest, (_JSON, _SERVER_SENT_EVENTS)
+    ),
+    "countMessageTokens": Described("Count the tokens of a prompt in Anthropic's form", MessagesRequest),
     "live": Described("Whether the process answers at all"),
     "ready": Described("Whether every model answers", statuses=(200, 503)),
     "metrics": Described("Metrics in Prometheus' text format", answers=(_TEXT,)),
     "openapi": Described("This document"),
+    "inspect": Described("The last requests of the caller's tenant, with their answers"),
 }
 
 
@@ -160,7 +233,9 @@ class OpenApi:
             "paths": paths,
             "components": {
                 "schemas": schemas.components,
-                "responses": _error_responses("", _ERROR) | _error_responses(_OPENAI, _OPENAI_ERROR),
+                "responses": _error_responses("", _ERROR)
+                | _error_responses(_OPENAI, _OPENAI_ERROR)
+                | _error_responses(_ANTHROPIC, _ANTHROPIC_ERROR),
             },
         }
 
@@ -177,7 +252,8 @@ def _operation(route: Route, described: Described, schemas: Schemas) -> dict[str
     if described.body is not None:
         schema = {"type": "object"} if described.body is dict else schemas.of(described.body)
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
-    prefix = _OPENAI if route.path.startswith(PREFIX) else ""
+    prefixes = {openai.PREFIX: _OPENAI, anthropic.PREFIX: _ANTHROPIC}
+    prefix = next((name for path, name in prefixes.items() if route.path.startswith(path)), "")
     successes = {str(status): _success(described) for status in described.statuses}
     operation["responses"] = {
         str(status): {"$ref": f"#/components/responses/{prefix}{status}"} for status in _codes_by_status()

@@ -42,10 +42,12 @@ class Schemas:
         if isinstance(hint, type) and issubclass(hint, Shape):
             return self._structure(hint)
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            # Other APIs have names that the service's shapes have too.
+            prefix = hint.__module__.split(".")[-2].capitalize()
             (schema,), components = msgspec.json.schema_components(
-                [hint], ref_template="#/components/schemas/{name}"
+                [hint], ref_template=f"#/components/schemas/{prefix}{{name}}"
             )
-            self.components |= components
+            self.components |= {f"{prefix}{name}": each for name, each in components.items()}
             return schema
         arguments = get_args(hint)
         if get_origin(hint) is list:

@@ -39,6 +39,7 @@ class Catalog:
         self.demo = demo
         self.region = region
         self._by_name: dict[str, ServedModel] = {}
+        self._links: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         for model in self.models:
             for name in (model.id, *model.aliases):
@@ -51,9 +52,28 @@ class Catalog:
         for candidate in (identifier, name, identifiers.without_geography(name)):
             if candidate in self._by_name:
                 return self._by_name[candidate]
+        if name in self._links:
+            return self.resolve(self._links[name])
         if self.demo and identifiers.is_valid(identifier):
             return self.models[0]
         raise UnknownModel(identifier)
+
+    def add(self, model: ServedModel) -> None:
+        """Let a model be found by its id and its ARN. It is not among `models`, whose engines the catalog
+        starts and closes."""
+        self._by_name[model.id] = model
+
+    def remove(self, model: ServedModel) -> None:
+        """Take back what `add` did."""
+        self._by_name.pop(model.id, None)
+
+    def link(self, name: str, identifier: str) -> None:
+        """Let `name`, such as the id of an application's inference profile, stand for another identifier."""
+        self._links[name] = identifier
+
+    def unlink(self, name: str) -> None:
+        """Take a link back; there need not be one."""
+        self._links.pop(name, None)
 
     def foundation_models(self) -> list[FoundationModel]:
         """What ListFoundationModels shows: the served models, and in demo mode the known Llama ids too."""
@@ -74,6 +94,10 @@ class Catalog:
     def arn(self, model_id: str) -> str:
         """The ARN that answers give a model of this server."""
         return f"arn:aws:bedrock:{self.region}::foundation-model/{model_id}"
+
+    def arn_of(self, model: ServedModel) -> str:
+        """Its own, or the one of a foundation model."""
+        return model.arn or self.arn(model.id)
 
     async def start(self) -> None:
         """Start every engine, side by side. An engine that fails to start stays down; `failure` says why."""

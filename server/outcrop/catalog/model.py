@@ -47,7 +47,9 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     prompt: tokens of the prompt; cached: how many of them came from the prefix cache; generated: output
     tokens so far, the end-of-turn token included. tokens: ids that the engine added, of which the text may
     not show all yet. queued: seconds before its first step. On the last delta alone: `end`; stored, tokens of
-    the prompt that the prefix cache keeps and did not have before."""
+    the prompt that the prefix cache keeps and did not have before; matched, the stop sequence that ended the
+    answer, if one did.
+    """
 
     text: str
     prompt: int
@@ -57,12 +59,14 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     stored: int = 0
     tokens: Sequence[int] = ()
     queued: float = 0.0
+    matched: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
-    cache_block: tokens that the prefix cache keeps together, 0 without one."""
+    arn: where it is not that of a foundation model. cache_block: tokens that the prefix cache keeps together,
+    0 without one."""
 
     id: str
     tokenizer: Tokenizer
@@ -71,6 +75,7 @@ class ServedModel:
     name: str = ""
     provider: str = "Meta"
     aliases: tuple[str, ...] = ()
+    arn: str = ""
     cache_block: int = 0
     grammars: Grammars = field(init=False, compare=False)
 
@@ -129,7 +134,15 @@ class ServedModel:
                     end = EndReason.CONTEXT
                 stored = 0 if end is None else self._stored(len(prompt), delta.cached)
                 yield TextDelta(
-                    text, len(prompt), delta.cached, delta.generated, end, stored, delta.tokens, delta.queued
+                    text,
+                    len(prompt),
+                    delta.cached,
+                    delta.generated,
+                    end,
+                    stored,
+                    delta.tokens,
+                    delta.queued,
+                    matcher.matched,
                 )
                 if end is not None:
                     return

@@ -40,3 +40,7 @@ def _root(
 
 def main() -> None:
     app(prog_name="outcrop")
+
+
+if __name__ == "__main__":
+    main()

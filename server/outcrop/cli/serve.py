@@ -42,6 +42,7 @@ def serve(
     tls_key: options.TlsKey = None,
     strict: options.Strict = None,
     fault_injection: options.FaultInjection = None,
+    inspect: options.Inspect = None,
     seed: options.Seed = None,
     prompts: options.Prompts = None,
     state: options.State = None,
@@ -62,7 +63,7 @@ def serve(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
         step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
         strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts, state=state,
-        log_level=log_level,
+        inspect=inspect, log_level=log_level,
     )  # fmt: skip
     sections = {} if auth is None else {"auth": {"mode": auth}}
     try:

@@ -98,6 +98,7 @@ Strict = Annotated[
 FaultInjection = Annotated[
     bool | None, _switch("--fault-injection", "Let calls ask for errors, delays and broken streams.")
 ]
+Inspect = Annotated[Given, _server("N", "Last requests and answers to show at /inspector.", "0")]
 Seed = Annotated[Given, _server("N", "Seed of calls that give none: the same call, the same answer.")]
 Prompts = Annotated[
     Given, _server("FOLDER", "Stored prompts that calls may name by their ARN, one JSON file each.")

@@ -5,10 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.messages import (
+    BACKGROUND,
+    FinishReason,
+    GenerationDelta,
+    GenerationRequest,
+    SamplingParams,
+)
 from outcrop.engine.stats import EngineStats
 
 __all__ = [
+    "BACKGROUND",
     "EngineClient",
     "EngineStats",
     "EngineUnavailable",
@@ -41,6 +48,11 @@ class EngineClient(ABC):
     async def close(self) -> None:
         """Stop the engine and release its device. Idempotent."""
 
+    def wake(self) -> bool:
+        """Somebody asks for it: one that starts on demand begins to, if it has not. Whether it is such a one.
+        Called from the event loop."""
+        return False
+
     @property
     @abstractmethod
     def ready(self) -> bool:
@@ -48,8 +60,8 @@ class EngineClient(ABC):
 
     @property
     def drained(self) -> str:
-        """Why the engine is down for good although it once was ready: its hardware failed. Empty while that
-        has not happened."""
+        """Why the engine is down for good although it once was ready, since its hardware failed, or, where it
+        starts on demand, why it did not. Empty while that has not happened."""
         return ""
 
     @property

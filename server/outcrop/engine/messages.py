@@ -45,12 +45,17 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
     grammar: str = ""
 
 
+BACKGROUND = -100
+"""Requests of this priority or a lower one have what the others leave: while any other runs or waits, they
+keep their slot and their blocks, if they have some, and stand still."""
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
     """One prompt to continue.
 
     prompt: token ids, at least one. resumed: tokens already generated (and streamed) before an engine
-    restart; they count as output. priority: higher runs first. cache_salt: prefix-cache entries are
-    shared only between requests with the same salt (one per tenant).
+    restart; they count as output. priority: higher runs first; see BACKGROUND for the lowest. cache_salt:
+    prefix-cache entries are shared only between requests with the same salt (one per tenant).
     """
 
     request_id: str

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from outcrop.engine.edits import LogitEdits
-from outcrop.engine.messages import FinishReason, GenerationRequest, SamplingParams
+from outcrop.engine.messages import BACKGROUND, FinishReason, GenerationRequest, SamplingParams
 
 
 class Status(enum.Enum):
@@ -42,6 +42,11 @@ class Request:
     cached: int = 0  # prompt tokens served from the prefix cache, at first admission
     admissions: int = 0  # more than one after preemption
     chain: int | str = ""  # prefix-cache number of the last block registered there, or the salt
+
+    @property
+    def is_background(self) -> bool:
+        """It has what the others leave."""
+        return self.priority <= BACKGROUND
 
     @classmethod
     def from_message(cls, message: GenerationRequest, arrival: int, max_model_len: int) -> Request:

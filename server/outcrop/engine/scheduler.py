@@ -177,6 +177,11 @@ class Scheduler:
         slots = self.slots
         return slots.followers > 0 and bool((slots.follows & (slots.total > slots.known)).any())
 
+    @property
+    def _holds_background(self) -> bool:
+        """Requests of the background stand still: another one runs or waits. Both queues have it first."""
+        return any(queue and not queue[0].is_background for queue in (self.running, self.waiting))
+
     def in_flight(self, request: Request) -> bool:
         """Whether a submitted, uncollected step has a row of this request, which has a slot."""
         return bool(self.slots.last_step[request.slot] > self._applied)
@@ -257,8 +262,10 @@ class Scheduler:
     def _prefill_candidates(self) -> Iterator[Request]:
         """Requests with prompt left, in order; a waiting one is admitted when its turn comes, and none
         is admitted past one that does not fit."""
-        started = list(self.prefilling)
+        started, holds = list(self.prefilling), self._holds_background
         while started or self.waiting:
+            if holds and all(queue[0].is_background for queue in (started, self.waiting) if queue):
+                return
             if started and (not self.waiting or started[0].order < self.waiting[0].order):
                 yield started.pop(0)
             elif self._admit(self.waiting[0]):
@@ -273,6 +280,8 @@ class Scheduler:
         ready = slots.decoding & (slots.total < slots.limit)
         if slots.followers:
             ready &= ~slots.follows | (slots.total == slots.known)
+        if self._holds_background:
+            ready &= ~slots.background
         rows: Index = ready.nonzero()[0]
         total = slots.total[rows]
         lacks = total > slots.room[rows]

@@ -54,6 +54,8 @@ class Slots:
         self.follows: Flags = np.zeros(slots, dtype=np.bool_)
         """[S] the request runs, and what it does in a step depends on the token before: its edits, or the
         guesses at what follows."""
+        self.background: Flags = np.zeros(slots, dtype=np.bool_)
+        """[S] the request stands still while others run."""
         self.tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
         """[S, B] KV blocks in order, filled up with the sink."""
         self.room = np.zeros(slots, dtype=np.intp)
@@ -88,6 +90,7 @@ class Slots:
         self.registered[slot] = registered
         self.live[slot] = True
         self.edited[slot] = request.edits is not None
+        self.background[slot] = request.is_background
         self._follow(slot, follows)
         sampling = request.sampling
         self.sampling[slot] = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
@@ -111,7 +114,7 @@ class Slots:
         self.changes += 1
 
     def vacate(self, slot: int) -> None:
-        self.live[slot] = self.edited[slot] = False
+        self.live[slot] = self.edited[slot] = self.background[slot] = False
         self.owners[slot] = None
         self.free.append(slot)
 

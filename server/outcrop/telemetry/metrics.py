@@ -101,8 +101,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 class Metrics:
     """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
-    loop; see `watch_lag`. spend: what it costs. neuron_monitor: whose metrics
-    are passed on."""
+    loop; see `watch_lag`. batch_records: counts those that have an answer. spend: what it costs.
+    neuron_monitor: whose metrics are passed on."""
 
     def __init__(
         self,
@@ -111,7 +111,8 @@ class Metrics:
         neuron_monitor: NeuronMonitor | None = None,
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_EngineCollector(engines))
+        self._engines = dict(engines)
+        self._registry.register(_EngineCollector(self._engines))
         ProcessCollector(registry=self._registry)
         self._responses = Counter(
             "outcrop_http_requests",
@@ -138,6 +139,12 @@ class Metrics:
         self._neuron_monitor = neuron_monitor
         if neuron_monitor is not None:
             self._registry.register(neuron_monitor)
+        self.batch_records = Counter(
+            "outcrop_batch_records",
+            "Records of batch jobs that were answered, by outcome: success or error.",
+            ("outcome",),
+            registry=self._registry,
+        )
         lag = self._histogram(
             "outcrop_event_loop_lag_seconds",
             "By how much the API process is late for what it has to do.",
@@ -152,6 +159,13 @@ class Metrics:
         histogram = Histogram(name, text, buckets, label)
         self._registry.register(histogram)
         return histogram
+
+    def add_engine(self, model_name: str, engine: EngineClient) -> None:
+        """One that has come later."""
+        self._engines[model_name] = engine
+
+    def remove_engine(self, model_name: str) -> None:
+        self._engines.pop(model_name, None)
 
     def request_started(self) -> None:
         self._in_progress.inc()
@@ -249,7 +263,7 @@ class _EngineCollector(Collector):
         self._engines = engines
 
     def collect(self) -> Iterable[Metric]:
-        figures = [(name, engine.stats) for name, engine in self._engines.items()]
+        figures = [(name, engine.stats) for name, engine in list(self._engines.items())]
         for metric, text, read in _GAUGES:
             gauge = GaugeMetricFamily(metric, text, labels=["model_name"])
             for name, stats in figures:

@@ -45,6 +45,16 @@ class ChatTemplate(ABC):
         from the text of a message, call, result or tool. Raises ChatTemplateError."""
 
 
+class NoChatTemplate(ChatTemplate):
+    """Of a model that continues text and holds no conversations."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
+        raise ChatTemplateError(self._reason)
+
+
 @contextmanager
 def deep_nesting_refused() -> Iterator[None]:
     """Schemas and arguments are JSON values as deep as a client likes, and are rendered by recursion."""

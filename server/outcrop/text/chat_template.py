@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.text.base import Tokenizer
-from outcrop.text.chat_base import ChatMessage, ChatTemplate, ChatTemplateError
+from outcrop.text.chat_base import ChatMessage, ChatTemplate, ChatTemplateError, NoChatTemplate
 from outcrop.text.jinja_chat_template import JinjaChatTemplate
 from outcrop.text.llama3_chat_template import Llama3ChatTemplate
 
@@ -15,6 +15,7 @@ __all__ = [
     "ChatTemplateError",
     "JinjaChatTemplate",
     "Llama3ChatTemplate",
+    "NoChatTemplate",
     "load_chat_template",
 ]
 

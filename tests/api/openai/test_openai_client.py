@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -54,3 +55,62 @@ def test_errors(client: openai.OpenAI, server: Server) -> None:
     server.engine.script = Script(error=ModelFailure("NaN"), fail_after=1)
     with pytest.raises(openai.APIError, match="failed while processing"):
         list(client.completions.create(model=MODEL, prompt="Say", stream=True))
+
+
+@pytest.fixture(params=["OpenAI", "BedrockOpenAI"])
+def any_client(server: Server, request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
+    """The library's client, and its class for Amazon Bedrock, which signs its calls."""
+    url = f"{server.url}/openai/v1"
+    if request.param == "OpenAI":
+        made = openai.OpenAI(base_url=url, api_key="local", max_retries=0)
+    else:
+        made = openai.BedrockOpenAI(
+            base_url=url, aws_region="us-east-1", aws_access_key_id="x", aws_secret_access_key="x",
+            max_retries=0,
+        )  # fmt: skip
+    with made as client:
+        yield client
+
+
+CALL = b'{"name": "weather", "parameters": {"city": "Paris"}}'
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def test_a_conversation_with_a_tool(any_client: openai.OpenAI, server: Server) -> None:
+    server.engine.script = Script(pieces=(CALL[:25], CALL[25:]))
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
+    asked: Any = {"role": "user", "content": "Hi"}
+    with any_client.chat.completions.stream(model=MODEL, messages=[asked], tools=[tool]) as stream:
+        kinds = {event.type for event in stream}
+        message = stream.get_final_completion().choices[0].message
+    assert "tool_calls.function.arguments.done" in kinds
+    assert message.tool_calls is not None
+    (call,) = message.tool_calls
+    assert call.function.arguments == '{"city": "Paris"}'
+    server.engine.script = Script()
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+    history: Any = [asked, message.model_dump(exclude={"parsed"}), result]
+    for dropped in history[1]["tool_calls"]:
+        dropped.pop("index", None)
+        dropped["function"].pop("parsed_arguments", None)
+    answer = any_client.chat.completions.create(model=MODEL, messages=history, tools=[tool])
+    assert answer.choices[0].message.content == "Hello, world"
+
+
+def test_responses(any_client: openai.OpenAI, server: Server) -> None:
+    answer = any_client.responses.create(model=MODEL, input="Hi", instructions="Be brief.")
+    assert answer.output_text == "Hello, world"
+    server.engine.script = Script(pieces=(b"See: ", CALL))
+    tool: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": True}
+    with any_client.responses.stream(model=MODEL, input="Hi", tools=[tool]) as stream:
+        kinds = [event.type for event in stream]
+        response = stream.get_final_response()
+    assert kinds[0] == "response.created"
+    assert kinds[-1] == "response.completed"
+    assert [item.type for item in response.output] == ["message", "function_call"]
+    assert any_client.models.retrieve(MODEL).id == MODEL

@@ -13,17 +13,22 @@ from outcrop.api.auth.middleware import PUBLIC_PATHS
 from outcrop.api.auth.principal import principal_of
 from outcrop.catalog import identifiers
 from outcrop.catalog.catalog import Catalog, UnknownModel
+from outcrop.catalog.model import ServedModel
 
 _ACTIONS = {
     "Converse": "bedrock:InvokeModel",
     "ConverseStream": "bedrock:InvokeModelWithResponseStream",
     "metrics": "outcrop:ReadMetrics",
     "openapi": "outcrop:DescribeApi",
+    "inspect": "outcrop:InspectRequests",
     "listModels": "bedrock:ListFoundationModels",
+    "retrieveModel": "bedrock:GetFoundationModel",
 }
 """Operations that are not called as their action is; the rest are `bedrock:` and their name."""
 
-_MODEL_IN_BODY = frozenset(("createCompletion",))
+_MODEL_IN_BODY = frozenset(
+    ("createCompletion", "createChatCompletion", "createResponse", "createMessage", "countMessageTokens")
+)
 """Operations that read their body to learn which model they are about, and then authorize their caller."""
 
 
@@ -44,6 +49,13 @@ def guarded(route: Route, catalog: Catalog) -> Route:
     return Route(route.path, answer, methods=list(route.methods or ()), name=route.name)
 
 
+def authorized_model(request: Request, name: str, action: str, catalog: Catalog) -> ServedModel:
+    """The model that a request's body names. Raises AccessDeniedException where the caller may not do
+    `action` with it, then UnknownModel."""
+    principal_of(request.scope).authorize(action, *model_arns(name, catalog))
+    return catalog.resolve(name)
+
+
 def model_arns(identifier: str, catalog: Catalog) -> list[str]:
     """Every ARN that `identifier` stands for: the model's own and, where they differ, those of the name it is
     called by. So a policy may speak of either, and nobody gets around a deny by another name."""
@@ -55,5 +67,5 @@ def model_arns(identifier: str, catalog: Catalog) -> list[str]:
     elif base != name:
         names.append(f"arn:aws:bedrock:{catalog.region}:{ACCOUNT}:inference-profile/{name}")
     with contextlib.suppress(UnknownModel):  # the route says so, to those who may ask
-        names.append(catalog.arn(catalog.resolve(identifier).id))
+        names.append(catalog.arn_of(catalog.resolve(identifier)))
     return list(dict.fromkeys(names))

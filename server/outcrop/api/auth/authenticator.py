@@ -16,6 +16,8 @@ from outcrop.api.auth.sigv4 import SignatureClaim
 from outcrop.api.errors import ApiError
 
 _BEARER = "bearer"
+_API_KEY, _ANTHROPIC = b"x-api-key", b"/anthropic/"
+"""Anthropic's header for an API key, and where clients of its API call."""
 _CONTENT_HASH = b"x-amz-content-sha256"
 
 
@@ -54,6 +56,9 @@ class Authenticator:
         if len(given) > 1:
             raise errors.incomplete_signature("There must be one Authorization header.")
         authorization = given[0].decode("latin-1").strip() if given else ""
+        api_key = head.value(_API_KEY)
+        if api_key is not None and not authorization and head.path.startswith(_ANTHROPIC):
+            return self._bearer(api_key, source)
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() == _BEARER:
             return self._bearer(credentials.strip(), source)

@@ -1,1 +1,1 @@
-"""The `bedrock` service, the control plane: which foundation models there are."""
+"""The `bedrock` service, the control plane."""

@@ -1,87 +1,90 @@
-"""Routes of the `bedrock` service: which foundation models this server offers."""
+"""Routes of the `bedrock` service, and of asynchronous invocations, which are kept as its resources are."""
 
 from __future__ import annotations
 
-import re
-
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from outcrop.api import errors
-from outcrop.api.path_label import LABEL
-from outcrop.api.responses import json_response
-from outcrop.api.smithy import Constraints
-from outcrop.catalog import identifiers
-from outcrop.catalog.bedrock_models import FoundationModel
-from outcrop.catalog.catalog import Catalog, UnknownModel
-
-_PROVIDER = re.compile(r"[A-Za-z0-9- ]{1,63}")
-_MODALITIES = ("TEXT", "IMAGE", "EMBEDDING")
-_INFERENCE_TYPES = ("ON_DEMAND", "PROVISIONED")
-_CUSTOMIZATIONS = ("FINE_TUNING", "CONTINUED_PRE_TRAINING", "DISTILLATION")
+from outcrop.api.async_invoke import shapes as async_invoke
+from outcrop.api.async_invoke.job import AsyncInvocation
+from outcrop.api.async_invoke.routes import AsyncInvokes
+from outcrop.api.batch import shapes as batch
+from outcrop.api.batch.job import BatchJob
+from outcrop.api.batch.routes import InvocationJobs
+from outcrop.api.bedrock.foundation_models import FoundationModels
+from outcrop.api.bedrock.inference_profiles import InferenceProfiles
+from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.bedrock.plane import ControlPlane
+from outcrop.api.bedrock.tagging import Tagging
+from outcrop.api.imports import shapes as imports
+from outcrop.api.imports.job import ImportJob
+from outcrop.api.imports.registry import ImportedModels
+from outcrop.api.imports.routes import ModelImports
+from outcrop.api.inference import Inference
+from outcrop.api.job_runner import JobKind, JobRunner
+from outcrop.telemetry.metrics import Metrics
 
 
 class Bedrock:
-    """ListFoundationModels and GetFoundationModel on one catalog."""
+    """The operations that are offered, and the jobs behind them; those that are not are in `not_offered`."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(
+        self, plane: ControlPlane, background: Inference, metrics: Metrics, options: ControlOptions
+    ) -> None:
+        """background: answers the records of batch jobs."""
+        database, storage = plane.database, options.storage
+        self._plane = plane
+        self._profiles = InferenceProfiles(plane)
+        self._batch = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                batch.KIND,
+                batch.UNFINISHED,
+                lambda job_id: BatchJob(job_id, database, storage, background, metrics, options.jobs.rows),
+                batch.is_ending,
+            ),
+        )
+        models = ImportedModels(plane.catalog, metrics, options.load_model)
+        importer = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                imports.JOB,
+                (imports.IN_PROGRESS,),
+                lambda job_id: ImportJob(job_id, database, storage, options.models, models),
+            ),
+        )
+        self._imports = ModelImports(plane, storage, importer, models)
+        self._async = JobRunner(
+            database,
+            options.jobs,
+            JobKind(
+                async_invoke.KIND,
+                (async_invoke.IN_PROGRESS,),
+                lambda job_id: AsyncInvocation(job_id, database, storage, background),
+            ),
+        )
+        self._parts = (
+            FoundationModels(plane.catalog),
+            self._profiles,
+            Tagging(plane),
+            InvocationJobs(plane, storage, self._batch),
+            self._imports,
+            AsyncInvokes(plane, storage, self._async),
+        )
 
     def routes(self) -> list[Route]:
-        return [
-            Route("/foundation-models", self._list, methods=["GET"], name="ListFoundationModels"),
-            Route(
-                f"/foundation-models/{{model_id:{LABEL}}}",
-                self._get,
-                methods=["GET"],
-                name="GetFoundationModel",
-            ),
-        ]
+        return [route for part in self._parts for route in part.routes()]
 
-    async def _list(self, request: Request) -> Response:
-        query = request.query_params
-        provider = query.get("byProvider")
-        constraints = Constraints()
-        constraints.matches("byProvider", provider, _PROVIDER)
-        constraints.one_of("byOutputModality", query.get("byOutputModality"), _MODALITIES)
-        constraints.one_of("byInferenceType", query.get("byInferenceType"), _INFERENCE_TYPES)
-        constraints.one_of("byCustomizationType", query.get("byCustomizationType"), _CUSTOMIZATIONS)
-        constraints.raise_if_violated()
-        # Every model here is text, on demand and not to be customized.
-        offered = (
-            query.get("byOutputModality") in (None, "TEXT")
-            and query.get("byInferenceType") in (None, "ON_DEMAND")
-            and query.get("byCustomizationType") is None
-        )
-        models = self._catalog.foundation_models() if offered else []
-        summaries = [
-            self._details(model)
-            for model in models
-            if provider is None or provider.lower() == model.provider.lower()
-        ]
-        return json_response({"modelSummaries": summaries})
+    async def start(self) -> None:
+        """Take up what the state has. Raises DatabaseError."""
+        await self._plane.run(self._profiles.load)
+        await self._imports.start()
+        self._batch.start()
+        self._async.start()
 
-    async def _get(self, request: Request) -> Response:
-        identifier = request.path_params["model_id"]
-        try:
-            model = self._catalog.foundation_model(identifier)
-        except UnknownModel:
-            if identifiers.is_valid(identifier):
-                raise errors.foundation_model_not_found() from None
-            raise errors.invalid_model_identifier() from None
-        return json_response({"modelDetails": self._details(model)})
-
-    def _details(self, model: FoundationModel) -> dict[str, object]:
-        return {
-            "modelArn": self._catalog.arn(model.model_id),
-            "modelId": model.model_id,
-            "modelName": model.name,
-            "providerName": model.provider,
-            "inputModalities": ["TEXT"],
-            "outputModalities": ["TEXT"],
-            "responseStreamingSupported": True,
-            "customizationsSupported": [],
-            "inferenceTypesSupported": ["ON_DEMAND"],
-            "modelLifecycle": {"status": "ACTIVE"},
-        }
+    async def close(self) -> None:
+        """Interrupt what is worked on; it goes on with the next start."""
+        await self._batch.close()
+        await self._async.close()
+        await self._imports.close()

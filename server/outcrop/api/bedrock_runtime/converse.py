@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from outcrop.api import errors, eventstream
-from outcrop.api.bedrock_runtime import llama, llama_on_bedrock, service_tier
-from outcrop.api.bedrock_runtime.answer import AnswerEvents, Event, content_of
+from outcrop.api.answer import AnswerEvents, Event, content_of
+from outcrop.api.bedrock_runtime import llama_on_bedrock, service_tier
 from outcrop.api.bedrock_runtime.cache_points import cache_points, usage
+from outcrop.api.bedrock_runtime.families import llama
 from outcrop.api.bedrock_runtime.models import ConverseRequest, InferenceConfiguration
 from outcrop.api.bedrock_runtime.prompt_source import PromptSource, Target
 from outcrop.api.bedrock_runtime.rules import check_stop_sequences
@@ -67,17 +68,13 @@ class Conversation:
         config = request.inference_config or InferenceConfiguration()
         check_stop_sequences(config)
         source = PromptSource.of(request, target, streaming=streaming, json_schema=_json_schema(request))
-        tool_format = target.model.chat_template.tool_format
-        call = GenerationCall(
-            target.model,
-            prepare=source.prepare,
+        call = source.chat.call(
             prompt_bytes=source.least_bytes(),
             temperature=DEFAULT_TEMPERATURE if config.temperature is None else config.temperature,
             top_p=DEFAULT_TOP_P if config.top_p is None else config.top_p,
             max_tokens=config.max_tokens,
             extras=_extras(request.additional_model_request_fields, target),
-            stop=tuple(config.stop_sequences or ()),
-            visible=tool_format.markers if source.tools else (),
+            stop=config.stop_sequences or (),
             priority=service_tier.priority_of(request.service_tier.type if request.service_tier else None),
             max_context=llama_on_bedrock.context_of(target.identifier) if target.strict else None,
         )
@@ -85,7 +82,7 @@ class Conversation:
 
     async def answer(self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> dict[str, object]:
         """The whole answer as a ConverseResponse."""
-        growing = self._events()
+        growing = self.source.chat.events()
         events: list[Event] = []
         async with aclosing(deltas):
             async for delta in deltas:
@@ -101,7 +98,7 @@ class Conversation:
         self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch
     ) -> AsyncGenerator[bytes, None]:
         """The answer as ConverseStream events, as its tokens come."""
-        growing = self._events()
+        growing = self.source.chat.events()
         frames = [_frame(_MESSAGE_START)]
         async with aclosing(deltas):
             async for delta in deltas:
@@ -112,12 +109,6 @@ class Conversation:
                 if frames:
                     yield b"".join(frames)
                     frames.clear()
-
-    def _events(self) -> AnswerEvents:
-        source = self.source
-        tool_format = source.target.model.chat_template.tool_format
-        parser = tool_format.parser(source.tools) if source.tools else None
-        return AnswerEvents(parser, is_json=source.json_schema is not None)
 
     def _last_events(self, growing: AnswerEvents, last: TextDelta, watch: Stopwatch) -> Iterator[Event]:
         """Called when all blocks have ended: only then the reason is known."""

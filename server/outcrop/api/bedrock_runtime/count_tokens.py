@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from outcrop.api.bedrock_runtime import llama
+from outcrop.api.bedrock_runtime.families import family_of
 from outcrop.api.bedrock_runtime.models import CountTokensRequest
 from outcrop.api.bedrock_runtime.prompt_source import PromptSource, Target
 from outcrop.api.decode import decode
@@ -38,6 +38,6 @@ def parse(body: bytes, target: Target) -> Callable[[], Prompt]:
     constraints.raise_if_violated()
     assert request.input is not None
     if request.input.converse is not None:
-        return PromptSource.of(request.input.converse, target).prepare_unbounded
+        return PromptSource.of(request.input.converse, target).chat.prepare_unbounded
     assert request.input.invoke_model is not None
-    return llama.parse(request.input.invoke_model.body or b"", target).prepare
+    return family_of(target.identifier).parse(request.input.invoke_model.body or b"", target).count

@@ -9,8 +9,9 @@ from starlette.routing import Route
 from outcrop.api import errors
 from outcrop.api.auth.access import model_arns
 from outcrop.api.auth.principal import principal_of
-from outcrop.api.bedrock_runtime import converse, count_tokens, invoke_headers, llama, llama_on_bedrock
+from outcrop.api.bedrock_runtime import converse, count_tokens, invoke_headers, llama_on_bedrock, native
 from outcrop.api.bedrock_runtime.converse import Conversation
+from outcrop.api.bedrock_runtime.families import Invocation, family_of
 from outcrop.api.bedrock_runtime.invoke_headers import InvokeHeaders
 from outcrop.api.bedrock_runtime.not_offered import NotOffered
 from outcrop.api.bedrock_runtime.prompt_source import Target
@@ -18,7 +19,8 @@ from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import StreamResponse, unless_disconnected
-from outcrop.api.inference import GenerationCall, Inference
+from outcrop.api.growing_answer import complete
+from outcrop.api.inference import Inference
 from outcrop.api.path_label import LABEL
 from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
@@ -82,23 +84,29 @@ class BedrockRuntime:
     async def _invoke(self, request: Request) -> Response:
         watch = Stopwatch()
         headers = InvokeHeaders.of(request.headers)
-        call = await self._native_call(request, headers)
-        deltas = self._inference.answer(call, Caller.of(request), watch.started)
-        generation = await unless_disconnected(request.receive, llama.answer(deltas))
-        counts = invoke_headers.counts(generation.last, watch)
-        return json_response(generation.body, headers=counts | headers.echoed)
+        invocation = await self._invocation(request, headers, streaming=False)
+        deltas = self._inference.answer(invocation.call, Caller.of(request), watch.started)
+        last = await unless_disconnected(request.receive, complete(invocation.answer, deltas))
+        counts = invoke_headers.counts(last, watch)
+        return json_response(invocation.answer.whole(), headers=counts | headers.echoed)
 
     async def _invoke_stream(self, request: Request) -> Response:
         watch = Stopwatch()
         headers = InvokeHeaders.of(request.headers)
-        call = await self._native_call(request, headers)
-        deltas = self._inference.answer(call, Caller.of(request), watch.started)
+        invocation = await self._invocation(request, headers, streaming=True)
+        deltas = self._inference.answer(invocation.call, Caller.of(request), watch.started)
         content_type = {"x-amzn-bedrock-content-type": "application/json"}
-        return StreamResponse(llama.frames(deltas, watch), headers=content_type | headers.echoed)
+        return StreamResponse(
+            native.frames(invocation.answer, deltas, watch), headers=content_type | headers.echoed
+        )
 
-    async def _native_call(self, request: Request, headers: InvokeHeaders) -> GenerationCall:
-        target = self._target(request, request.path_params["model_id"])
-        return llama.parse(await self._read(request, native=True), target, headers.tier)
+    async def _invocation(self, request: Request, headers: InvokeHeaders, *, streaming: bool) -> Invocation:
+        identifier = request.path_params["model_id"]
+        target = self._target(request, identifier)
+        family = family_of(identifier)
+        if streaming and not family.streams:
+            raise errors.unsupported_streaming()
+        return family.parse(await self._read(request, native=True), target, headers.tier)
 
     async def _count_tokens(self, request: Request) -> Response:
         identifier = request.path_params["model_id"]

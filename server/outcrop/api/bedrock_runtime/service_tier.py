@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PRIORITIES = {"reserved": 20, "priority": 10, "default": 0, "flex": -10}
+PRIORITIES = {"reserved": 20, "priority": 10, "default": 0, "auto": 0, "flex": -10}
 """`GenerationRequest.priority` of each tier: higher runs first, and is preempted last."""
 
 

@@ -8,56 +8,38 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from outcrop.api.field_error import FieldError
 from outcrop.api.inference import GenerationCall, Prompt
 from outcrop.api.openai import errors
 from outcrop.api.openai.decode import decode
-from outcrop.api.sampling import MAX_BIASES, MAX_SEED, SamplingExtras
+from outcrop.api.openai.sampling import Sampled, no_token
+from outcrop.api.sampling import SamplingExtras
 from outcrop.catalog.model import ServedModel
 
 MAX_PROMPTS = 128
-MAX_STOPS = 64
 _DEFAULT_MAX_TOKENS = 16
 
 TokenIds = list[int]
-Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Bias = Annotated[float, Meta(ge=-100, le=100)]
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_usage: bool | None = None
 
 
-class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """OpenAI's parameters, then those that vLLM adds under its names; null is the same as absence.
-
-    The bounds are OpenAI's where it has any. A parameter that would change the answer and is not done here
-    is refused rather than ignored.
-    """
+class CompletionRequest(Sampled, kw_only=True):
+    """A parameter that would change the answer and is not done here is refused rather than ignored."""
 
     model: str
     prompt: str | list[str | int | TokenIds]
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: int | None = None
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
     logprobs: int | None = None
-    seed: int | None = None
-    stop: Stop | Annotated[list[Stop], Meta(max_length=MAX_STOPS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: Annotated[dict[int, Bias], Meta(max_length=MAX_BIASES)] | None = None
     user: str | None = None
-
-    top_k: Annotated[int, Meta(ge=-1, le=MAX_SEED)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    ignore_eos: bool | None = None
     return_token_ids: bool | None = None
 
     @property
@@ -68,12 +50,13 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
     def calls(self, model: ServedModel) -> list[GenerationCall]:
         """One call for each prompt, in their order. Raises ValidationException."""
         vocab_size = model.tokenizer.vocab_size
-        for token in self.logit_bias or ():
-            if not 0 <= token < vocab_size:
-                raise errors.invalid(f"logit_bias: {_no_token(token, vocab_size)}", "logit_bias")
-        return [self._call(model, prompt) for prompt in self._prompts(vocab_size)]
+        try:
+            extras = self.extras(vocab_size)
+        except FieldError as error:
+            raise errors.refuse(error) from None
+        return [self._call(model, prompt, extras) for prompt in self._prompts(vocab_size)]
 
-    def _call(self, model: ServedModel, prompt: str | TokenIds) -> GenerationCall:
+    def _call(self, model: ServedModel, prompt: str | TokenIds, extras: SamplingExtras) -> GenerationCall:
         encode = model.tokenizer.encode_prompt
         return GenerationCall(
             model,
@@ -83,25 +66,12 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
             top_p=1.0 if self.top_p is None else self.top_p,
             max_tokens=self.max_tokens,
             default_max_tokens=_DEFAULT_MAX_TOKENS,
-            extras=self._extras(),
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            extras=extras,
+            stop=self.stops,
             ignore_eos=bool(self.ignore_eos),
             operation="text_completion",
             provider="openai",
         )
-
-    def _extras(self) -> SamplingExtras:
-        """vLLM's top_k is -1 where it does not apply. Of a seed, OpenAI takes 64 bits; the engine has 31."""
-        given = {
-            "top_k": None if self.top_k is None else max(self.top_k, 0),
-            "seed": None if self.seed is None else self.seed & MAX_SEED,
-            "min_p": self.min_p,
-            "repetition_penalty": self.repetition_penalty,
-            "presence_penalty": self.presence_penalty,
-            "frequency_penalty": self.frequency_penalty,
-            "logit_bias": self.logit_bias,
-        }
-        return SamplingExtras.of({name: value for name, value in given.items() if value is not None})
 
     def _prompts(self, vocab_size: int) -> Sequence[str | TokenIds]:
         """A list of integers is one prompt, any other list has a prompt in each element."""
@@ -118,7 +88,7 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
         for prompt in prompts:
             for token in () if isinstance(prompt, str) else {min(prompt, default=0), max(prompt, default=0)}:
                 if not 0 <= token < vocab_size:
-                    raise errors.invalid(f"prompt: {_no_token(token, vocab_size)}", "prompt")
+                    raise errors.invalid(f"prompt: {no_token(token, vocab_size)}", "prompt")
         return prompts
 
 
@@ -145,7 +115,3 @@ def _refuse_unsupported(request: CompletionRequest) -> None:
     for param, (is_given, advice) in refused.items():
         if is_given:
             raise errors.invalid(f"{param}: this value is not supported here; {advice}.", param)
-
-
-def _no_token(token: int, vocab_size: int) -> str:
-    return f"{token} is not a token id of this model, which are 0 to {vocab_size - 1}"

@@ -44,23 +44,23 @@ class Completion:
             self._choice(index, "".join(texts[index]), tokens[index], last[index])
             for index in range(len(answers))
         ]
-        return {**self._head(), "choices": choices, "usage": _usage(last.values())}
+        return {**self._head(), "choices": choices, "usage": usage(last.values())}
 
     async def frames(self, answers: Answers) -> AsyncGenerator[bytes, None]:
         """The answer as it grows: for each prompt a chunk per step of the engine, also where the step
         completed no character, so that a client sees when tokens came."""
-        usage = self.request.includes_usage
+        includes_usage = self.request.includes_usage
         # Chunks differ in their choice alone.
         before = b"data: " + _encode(self._head())[:-1] + b',"choices":['
-        after = b'],"usage":null}\n\n' if usage else b"]}\n\n"
+        after = b'],"usage":null}\n\n' if includes_usage else b"]}\n\n"
         last: dict[int, TextDelta] = {}
         async with aclosing(merge(answers)) as deltas:
             async for index, delta in deltas:
                 last[index] = delta
                 choice = self._choice(index, delta.text, delta.tokens, delta)
                 yield before + _encode(choice) + after
-        if usage:
-            body = {**self._head(), "choices": [], "usage": _usage(last.values())}
+        if includes_usage:
+            body = {**self._head(), "choices": [], "usage": usage(last.values())}
             yield b"data: " + _encode(body) + b"\n\n"
         yield DONE
 
@@ -84,7 +84,7 @@ class Completion:
         return choice
 
 
-def _usage(last: Collection[TextDelta]) -> dict[str, object]:
+def usage(last: Collection[TextDelta]) -> dict[str, object]:
     """The tokens of all prompts and answers together."""
     prompt, generated = sum(each.prompt for each in last), sum(each.generated for each in last)
     return {

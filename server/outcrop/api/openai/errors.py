@@ -6,6 +6,7 @@ import msgspec
 from starlette.responses import Response
 
 from outcrop.api.errors import ApiError, Kind
+from outcrop.api.field_error import FieldError
 from outcrop.api.responses import json_response
 
 _TYPES = {403: "permission_error", 429: "rate_limit_error"}
@@ -41,6 +42,10 @@ def body_of(error: ApiError) -> dict[str, object]:
 def invalid(message: str, param: str | None) -> ApiError:
     """One member of the request, or all of it, is not as it must be."""
     return ApiError(Kind.VALIDATION, message, param=param)
+
+
+def refuse(error: FieldError) -> ApiError:
+    return invalid(str(error), error.path or None)
 
 
 def model_not_found(model: str) -> ApiError:

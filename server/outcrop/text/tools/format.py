@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from outcrop.text.tools.grammar import calls_grammar, text_or_calls_grammar
+from outcrop.text.tools.grammar import MAX_CALLS, calls_grammar, text_or_calls_grammar
 from outcrop.text.tools.parser import MARKERS, ToolParser
 from outcrop.text.tools.tool import AUTO, Tool, ToolChoice
 
@@ -30,7 +30,9 @@ class ToolFormat:
         Raises ValueError if the choice is of no such tool. Whether the tools' schemas can be compiled,
         `GrammarCompiler.check` tells."""
         if choice.mode == "auto":
-            return text_or_calls_grammar(tools) if any(tool.strict for tool in tools) else ""
+            if choice.parallel and not any(tool.strict for tool in tools):
+                return ""
+            return text_or_calls_grammar(tools, most=MAX_CALLS if choice.parallel else 1)
         if choice.mode == "any":
             allowed = list(tools)
         else:
@@ -39,4 +41,4 @@ class ToolFormat:
             raise ValueError(f"there is no tool to choose for {choice}")
         # As many calls as there are tools: with one, which is how libraries ask for structured answers, a
         # small model would otherwise go on and call it again.
-        return calls_grammar(allowed, most=len(allowed))
+        return calls_grammar(allowed, most=len(allowed) if choice.parallel else 1)

@@ -9,7 +9,7 @@ from typing import Any
 from outcrop.text.grammar import json_schema_rule
 from outcrop.text.tools.tool import Tool
 
-_MAX_CALLS = 32  # in one answer, so that a weak model does not call for ever
+MAX_CALLS = 32  # in one answer, so that a weak model does not call for ever
 _SEPARATOR = r'("; " | "\n")?'
 _HEAD = r'\{("type": "function", )?"name": "'
 _SPACE = r"[ \t\r\n]*"
@@ -38,9 +38,9 @@ def calls_grammar(tools: Sequence[Tool], most: int) -> str:
     return "\n".join((f"start: call{_more_calls(most - 1)}", *_call_rules(tools)))
 
 
-def text_or_calls_grammar(tools: Sequence[Tool]) -> str:
-    """Text, or text (perhaps none) and then calls. A strict tool is called with arguments that its schema
-    allows, another with any object.
+def text_or_calls_grammar(tools: Sequence[Tool], most: int = MAX_CALLS) -> str:
+    """Text, or text (perhaps none) and then calls, at most `most`. A strict tool is called with arguments
+    that its schema allows, another with any object.
 
     The text must not hold what the parser would take for the beginning of a call, or a call could hide in
     it. So text ends at the first thing that looks like a call's head (`lazy`), up to the name; with a
@@ -52,7 +52,7 @@ def text_or_calls_grammar(tools: Sequence[Tool]) -> str:
     return "\n".join(
         (
             "start: TEXT | head rest",
-            f"rest: named{_more_calls(_MAX_CALLS - 1)} | OTHER | other_head rest",
+            f"rest: named{_more_calls(most - 1)} | OTHER | other_head rest",
             f"TEXT: {text}",
             f"OTHER: {text} & ~/({names})(?s:.*)/",
             f"head[lazy]: TEXT /{_HEAD}/",

@@ -40,10 +40,11 @@ class ToolResult:
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """auto: the model answers in text or calls tools; any: it calls at least one tool; tool: it makes one
-    call of the tool `name`."""
+    call of the tool `name`. parallel: whether it may make several calls in one answer."""
 
     mode: Literal["auto", "any", "tool"] = "auto"
     name: str = ""
+    parallel: bool = True
 
 
 AUTO = ToolChoice("auto")

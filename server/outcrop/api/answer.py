@@ -30,8 +30,10 @@ class AnswerEvents:
     and there the service refuses blank text. An answer without anything is one empty text block.
     """
 
-    def __init__(self, parser: ToolParser | None, *, is_json: bool) -> None:
-        """parser: tells calls from text; None where there are no tools. is_json: the text is to be JSON."""
+    def __init__(self, parser: ToolParser | None, *, is_json: bool, call_prefix: str = "tooluse_") -> None:
+        """parser: tells calls from text; None where there are no tools. is_json: the text is to be JSON.
+        call_prefix: what the ids of calls begin with, by which protocols know their own."""
+        self._call_prefix = call_prefix
         self._parser = parser
         self._is_json = is_json
         self._index = 0
@@ -94,13 +96,17 @@ class AnswerEvents:
                 if self._open:
                     yield self._stop_block()
                 self._open = "toolUse"
-                start = {"toolUse": {"toolUseId": _tool_use_id(), "name": name}}
+                start = {"toolUse": {"toolUseId": self._call_id(), "name": name}}
                 yield "contentBlockStart", {"start": start, "contentBlockIndex": self._index}
             case CallInput(fragment):
                 yield self._delta({"toolUse": {"input": fragment}})
             case CallEnd():
                 self._calls += 1
                 yield self._stop_block()
+
+    def _call_id(self) -> str:
+        """The prefix and 22 characters, as the service's own."""
+        return self._call_prefix + secrets.token_urlsafe(16)
 
     def _delta(self, delta: dict[str, Any]) -> Event:
         return "contentBlockDelta", {"contentBlockIndex": self._index, "delta": delta}
@@ -134,11 +140,6 @@ def content_of(events: Iterable[Event]) -> list[dict[str, Any]]:
             call = {}
             parts.clear()
     return content or [{"text": ""}]
-
-
-def _tool_use_id() -> str:
-    """`tooluse_` and 22 characters, as the service's own."""
-    return f"tooluse_{secrets.token_urlsafe(16)}"
 
 
 def _is_json(text: str) -> bool:

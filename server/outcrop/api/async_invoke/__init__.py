@@ -1,0 +1,1 @@
+"""Asynchronous invocations: one request each, answered into S3."""

@@ -1,0 +1,1 @@
+"""Batch jobs: files of requests, answered in the capacity that online calls leave."""

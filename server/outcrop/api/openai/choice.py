@@ -1,0 +1,90 @@
+"""One choice of a chat completion, whole and as the choices of its stream's chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from outcrop.api.answer import AnswerEvents, Event, content_of
+from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.catalog.model import TextDelta
+
+_FINISH_REASONS = {
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+}
+"""OpenAI's words for Converse's stop reasons; for the rest it says stop."""
+
+
+class GrowingChoice(GrowingAnswer):
+    """index: of the choice among those of its request. last: the delta that came last."""
+
+    last: TextDelta
+
+    def __init__(self, events: AnswerEvents, index: int = 0) -> None:
+        self._events = events
+        self._index = index
+        self._seen: list[Event] = []
+        self._calls = -1  # the index of the call that grows
+        self._begun = False
+
+    def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
+        self.last = delta
+        events = list(self._events.push(delta.text))
+        if delta.end is not None:
+            events += self._events.finish()
+        self._seen += events
+        return list(self._choices(events, ended=delta.end is not None))
+
+    def whole(self) -> dict[str, Any]:
+        content = content_of(self._seen)
+        text = "".join(block.get("text", "") for block in content)
+        calls = [_call(block["toolUse"]) for block in content if "toolUse" in block]
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": calls}
+        return {
+            "index": self._index,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": self._finish_reason(),
+        }
+
+    def _choices(self, events: Iterable[Event], *, ended: bool) -> Iterator[dict[str, Any]]:
+        if not self._begun:
+            self._begun = True
+            yield self._choice({"role": "assistant", "content": ""})
+        for kind, body in events:
+            if kind == "contentBlockStart":
+                self._calls += 1
+                call = body["start"]["toolUse"]
+                begun = {
+                    "index": self._calls,
+                    "id": call["toolUseId"],
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": ""},
+                }
+                yield self._choice({"tool_calls": [begun]})
+            elif kind == "contentBlockDelta":
+                delta = body["delta"]
+                if "toolUse" in delta:
+                    more = {"index": self._calls, "function": {"arguments": delta["toolUse"]["input"]}}
+                    yield self._choice({"tool_calls": [more]})
+                elif delta["text"]:
+                    yield self._choice({"content": delta["text"]})
+        if ended:
+            yield self._choice({}, self._finish_reason())
+
+    def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+    def _finish_reason(self) -> str:
+        assert self.last.end is not None
+        return _FINISH_REASONS.get(self._events.stop_reason(self.last.end), "stop")
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as the text that the model wrote."""
+    function = {"name": call["name"], "arguments": bytes(call["input"]).decode()}
+    return {"id": call["toolUseId"], "type": "function", "function": function}
