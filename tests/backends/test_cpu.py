@@ -1,13 +1,19 @@
 """What is the CPU backend's own; `test_answers.py` has what it shares with the others."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from demo import PATH, backend, demo_weights, prompts
+from tiny_models import LLAMA_32, tiny_model, write_huggingface
 
 from outcrop.backends.cpu import CpuBackend
+from outcrop.engine.core import EngineCore
+from outcrop.engine.messages import GenerationRequest, SamplingParams
+from outcrop.engine.policy import Interleave
 from outcrop_compile.checkpoint import open_checkpoint
-from outcrop_compile.weights import load_weights
+from outcrop_compile.weights import WeightType, load_weights
 from outcrop_kernels.cpu.native.library import available
 
 
@@ -51,6 +57,38 @@ def test_bfloat16_runs_and_stays_close_to_float32() -> None:
         )
     agreement = torch.nn.functional.cosine_similarity(ours, wanted, dim=-1)
     assert float(agreement.min()) > 0.99
+
+
+@pytest.mark.skipif(not available(), reason="the native kernels were not built")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_vocabulary_of_any_size_is_served(dtype: WeightType, tmp_path: Path) -> None:
+    """A fine-tune's few added tokens make a head that is no whole number of panels."""
+    path = write_huggingface(tiny_model(LLAMA_32, vocab_size=517), tmp_path)
+    checkpoint = open_checkpoint(path)
+    wanted = [
+        GenerationRequest(str(index), [3, 5, 7 + index], SamplingParams(12, temperature, seed=4))
+        for index, temperature in enumerate((0.0, 0.9, 0.0))
+    ]
+    answers = []
+    for native in (True, False):
+        engine = CpuBackend(
+            checkpoint.config,
+            load_weights(checkpoint, dtype=dtype, plain="bfloat16" if native else "float32"),
+            kv_memory=16 << 20, max_model_len=128, max_rows=4, block_size=16, depth=2, threads=1,
+            native=native,
+        )  # fmt: skip
+        engine.warmup(lambda stage, fraction: None)
+        core, tokens = EngineCore(engine, Interleave()), {}
+        for request in wanted:
+            core.add(request)
+        while not core.idle:
+            for delta in core.step():
+                tokens[delta.request_id] = [*tokens.get(delta.request_id, []), *delta.tokens]
+        engine.close()
+        answers.append(tokens)
+    assert {len(tokens) for tokens in answers[0].values()} == {12}
+    if dtype == "float32":
+        assert answers[0] == answers[1]
 
 
 def test_too_little_kv_memory_is_named_with_what_would_do() -> None:

@@ -113,7 +113,6 @@ def served(folder: Path, models: dict[str, Path], url: str) -> Any:
         path = "{models["base"]}"
         id = "base"
         dtype = "float32"
-        kernels = "torch"
         kv_memory = "4M"
         max_model_len = 256
         max_rows = 4

@@ -1,7 +1,7 @@
 """The CPU reference backend: the same model, scheduler and contract as on the chip.
 
-With native kernels a step of each shape is recorded once and replayed after that; without them, torch runs
-it in eager mode.
+With native kernels a step of each shape is recorded once and replayed after that, but for models that have a
+matrix of no whole number of panels; without them, torch runs it in eager mode.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from outcrop_compile.processors import usable_processors
 from outcrop_compile.weights import Weight
 from outcrop_kernels import reference
 from outcrop_kernels.cpu.native.library import start
-from outcrop_kernels.cpu.native.packed import pack_weights, tensors
+from outcrop_kernels.cpu.native.packed import in_panels, pack_weights, tensors
 from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.cpu.native.weight_memory import WeightMemory
 from outcrop_kernels.quantised import Quantised
@@ -121,7 +121,7 @@ class CpuBackend:
             ops,
             max_positions=kv.max_model_len,
         )
-        if native:
+        if native and in_panels(parameters):
             self.model.compute = cast("Any", Recorded(self.model.compute))  # type: ignore[method-assign]
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
         self._idle_since = time.perf_counter_ns()

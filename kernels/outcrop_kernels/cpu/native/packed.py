@@ -33,6 +33,16 @@ def pack_weights(weights: Iterable[tuple[str, Tensor | Quantised[Tensor]]]) -> W
     return memory
 
 
+def in_panels(parameters: Mapping[str, Tensor]) -> bool:
+    """Whether every matrix is in panels, so that all that reads them can be recorded. One is not where a
+    vocabulary, say, was given a token or two more."""
+    return not any(
+        tensor.dim() == 2 and tensor.dtype.is_floating_point
+        for name, tensor in parameters.items()
+        if name != "embed"
+    )
+
+
 def tensors(memory: WeightMemory) -> Mapping[str, Tensor]:
     """Views of the weights, by name."""
     everything, found = torch.from_numpy(memory.memory), {}
