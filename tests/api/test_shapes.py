@@ -58,8 +58,8 @@ def test_everything_a_converse_request_may_ask_for(http: httpx.Client, server: S
         "cacheReadInputTokens": 4,
         "cacheWriteInputTokens": 0,
         "cacheDetails": [{"ttl": "5m", "inputTokens": 0}],
-        "outputTokens": 12,
-        "totalTokens": prompt + 12,
+        "outputTokens": 10,
+        "totalTokens": prompt + 10,
     }
     sampling = server.engine.requests[-1].sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0, 1, 5, 3)

@@ -41,6 +41,17 @@ CONVERSE = f"/model/{MODEL}/converse"
 HELLO = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
 BODY = json.dumps(HELLO).encode()
 COMPLETION = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
+CHAT = json.dumps({"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}).encode()
+BODIES = {
+    "/openai/v1/completions": COMPLETION,
+    "/openai/v1/chat/completions": CHAT,
+    "/openai/v1/responses": json.dumps({"model": MODEL, "input": "Hi"}).encode(),
+    "/anthropic/v1/messages": CHAT,
+    "/anthropic/v1/messages/count_tokens": json.dumps(
+        {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+    ).encode(),
+}
+"""Of calls whose model is known by their body alone."""
 DENY_ALL = {"Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 
 
@@ -122,9 +133,10 @@ def error(answer: httpx.Response) -> tuple[int, str]:
 
 
 def message(answer: httpx.Response) -> Any:
-    """An error's words: AWS and OpenAI put them in different places."""
+    """An error's words: AWS puts them elsewhere than OpenAI and Anthropic do."""
     body = answer.json()
-    return body["error"]["message"] if answer.url.path.startswith("/openai/") else body["message"]
+    nested = answer.url.path.startswith(("/openai/", "/anthropic/"))
+    return body["error"]["message"] if nested else body["message"]
 
 
 # -- nobody is let in by default -------------------------------------------------------------------
@@ -178,7 +190,7 @@ def test_a_key_that_may_nothing_gets_nowhere(
     for method, path in every_call(server):
         if path in PUBLIC_PATHS:
             continue
-        body = COMPLETION if path == "/openai/v1/completions" else b""  # its model is known by its body alone
+        body = BODIES.get(path, b"")
         headers = sign(server, nobody.credentials, method, path, body)
         answer = http.request(method, path, content=body, headers=headers)
         assert error(answer) == (403, "AccessDeniedException"), (method, path)

@@ -157,7 +157,7 @@ def test_a_stop_sequence_ends_the_answer_and_the_work(server: Server, runtime: A
     config = {"stopSequences": ["STOP"]}
     answer = runtime.converse(modelId=MODEL, messages=USER, inferenceConfig=config)
     assert answer["output"]["message"]["content"] == [{"text": "one two "}]
-    assert (answer["stopReason"], answer["usage"]["outputTokens"]) == ("stop_sequence", 18)
+    assert (answer["stopReason"], answer["usage"]["outputTokens"]) == ("stop_sequence", 12)
     stream = runtime.converse_stream(modelId=MODEL, messages=USER, inferenceConfig=config)["stream"]
     texts = [event["contentBlockDelta"]["delta"]["text"] for event in stream if "contentBlockDelta" in event]
     assert "".join(texts) == "one two "

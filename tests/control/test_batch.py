@@ -111,7 +111,9 @@ def test_native_bodies(bedrock: Any, s3: Any) -> None:
     assert [(each["recordId"], each["modelInput"]) for each in found] == [
         (each["recordId"], each["modelInput"]) for each in records
     ]
-    assert all(each["modelOutput"]["generation_token_count"] == 3 for each in found)
+    outputs = [each["modelOutput"] for each in found]
+    # The model's draws may end a turn early.
+    assert {each["generation_token_count"] for each in outputs if each["stop_reason"] == "length"} == {3}
     (manifest,) = output(s3, arn, "manifest.json.out")
     assert manifest == {
         "totalRecordCount": 40,

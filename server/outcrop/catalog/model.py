@@ -119,7 +119,16 @@ class ServedModel:
         request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt)
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:
-                text = matcher.push(detokenizer.push(delta.tokens))
+                text, surplus = "", 0
+                # One by one where an answer may end within them: what comes after that is not its usage.
+                for count, tokens in enumerate(
+                    [[token] for token in delta.tokens] if stop else [delta.tokens]
+                ):
+                    text += matcher.push(detokenizer.push(tokens))
+                    if matcher.matched is not None:
+                        surplus = len(delta.tokens) - count - 1
+                        break
+                generated = delta.generated - surplus
                 end = None
                 if delta.finish is not None:
                     end = _end_reason(delta.finish)
@@ -130,17 +139,17 @@ class ServedModel:
                         text += matcher.finish()
                 if matcher.matched is not None:
                     end = EndReason.STOP_SEQUENCE
-                elif end is EndReason.MAX_TOKENS and len(prompt) + delta.generated >= self.max_model_len:
+                elif end is EndReason.MAX_TOKENS and len(prompt) + generated >= self.max_model_len:
                     end = EndReason.CONTEXT
                 stored = 0 if end is None else self._stored(len(prompt), delta.cached)
                 yield TextDelta(
                     text,
                     len(prompt),
                     delta.cached,
-                    delta.generated,
+                    generated,
                     end,
                     stored,
-                    delta.tokens,
+                    delta.tokens[: len(delta.tokens) - surplus],
                     delta.queued,
                     matcher.matched,
                 )

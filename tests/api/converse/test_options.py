@@ -42,6 +42,15 @@ def test_stop_sequences_of_a_native_body(http: httpx.Client, server: Server) -> 
     assert (body["generation"], body["stop_reason"]) == ("one", "stop")
 
 
+def test_tokens_that_come_with_a_stop_sequence_and_after_it_are_not_used(
+    http: httpx.Client, server: Server
+) -> None:
+    server.engine.script = Script(pieces=(b"one", b" two three"))
+    for stop, tokens in ((" t", 5), ("o", 1), ("e", 3), ("x", 14)):
+        body = http.post(f"/model/{MODEL}/invoke", json={"prompt": "x", "stop_sequences": [stop]}).json()
+        assert body["generation_token_count"] == tokens
+
+
 @pytest.mark.parametrize(
     ("stop", "problem"),
     [
