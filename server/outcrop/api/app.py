@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +11,7 @@ from typing import NoReturn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Route
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
@@ -104,20 +105,8 @@ def create_app(
         *OpenAi(inference).routes(),
         *Anthropic(inference).routes(),
     )
-    services = [guarded(route, catalog) for route in operations]
-    refused = [guarded(route, catalog) for route in not_offered.routes()]
-    inspector = Inspector(inspect)
-    if limits.fault_injection:
-        # Around the guard, which is to see a model's id without the fault behind it.
-        injection = FaultInjection(limits)
-        services = [injection.around(route) for route in services]
-        refused = [injection.around(route) for route in refused]
-    if inspect:  # outermost, to see what is really sent
-        services = [inspector.around(route) for route in services]
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
-    for_operators = [*health, *inspector.routes()] if inspect else health
-    routes = [*services, *(guarded(route, catalog) for route in for_operators)]
-    routes += [*(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
+    routes = _routes(operations, health, catalog, limits, inspect)
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -131,6 +120,26 @@ def create_app(
     app.state.admission = inference.admission
     app.state.background = background.admission
     return app
+
+
+def _routes(
+    operations: Sequence[Route], health: Sequence[Route], catalog: Catalog, limits: ApiLimits, inspect: int
+) -> list[Route]:
+    """Every route, behind the guard that asks what its caller may do."""
+    services = [guarded(route, catalog) for route in operations]
+    refused = [guarded(route, catalog) for route in not_offered.routes()]
+    if limits.fault_injection:
+        # Around the guard, which is to see a model's id without the fault behind it.
+        injection = FaultInjection(limits)
+        services = [injection.around(route) for route in services]
+        refused = [injection.around(route) for route in refused]
+    for_operators = [*health]
+    if inspect:
+        inspector = Inspector(inspect)
+        services = [inspector.around(route) for route in services]  # outermost, to see what is really sent
+        for_operators += inspector.routes()
+    routes = [*services, *(guarded(route, catalog) for route in for_operators)]
+    return [*routes, *(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
 
 
 def drain(app: FastAPI) -> None:

@@ -2,7 +2,7 @@
 
 The words are the service's own where they are known, because client libraries match on them; where a
 message is not known, it names the field and what to do about it. Nothing else in `outcrop.api` writes an
-error body, save `openai/errors.py`: the OpenAI routes have a form of their own.
+error body, save `openai/errors.py` and `anthropic/errors.py`: those routes have forms of their own.
 """
 
 from __future__ import annotations
@@ -122,10 +122,9 @@ def end_of_life() -> ApiError:
 
 
 def needs_inference_profile(model_id: str) -> ApiError:
-    return ApiError(
-        Kind.VALIDATION,
+    return validation(
         f"Invocation of model ID {model_id} with on-demand throughput isn’t supported. Retry your request "
-        "with the ID or ARN of an inference profile that contains this model.",
+        "with the ID or ARN of an inference profile that contains this model."
     )
 
 
@@ -245,19 +244,15 @@ def body_timeout(seconds: float) -> ApiError:
 
 
 def invalid_request_metadata() -> ApiError:
-    return ApiError(
-        Kind.VALIDATION,
-        "The value of the X-Amzn-Bedrock-Request-Metadata header must be a JSON object of strings.",
+    return validation(
+        "The value of the X-Amzn-Bedrock-Request-Metadata header must be a JSON object of strings."
     )
 
 
 def malformed_input(found: Sequence[str] = (), *, source: str = "") -> ApiError:
     """The native body does not fit its JSON schema. `source` goes before the service's sentence."""
     detail = f": {''.join(found)}" if found else ""
-    return ApiError(
-        Kind.VALIDATION,
-        f"{source}Malformed input request{detail}, please reformat your input and try again.",
-    )
+    return validation(f"{source}Malformed input request{detail}, please reformat your input and try again.")
 
 
 # -- the control plane ------------------------------------------------------------------------------
