@@ -121,8 +121,16 @@ def test_native_bodies(bedrock: Any, s3: Any) -> None:
         "successRecordCount": 40,
         "errorRecordCount": 0,
         "inputTokenCount": sum(each["modelOutput"]["prompt_token_count"] for each in found),
-        "outputTokenCount": 120,
+        "outputTokenCount": sum(each["generation_token_count"] for each in outputs),
     }
+
+
+def test_a_name_of_hyphens_is_refused_at_once(bedrock: Any) -> None:
+    """A pattern that tries every way to cut them would hold up the whole server."""
+    with pytest.raises(bedrock.exceptions.ValidationException):
+        start(bedrock, jobName="a" + "-" * 61 + "!")
+    with pytest.raises(bedrock.exceptions.ValidationException):
+        start(bedrock, clientRequestToken="a" + "-" * 255)
 
 
 def test_conversations(bedrock: Any, s3: Any) -> None:

@@ -39,7 +39,8 @@ _S3 = r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](?:/[-!_*'().a-z0-9A-Z]+(?:/[-!_*'(
 S3_URI = Must(required=True, size=(1, 1024), pattern=re.compile(rf"{_S3}|file:///.+"))
 """The service's own, and folders of the server's machine, where it allows them."""
 _BARE = r"[a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})([:][a-z0-9-]{1,63}){0,2}"
-_JOB_NAME = re.compile(r"[a-zA-Z0-9]{1,63}(-*[a-zA-Z0-9\+\-\.]){0,63}")
+# The modelled pattern's language; as modelled it takes exponential time for a row of hyphens.
+_JOB_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+.\-]*")
 _MODEL_ID = Must(
     required=True,
     size=(1, 2048),
@@ -78,7 +79,7 @@ class CreateModelInvocationJobRequest(Shape):
     job_name: Annotated[str | None, Must(required=True, size=(1, 63), pattern=_JOB_NAME)] = None
     role_arn: Annotated[str | None, ROLE_ARN] = None
     client_request_token: Annotated[
-        str | None, Must(size=(1, 256), pattern=re.compile("[a-zA-Z0-9]{1,256}(-*[a-zA-Z0-9]){0,256}"))
+        str | None, Must(size=(1, 256), pattern=re.compile("[a-zA-Z0-9]+(-+[a-zA-Z0-9]+)*"))
     ] = None
     model_id: Annotated[str | None, _MODEL_ID] = None
     input_data_config: Annotated[ModelInvocationJobInputDataConfig | None, REQUIRED] = None

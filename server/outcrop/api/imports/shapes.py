@@ -20,7 +20,8 @@ JOB, MODEL = "model-import-job", "imported-model"
 IN_PROGRESS, COMPLETED, FAILED = "InProgress", "Completed", "Failed"
 STATUSES = (IN_PROGRESS, COMPLETED, FAILED)
 
-_JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9\+\-\.])*")
+# The modelled pattern's language; as modelled it takes exponential time for a row of hyphens.
+_JOB_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+.\-]*")
 _MODEL_NAME = re.compile("([0-9a-zA-Z][_-]?)+")
 _OWNED = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}"
 
