@@ -35,6 +35,7 @@ from outcrop_compile.hlo_lint.linter import lint_module
 from outcrop_compile.llama import KVSizes, TensorParallel
 from outcrop_compile.plan import Plan
 from outcrop_compile.plan.host import worker_count
+from outcrop_compile.plan.request import plain_type
 from outcrop_compile.processors import usable_processors
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
@@ -99,7 +100,7 @@ class _Build:
         request = plan.request
         self.target = manifests.Target(instance=request.instance.name, arch=ARCH, tp=plan.tp)
         self.shapes = manifests.Shapes(
-            dtype="float32" if request.dtype == "float32" else "bfloat16",
+            dtype=plain_type(request.dtype),
             quantisation="int8" if request.dtype == "int8" else None,
             block_size=request.block,
             num_blocks=plan.num_blocks,

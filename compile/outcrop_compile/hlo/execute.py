@@ -21,6 +21,7 @@ from outcrop_compile.hlo.rewrite import for_cpu
 from outcrop_compile.hlo.rounding import within_rounding
 from outcrop_compile.llama import KVSizes, PagedLlama
 from outcrop_compile.meeting import Meeting
+from outcrop_compile.plan.request import plain_type
 from outcrop_kernels.neuron import TOPK
 from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.reference import edit_logits
@@ -89,7 +90,7 @@ class Execution:
 
         with ThreadPoolExecutor(self.sizes.tp) as pool:
             found = list(pool.map(rank, range(self.sizes.tp)))
-        tolerance = _TOLERANCE[self.sizes.plain]
+        tolerance = _TOLERANCE[plain_type(self.sizes.dtype)]
         # Every rank has all tokens; the one that has most of them wrong counts.
         got, expected = min(
             ((got.reshape(-1), tokens.reshape(-1)) for got, tokens, _, _ in found),

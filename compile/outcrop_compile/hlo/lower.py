@@ -20,6 +20,7 @@ from outcrop_compile.graph import Graph
 from outcrop_compile.hlo.record import GraphRecord, Output, Parameter, Sizes
 from outcrop_compile.hlo.rewrite import finished
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
+from outcrop_compile.plan.request import plain_type
 from outcrop_compile.weights import is_quantised, parameter_shapes
 from outcrop_kernels.quantised import SCALE, Quantised
 from outcrop_kernels.registry import operations
@@ -68,7 +69,7 @@ def model_weights(
             scale = make(name + SCALE, (shape[0], 1), torch.float32)
             weights[name] = Quantised(make(name, shape, torch.int8), scale, None, 8)
         else:
-            weights[name] = make(name, shape, getattr(torch, sizes.plain))
+            weights[name] = make(name, shape, getattr(torch, plain_type(sizes.dtype)))
     return weights
 
 

@@ -34,11 +34,6 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_rows: int
     max_positions: int
 
-    @property
-    def plain(self) -> Literal["bfloat16", "float32"]:
-        """The type of what is not quantised."""
-        return "float32" if self.dtype == "float32" else "bfloat16"
-
 
 class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A parameter of the graph, in the order of their numbers. name: of a buffer of `PagedLlama`, or of an

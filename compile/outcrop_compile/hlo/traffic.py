@@ -11,6 +11,7 @@ from outcrop_compile.hlo.fusion import Fused
 from outcrop_compile.hlo.module import HloModule, Instruction
 from outcrop_compile.hlo.record import GraphRecord
 from outcrop_compile.plan.memory import kv_bytes_per_token
+from outcrop_compile.plan.request import plain_bytes
 from outcrop_compile.plan.roofline import read_bytes
 from outcrop_compile.tensor_parallel import divide
 from outcrop_compile.weights import parameter_shapes
@@ -40,7 +41,7 @@ def traffic(module: HloModule, record: GraphRecord) -> Traffic:
     products, and the step's own inputs."""
     sizes = record.sizes
     layout, bucket = divide(sizes.config, sizes.tp), record.bucket
-    itemsize = 4 if sizes.plain == "float32" else 2
+    itemsize = plain_bytes(sizes.dtype)
     tokens = bucket.rows * bucket.width
     sampled = tokens if bucket.kind is StepKind.VERIFY else bucket.rows
     products = sum(

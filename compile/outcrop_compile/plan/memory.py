@@ -18,7 +18,7 @@ from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import graphs_of
 from outcrop_compile.instances import HBM_PER_CORE
-from outcrop_compile.plan.request import Dtype
+from outcrop_compile.plan.request import Dtype, plain_bytes
 from outcrop_compile.tensor_parallel import Layout
 from outcrop_compile.weights import is_quantised, parameter_shapes
 
@@ -51,7 +51,7 @@ def weight_bytes(config: LlamaConfig, tp: int, dtype: Dtype, max_model_len: int)
 
 @lru_cache(64)
 def _parameter_bytes(config: LlamaConfig, tp: int, dtype: Dtype) -> int:
-    item, total = 4 if dtype == "float32" else 2, 0
+    item, total = plain_bytes(dtype), 0
     for name, shape in parameter_shapes(config, tp, quantised=dtype == "int8").items():
         quantised = dtype == "int8" and is_quantised(name, shape)
         # A float32 scale for each output feature.

@@ -10,11 +10,22 @@ from outcrop_compile.instances import Instance
 
 Dtype = Literal["bfloat16", "int8", "float32"]
 DTYPES: tuple[Dtype, ...] = ("bfloat16", "int8", "float32")
+Plain = Literal["bfloat16", "float32"]
 
 DEFAULT_MAX_MODEL_LEN = 8192
 DEFAULT_BATCH = 32
 DEFAULT_BLOCK_SIZE = 32
 """Tokens of a block: with one key-value head of 128 numbers a rank, 8 KiB are read at once."""
+
+
+def plain_type(dtype: Dtype) -> Plain:
+    """The type of what is not quantised: of activations, KV and embeddings."""
+    return "float32" if dtype == "float32" else "bfloat16"
+
+
+def plain_bytes(dtype: Dtype) -> int:
+    """Of one number of that type."""
+    return 4 if plain_type(dtype) == "float32" else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +74,4 @@ class PlanRequest:
     @property
     def itemsize(self) -> int:
         """Bytes of a number of the KV cache and of activations."""
-        return 4 if self.dtype == "float32" else 2
+        return plain_bytes(self.dtype)

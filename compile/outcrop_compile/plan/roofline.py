@@ -16,7 +16,7 @@ from outcrop_compile.checkpoint.names import canonical_shapes
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.instances import DMA_BANDWIDTH, HBM_BANDWIDTH, PEAK_FLOPS, collective_floor
 from outcrop_compile.plan.memory import kv_bytes_per_token, weight_bytes
-from outcrop_compile.plan.request import Dtype
+from outcrop_compile.plan.request import Dtype, plain_bytes
 from outcrop_compile.tensor_parallel import Layout
 
 
@@ -35,7 +35,7 @@ class StepTime:
 def streamed_weights(config: LlamaConfig, dtype: Dtype) -> int:
     """Bytes of the model that every step reads: all matrices but embed, of which it looks up rows, and the
     vectors. A tied embed is read as the head."""
-    item = 4 if dtype == "float32" else 2
+    item = plain_bytes(dtype)
     shapes = dict(canonical_shapes(config))
     shapes["lm_head"] = shapes.pop("embed")
     return sum(
@@ -47,7 +47,7 @@ def streamed_weights(config: LlamaConfig, dtype: Dtype) -> int:
 def padding_bytes(layout: Layout, dtype: Dtype) -> int:
     """Bytes that every rank reads for padding and for copies of key-value heads."""
     whole = weight_bytes(layout.config, layout.world, dtype, 0)
-    item = 4 if dtype == "float32" else 2
+    item = plain_bytes(dtype)
     embed = layout.config.vocab_size * layout.embed_size * item
     tied_whole = layout.config.tie_embeddings and layout.world == 1 and dtype != "int8"
     streamed = whole if tied_whole else whole - embed
@@ -57,7 +57,7 @@ def padding_bytes(layout: Layout, dtype: Dtype) -> int:
 def read_bytes(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) -> int:
     """Bytes that one rank reads in a step of a bucket whose rows are all as long as it allows, at least:
     weights and KV. What a lowered graph moves is compared with this."""
-    item = 4 if dtype == "float32" else 2
+    item = plain_bytes(dtype)
     kv = bucket.rows * bucket.blocks * block_size * kv_bytes_per_token(layout, item)
     return streamed_weights(layout.config, dtype) // layout.world + kv
 
