@@ -68,7 +68,7 @@ def test_an_artifact_is_whole_and_says_what_it_is(checkpoint: Checkpoint, tmp_pa
     assert {bucket.tag for bucket in manifest.buckets} == TAGS == {tag for tag, _ in compiler.compiled}
     assert (manifest.target.tp, manifest.target.arch, manifest.sdk.release) == (2, "trn1", "2.31.1")
     assert (manifest.shapes.dtype, manifest.shapes.quantisation) == ("bfloat16", None)
-    assert (manifest.shapes.num_blocks, manifest.shapes.max_rows, manifest.slot_mode) == (24, 2, False)
+    assert (manifest.shapes.num_blocks, manifest.shapes.max_rows, manifest.shapes.slot_mode) == (24, 2, False)
     assert manifest.kernels == {}
     assert json.loads(artifact.executable.read_text()) == {
         "world": 2,
@@ -137,7 +137,7 @@ def test_int8_graphs_read_codes_and_scales(checkpoint: Checkpoint, tmp_path: Pat
 
 def test_slot_mode_is_the_same_graphs_with_one_block_a_row(checkpoint: Checkpoint, tmp_path: Path) -> None:
     artifact = make(checkpoint, tmp_path / "out", FakeCompiler(), slots=True)
-    assert artifact.manifest.slot_mode
+    assert artifact.manifest.shapes.slot_mode
     assert {bucket.bucket.blocks for bucket in artifact.manifest.buckets} == {1}
     assert {spec.shape for spec in artifact.manifest.states if "pool" in spec.name} == {(4, 256, 1, 64)}
 

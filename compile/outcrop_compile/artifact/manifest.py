@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -69,6 +69,11 @@ class Shapes(_Part, frozen=True):
     guesses: int
     topk_cap: int
 
+    @property
+    def slot_mode(self) -> bool:
+        """Whether a block holds a whole sequence: the fallback for compilers that cannot do pages."""
+        return self.block_size >= self.max_model_len
+
 
 class CompiledBucket(_Part, frozen=True):
     """One graph. tag: its name everywhere. flags: every one that the compiler was given. inputs: in the
@@ -108,11 +113,6 @@ class Manifest(_Part, frozen=True):
     weights: tuple[StoredFile, ...]
     checkpoint: tuple[StoredFile, ...]
 
-    @property
-    def slot_mode(self) -> bool:
-        """Whether a block holds a whole sequence: the fallback for compilers that cannot do pages."""
-        return self.shapes.block_size >= self.shapes.max_model_len
-
     def files(self) -> Iterator[StoredFile]:
         for bucket in self.buckets:
             yield from (bucket.hlo, bucket.neff, bucket.metaneff)
@@ -126,26 +126,33 @@ class Manifest(_Part, frozen=True):
 
     def build_command(self, **changes: object) -> str:
         """The command that builds this artifact; changes: values of options (`max_model_len=4096`)."""
-        shapes = self.shapes
-        options: dict[str, object] = {
-            "model": self.model.name,
-            "instance": self.target.instance,
-            "tp": self.target.tp,
-            "max_model_len": shapes.max_model_len,
-            "batch": shapes.max_rows,
-            "dtype": shapes.quantisation or shapes.dtype,
-            "speculative_tokens": shapes.guesses,
-        }
-        if not self.slot_mode:
-            options["block_size"] = shapes.block_size
-        words = ["outcrop", "compile", "build"]
-        for name, value in (options | changes).items():
-            words += ["--" + name.replace("_", "-"), str(value)]
-        kernels, gather = built_with(self.kernels)
-        words += ["--slots"] if self.slot_mode else []
-        words += ["--kernels", ",".join(kernels)] if kernels else []
-        words += ["--indirect-dma"] if gather else []
-        return shlex.join(words)
+        return shlex.join(build_words(self.model.name, self.target, self.shapes, self.kernels, changes))
+
+
+def build_words(
+    model: str, target: Target, shapes: Shapes, kernels: Collection[str], changes: Mapping[str, object]
+) -> list[str]:
+    """`outcrop compile build` with the options that decide what is built. model: its path. kernels: as in a
+    manifest. changes: values of options, by their names with underscores."""
+    options: dict[str, object] = {
+        "model": model,
+        "instance": target.instance,
+        "tp": target.tp,
+        "out": None,
+        "max_model_len": shapes.max_model_len,
+        "batch": shapes.max_rows,
+        "dtype": shapes.quantisation or shapes.dtype,
+        "speculative_tokens": shapes.guesses,
+        "block_size": None if shapes.slot_mode else shapes.block_size,
+    }
+    words = ["outcrop", "compile", "build"]
+    for name, value in (options | dict(changes)).items():
+        words += [] if value is None else ["--" + name.replace("_", "-"), str(value)]
+    names, gather = built_with(kernels)
+    words += ["--slots"] if shapes.slot_mode else []
+    words += ["--kernels", ",".join(names)] if names else []
+    words += ["--indirect-dma"] if gather else []
+    return words
 
 
 def digest_of(value: object) -> str:

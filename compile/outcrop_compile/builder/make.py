@@ -327,17 +327,12 @@ class _Build:
         return {path: stored(self.out, path, advance) for path in paths}
 
     def _command(self) -> str:
-        request = self.plan.request
-        words = ["outcrop", "compile", "build", "--model", self.options.model]
-        words += ["--instance", request.instance.name, "--tp", str(self.plan.tp), "--out", str(self.out)]
-        words += ["--max-model-len", str(request.length), "--batch", str(request.batch)]
-        words += ["--dtype", request.dtype, "--speculative-tokens", str(request.guesses)]
-        words += ["--slots"] if request.slots else ["--block-size", str(request.block_size)]
+        words = manifests.build_words(
+            self.options.model, self.target, self.shapes, self.kernels, {"out": self.out}
+        )
         words += ["--unpinned"] if self.options.unpinned else []
         words += ["--unlinted"] if self.options.unlinted else []
         words += ["--compiler-flags", " ".join(self.options.flags)] if self.options.flags else []
-        words += ["--kernels", ",".join(sorted(self.options.kernels))] if self.options.kernels else []
-        words += ["--indirect-dma"] if self.options.indirect_dma else []
         return shlex.join(words)
 
 

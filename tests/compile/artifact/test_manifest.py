@@ -177,10 +177,10 @@ def test_every_input_changes_the_key(folder: Path) -> None:
 
 def test_slot_mode_is_one_block_a_sequence(folder: Path) -> None:
     manifest = open_artifact(folder).manifest
-    assert not manifest.slot_mode
+    assert not manifest.shapes.slot_mode
     shapes = msgspec.structs.replace(manifest.shapes, block_size=1024, guesses=3)
     slots = msgspec.structs.replace(manifest, shapes=shapes)
-    assert slots.slot_mode
+    assert slots.shapes.slot_mode
     command = slots.build_command()
     assert "--slots" in command
     assert "--block-size" not in command
