@@ -47,12 +47,12 @@ def thread_counts() -> tuple[int, ...]:
 
 def best_threads(counts: Sequence[int], seconds: Callable[[int], float]) -> int:
     """The count with which steps are fastest. seconds: of some steps with so many threads."""
-    best, least = counts[0], None
-    for count in counts:
-        if len(counts) == 1:
-            break
-        taken = seconds(count)
-        if least is None or taken < least * _NOISE:
+    best, *others = counts
+    if not others:
+        return best
+    least = seconds(best)
+    for count in others:
+        if (taken := seconds(count)) < least * _NOISE:
             best, least = count, taken
     return best
 
