@@ -18,8 +18,9 @@ from torch import Tensor
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.tensor_parallel import Layout
 from outcrop_kernels.nki.catalogue import KERNELS
+from outcrop_kernels.nki.operations import simulated
 from outcrop_kernels.nki.paged_decode_attention import rows_together
-from outcrop_kernels.nki.simulator import DmaWork, EngineWork, Report, simulate
+from outcrop_kernels.nki.simulator import DmaWork, EngineWork, Report
 from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
 
 _BLOCKS = 2
@@ -169,10 +170,7 @@ class KernelShapes:
         tensors = [one for one in arguments if isinstance(one, Tensor)]
         if entry.contract.refusal(tensors, {"C": TOPK_CAP}) is not None:
             raise _NotTaken
-        more = (self.gather,) if entry.gathers else ()
-        _, report = simulate(
-            entry.function, *arguments, *more, mutable=entry.mutable, indirect_dma=self.gather, seeds=()
-        )
+        _, report = simulated(entry, arguments, gather=self.gather)
         return report
 
     def _zeros(self, *shape: int) -> Tensor:

@@ -17,7 +17,7 @@ from outcrop_kernels import reference
 from outcrop_kernels.nki.catalogue import KERNELS
 from outcrop_kernels.nki.kernel import Entry
 from outcrop_kernels.nki.language import SIMULATED
-from outcrop_kernels.nki.simulator import simulate
+from outcrop_kernels.nki.simulator import Report, simulate
 
 if TYPE_CHECKING:
     from outcrop_kernels.registry import Operations
@@ -104,14 +104,25 @@ def run(entry: Entry, arguments: tuple[Any, ...], *, gather: bool) -> Any:
     Raises KernelsUnavailable where a graph is made without the package that compiles kernels, and the
     simulator's Refused.
     """
-    if entry.gathers:
-        arguments = (*arguments, gather)
     if any(isinstance(one, Tensor) and one.device.type == "xla" for one in arguments):
         if SIMULATED:
             raise KernelsUnavailable(
                 f"the kernel {entry.name} is to be compiled, and there is no package nki here: install the "
                 "Neuron SDK's, or build without kernels (--kernels none)"
             )
-        return entry.function(*arguments)
-    results, _ = simulate(entry.function, *arguments, mutable=entry.mutable, indirect_dma=gather, seeds=())
+        return entry.function(*_complete(entry, arguments, gather))
+    results, _ = simulated(entry, arguments, gather=gather)
     return results
+
+
+def simulated(
+    entry: Entry, arguments: tuple[Any, ...], *, gather: bool, seeds: tuple[int, ...] = ()
+) -> tuple[Any, Report]:
+    """`run` in the simulator: results and counts. seeds: other orders of independent loops to try. Raises the
+    simulator's Refused."""
+    given = _complete(entry, arguments, gather)
+    return simulate(entry.function, *given, mutable=entry.mutable, indirect_dma=gather, seeds=seeds)
+
+
+def _complete(entry: Entry, arguments: tuple[Any, ...], gather: bool) -> tuple[Any, ...]:
+    return (*arguments, gather) if entry.gathers else arguments
