@@ -6,9 +6,9 @@ it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +19,7 @@ import typer
 from outcrop.cli.compile import options
 from outcrop.cli.compile.progress import failing
 from outcrop.cli.serve import fail
+from outcrop.cli.simulate.progress import progress_line
 
 if TYPE_CHECKING:
     from outcrop_compile.kernels.cost import KernelCost
@@ -255,16 +256,12 @@ def _chosen(names: list[str] | None) -> list[str]:
 
 @contextmanager
 def _counting(total: int) -> Iterator[Callable[[], None]]:
-    """Says how many of `total` are done, on a terminal."""
-    count, begun = 0, time.monotonic()
+    """What is called as each of `total` is done, for the line of progress."""
+    numbers = itertools.count(1)
+    with progress_line(sys.stderr) as show:
 
-    def done() -> None:
-        nonlocal count
-        count += 1
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{count}/{total}, {time.monotonic() - begun:.0f} s ")
-            sys.stderr.flush()
+        def done() -> None:
+            number = next(numbers)
+            show(f"{number} of {total}", number / total)
 
-    yield done
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
+        yield done
