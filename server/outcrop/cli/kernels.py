@@ -99,6 +99,7 @@ def check(
     from outcrop_kernels.nki.cases import check as run
     from outcrop_kernels.nki.simulator import Refused
 
+    _need_simulator()
     wanted, results, bad = _chosen(kernels), [], 0
     chosen = [case for case in cases() if case.kernel in wanted and (every or case.small)]
     with _counting(len(chosen)) as done:
@@ -151,6 +152,7 @@ def profile(
     from outcrop_compile.kernels.cost import KernelShapes
     from outcrop_compile.tensor_parallel import divide
 
+    _need_simulator()
     wanted = _chosen(kernels)
     with failing():
         _, config = model_config(model)
@@ -215,6 +217,7 @@ def table(
     from outcrop_compile.hlo.environment import LoweringFailed, find_python
     from outcrop_compile.kernels.table import rows as made
 
+    _need_simulator()
     degrees, batches, contexts = _TABLE
     found = []
     with failing():
@@ -243,6 +246,16 @@ def table(
         typer.echo(
             f"| {row.tp} | {row.rows} | {row.context} | {row.xla / 1e9:.2f} | {row.kernels / 1e9:.2f} | "
             f"{row.xla / row.kernels:.2f} | {before / 1e9:.2f} | {before / after:.2f} | {times} |"
+        )
+
+
+def _need_simulator() -> None:
+    from outcrop_kernels.nki.language import SIMULATED
+
+    if not SIMULATED:
+        fail(
+            "AWS's package nki is installed here, and kernels are bound to it: set OUTCROP_NKI=simulator to "
+            "run them in the simulator"
         )
 
 
