@@ -56,7 +56,11 @@ def operations(target: Target, kernels: Collection[str] = (), *, gather: bool = 
         from outcrop_kernels import neuron
 
         plain = replace(Operations(), **neuron.IMPLEMENTATIONS)
-        return _with_kernels(plain, kernels, gather) if kernels else plain
+        if not kernels:
+            return plain
+        from outcrop_kernels.nki.operations import NkiOperations
+
+        return replace(plain, **NkiOperations(kernels, gather, plain).implementations())
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":
@@ -64,10 +68,3 @@ def operations(target: Target, kernels: Collection[str] = (), *, gather: bool = 
     from outcrop_kernels.cpu.native.operations import IMPLEMENTATIONS
 
     return replace(Operations(), **(eager.IMPLEMENTATIONS | IMPLEMENTATIONS))
-
-
-def _with_kernels(plain: Operations, kernels: Collection[str], gather: bool) -> Operations:
-    from outcrop_kernels.nki.operations import NkiOperations
-
-    fallback = {name: getattr(plain, name) for name in operation_names()}
-    return replace(plain, **NkiOperations(kernels, gather, fallback).implementations())

@@ -4,11 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from outcrop_compile import instances
 from outcrop_compile.hlo.environment import FOLDER
 from outcrop_compile.kernels.table import Row, rows
 from outcrop_compile.shapes import SHAPES
+from outcrop_kernels.nki.simulator import cost
 
 PYTHON = Path(__file__).parents[2] / FOLDER / "bin" / "python"
+
+
+def test_graphs_and_kernels_are_timed_at_the_same_bandwidths() -> None:
+    """Which the table adds up."""
+    assert cost.DMA_BYTES_PER_SECOND == instances.DMA_BANDWIDTH
+    assert cost.HBM_BYTES_PER_SECOND == instances.HBM_BANDWIDTH
 
 
 @pytest.mark.slow

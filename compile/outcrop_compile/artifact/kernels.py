@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import outcrop_kernels
+from outcrop_compile.artifact.files import sha256_of
 
 GATHER = ".gather"
 _PACKAGE = "outcrop_kernels.nki"
@@ -47,7 +48,7 @@ def source_digest(file: Path) -> str:
             waiting += [path for path in map(file.parent.joinpath, _imports(one)) if path.is_file()]
     digest = hashlib.sha256()
     for path in sorted(found):
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

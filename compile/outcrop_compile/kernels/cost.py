@@ -8,7 +8,7 @@ second took. Not yet run on a device.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.tensor_parallel import Layout
 from outcrop_kernels.nki.catalogue import KERNELS
+from outcrop_kernels.nki.operations import simulated
 from outcrop_kernels.nki.paged_decode_attention import rows_together
-from outcrop_kernels.nki.simulator import DmaWork, EngineWork, Report, simulate
+from outcrop_kernels.nki.simulator import DmaWork, EngineWork, Report
 from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
 
 _BLOCKS = 2
@@ -67,9 +68,9 @@ class KernelShapes:
             "int8_dequant_matmul": self._int8,
         }
 
-    def costs(self, bucket: Bucket, kernels: list[str] | None = None) -> Iterator[KernelCost]:
-        """Of those kernels (all, if none are named) whose contract takes the bucket's shapes."""
-        for name in kernels or KERNELS:
+    def costs(self, bucket: Bucket, kernels: Iterable[str]) -> Iterator[KernelCost]:
+        """Of those kernels whose contract takes the bucket's shapes."""
+        for name in kernels:
             try:
                 calls, report = self.makers[name](bucket)
             except _NotTaken:
@@ -87,21 +88,21 @@ class KernelShapes:
     def _decode(self, bucket: Bucket) -> tuple[int, Report]:
         pool = (1, self.block_size, self.layout.kv_heads, self.layout.config.head_dim)
         query = (bucket.rows, bucket.width, self.layout.heads, self.layout.config.head_dim)
-        together = rows_together(query, pool, bucket.blocks)
-        groups = -(-bucket.rows // together)
-        first, second = (
-            self._attention("paged_decode_attention", min(count * together, bucket.rows), bucket)
-            for count in (1, 2)
-        )
-        return self.layout.config.num_layers, _continued(first, second, groups)
+        return self._grouped("paged_decode_attention", bucket, rows_together(query, pool, bucket.blocks))
 
     def _prefill(self, bucket: Bucket) -> tuple[int, Report]:
         if bucket.width * self.layout.heads // self.layout.kv_heads <= 128:
             raise _NotTaken
-        first, second = (
-            self._attention("paged_prefill_attention", min(count, bucket.rows), bucket) for count in (1, 2)
-        )
-        return self.layout.config.num_layers, _continued(first, second, bucket.rows)
+        return self._grouped("paged_prefill_attention", bucket, 1)
+
+    def _grouped(self, name: str, bucket: Bucket, together: int) -> tuple[int, Report]:
+        """Attention of all rows, of which the kernel takes so many at a time."""
+        calls, groups = self.layout.config.num_layers, -(-bucket.rows // together)
+        report = self._attention(name, min(together, bucket.rows), bucket)
+        if groups > 1:
+            second = self._attention(name, min(2 * together, bucket.rows), bucket)
+            report = _continued(report, second, groups)
+        return calls, report
 
     def _attention(self, name: str, rows: int, bucket: Bucket) -> Report:
         layout = self.layout
@@ -169,10 +170,7 @@ class KernelShapes:
         tensors = [one for one in arguments if isinstance(one, Tensor)]
         if entry.contract.refusal(tensors, {"C": TOPK_CAP}) is not None:
             raise _NotTaken
-        more = (self.gather,) if entry.gathers else ()
-        _, report = simulate(
-            entry.function, *arguments, *more, mutable=entry.mutable, indirect_dma=self.gather, seeds=()
-        )
+        _, report = simulated(entry, arguments, gather=self.gather)
         return report
 
     def _zeros(self, *shape: int) -> Tensor:

@@ -82,7 +82,7 @@ def rows(
                 + (config.num_layers - 1) * (second.get(kind, 0) - first.get(kind, 0))
                 for kind in first | second
             }
-            yield _row(tp, bucket, kinds, tuple(shapes.costs(bucket, list(KERNELS))))
+            yield _row(tp, bucket, kinds, tuple(shapes.costs(bucket, KERNELS)))
 
 
 def _counted(

@@ -17,7 +17,7 @@ from torch import Tensor
 from outcrop_kernels import reference
 from outcrop_kernels.nki.catalogue import KERNELS
 from outcrop_kernels.nki.kernel import Entry, dtype_of
-from outcrop_kernels.nki.simulator import Report, simulate
+from outcrop_kernels.nki.operations import simulated
 
 Make = Callable[[], tuple[Entry, tuple[Any, ...], tuple[Tensor, ...]]]
 
@@ -39,12 +39,10 @@ class Case:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """error: the largest difference of any result, as a part of that result's largest magnitude. allowed: the
-    contract's. gather: how it addressed HBM."""
+    contract's."""
 
     error: float
     allowed: float
-    gather: bool
-    report: Report
 
     @property
     def good(self) -> bool:
@@ -55,14 +53,11 @@ def check(case: Case, *, gather: bool = True, seeds: tuple[int, ...] = (1,)) -> 
     """Run a case in the simulator. seeds: other orders of its independent loops to try. Raises the
     simulator's Refused."""
     entry, arguments, expected = case.make()
-    more = (gather,) if entry.gathers else ()
-    results, report = simulate(
-        entry.function, *arguments, *more, mutable=entry.mutable, indirect_dma=gather, seeds=seeds
-    )
+    results, _ = simulated(entry, arguments, gather=gather, seeds=seeds)
     results = results if isinstance(results, tuple) else (results,)
     kind = dtype_of(arguments[0])
     error = max(distance(one, other) for one, other in zip(results, expected, strict=True))
-    return Outcome(error, entry.contract.tolerance[kind], gather, report)
+    return Outcome(error, entry.contract.tolerance[kind])
 
 
 def distance(result: Tensor, expected: Tensor) -> float:

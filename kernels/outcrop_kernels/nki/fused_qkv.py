@@ -47,7 +47,7 @@ def fused_qkv(
     inputs = turned(normed(load(x, 0, tokens, shares), norm, shares, eps), shares)
     angles = (
         nl.ndarray(cos.shape, dtype=nl.float32, buffer=nl.sbuf),
-        nl.ndarray(sin.shape, dtype=nl.float32),
+        nl.ndarray(sin.shape, dtype=nl.float32, buffer=nl.sbuf),
     )
     nisa.dma_copy(dst=angles[0], src=cos)
     nisa.dma_copy(dst=angles[1], src=sin)

@@ -21,14 +21,9 @@ if TYPE_CHECKING or SIMULATED:
     from outcrop_kernels.nki.simulator import isa as nisa
     from outcrop_kernels.nki.simulator import language as nl
     from outcrop_kernels.nki.simulator import root as nki
-    from outcrop_kernels.nki.simulator.memory import Tensor
 else:
     import nki
     import nki.isa as nisa
     import nki.language as nl
 
-    Tensor = object  # Its name and place differ from one SDK to the next; kernels only annotate with it.
-
-jit = nki.jit
-
-__all__ = ["SIMULATED", "Tensor", "installed", "jit", "nisa", "nki", "nl"]
+__all__ = ["SIMULATED", "installed", "nisa", "nki", "nl"]

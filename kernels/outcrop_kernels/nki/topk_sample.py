@@ -43,25 +43,12 @@ def topk(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     rows, width = logits.shape
     pieces = pieces_of(rows, width, count)
     size = width // pieces
-    found = min(size, count)
-    kept = nl.ndarray((rows, pieces * found), dtype=nl.float32, buffer=nl.private_hbm)
-    places = nl.ndarray((rows, pieces * found), dtype=nl.uint32, buffer=nl.private_hbm)
+    kept, places = _of_pieces(logits, pieces, min(size, count))
     values = nl.ndarray((rows, count), dtype=nl.float32, buffer=nl.shared_hbm)
     tokens = nl.ndarray((rows, count), dtype=nl.int32, buffer=nl.shared_hbm)
-    for start in range(0, rows * pieces, PARTITIONS):
-        parts = min(PARTITIONS, rows * pieces - start)
-        piece = nl.ndarray((parts, size), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.dma_copy(dst=piece, src=logits.reshape((rows * pieces, size))[start : start + parts, :])
-        best, at = _largest(piece, found)
-        nisa.dma_copy(
-            dst=kept.reshape((rows * pieces, found))[start : start + parts, :], src=best[:, 0:found]
-        )
-        nisa.dma_copy(
-            dst=places.reshape((rows * pieces, found))[start : start + parts, :], src=at[:, 0:found]
-        )
     for start in range(0, rows, PARTITIONS):
         parts = min(PARTITIONS, rows - start)
-        together = nl.ndarray((parts, pieces * found), dtype=nl.float32, buffer=nl.sbuf)
+        together = nl.ndarray((parts, kept.shape[1]), dtype=nl.float32, buffer=nl.sbuf)
         nisa.dma_copy(dst=together, src=kept[start : start + parts, :])
         known = _tokens(places, start, parts, pieces, size)
         best, at = _largest(together, count)
@@ -80,16 +67,8 @@ def largest(logits: Tensor) -> Tensor:
     rows, width = logits.shape
     pieces = pieces_of(rows, width, 1)
     size = width // pieces
-    kept = nl.ndarray((rows, pieces), dtype=nl.float32, buffer=nl.private_hbm)
-    places = nl.ndarray((rows, pieces), dtype=nl.uint32, buffer=nl.private_hbm)
+    kept, places = _of_pieces(logits, pieces, 1)
     tokens = nl.ndarray((rows,), dtype=nl.int32, buffer=nl.shared_hbm)
-    for start in range(0, rows * pieces, PARTITIONS):
-        parts = min(PARTITIONS, rows * pieces - start)
-        piece = nl.ndarray((parts, size), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.dma_copy(dst=piece, src=logits.reshape((rows * pieces, size))[start : start + parts, :])
-        best, at = _largest(piece, 1)
-        nisa.dma_copy(dst=kept.reshape((rows * pieces, 1))[start : start + parts, :], src=best[:, 0:1])
-        nisa.dma_copy(dst=places.reshape((rows * pieces, 1))[start : start + parts, :], src=at[:, 0:1])
     for start in range(0, rows, PARTITIONS):
         parts = min(PARTITIONS, rows - start)
         together = nl.ndarray((parts, pieces), dtype=nl.float32, buffer=nl.sbuf)
@@ -132,6 +111,27 @@ def pieces_of(rows: int, width: int, count: int) -> int:
             if best == 0 or work < least:
                 best, least = pieces, work
     return best
+
+
+def _of_pieces(logits: Tensor, pieces: int, found: int) -> tuple[Tensor, Tensor]:
+    """The `found` largest of each piece and their places in it, in HBM: float32 and uint32, both
+    [R, pieces * found]."""
+    rows, width = logits.shape
+    size = width // pieces
+    kept = nl.ndarray((rows, pieces * found), dtype=nl.float32, buffer=nl.private_hbm)
+    places = nl.ndarray((rows, pieces * found), dtype=nl.uint32, buffer=nl.private_hbm)
+    for start in range(0, rows * pieces, PARTITIONS):
+        parts = min(PARTITIONS, rows * pieces - start)
+        piece = nl.ndarray((parts, size), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=piece, src=logits.reshape((rows * pieces, size))[start : start + parts, :])
+        best, at = _largest(piece, found)
+        nisa.dma_copy(
+            dst=kept.reshape((rows * pieces, found))[start : start + parts, :], src=best[:, 0:found]
+        )
+        nisa.dma_copy(
+            dst=places.reshape((rows * pieces, found))[start : start + parts, :], src=at[:, 0:found]
+        )
+    return kept, places
 
 
 def _largest(piece: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,9 @@ it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +19,7 @@ import typer
 from outcrop.cli.compile import options
 from outcrop.cli.compile.progress import failing
 from outcrop.cli.serve import fail
+from outcrop.cli.simulate.progress import progress_line
 
 if TYPE_CHECKING:
     from outcrop_compile.kernels.cost import KernelCost
@@ -98,6 +99,7 @@ def check(
     from outcrop_kernels.nki.cases import check as run
     from outcrop_kernels.nki.simulator import Refused
 
+    _need_simulator()
     wanted, results, bad = _chosen(kernels), [], 0
     chosen = [case for case in cases() if case.kernel in wanted and (every or case.small)]
     with _counting(len(chosen)) as done:
@@ -150,6 +152,7 @@ def profile(
     from outcrop_compile.kernels.cost import KernelShapes
     from outcrop_compile.tensor_parallel import divide
 
+    _need_simulator()
     wanted = _chosen(kernels)
     with failing():
         _, config = model_config(model)
@@ -214,6 +217,7 @@ def table(
     from outcrop_compile.hlo.environment import LoweringFailed, find_python
     from outcrop_compile.kernels.table import rows as made
 
+    _need_simulator()
     degrees, batches, contexts = _TABLE
     found = []
     with failing():
@@ -245,6 +249,16 @@ def table(
         )
 
 
+def _need_simulator() -> None:
+    from outcrop_kernels.nki.language import SIMULATED
+
+    if not SIMULATED:
+        fail(
+            "AWS's package nki is installed here, and kernels are bound to it: set OUTCROP_NKI=simulator to "
+            "run them in the simulator"
+        )
+
+
 def _chosen(names: list[str] | None) -> list[str]:
     from outcrop_kernels.nki.catalogue import KERNELS
 
@@ -255,16 +269,12 @@ def _chosen(names: list[str] | None) -> list[str]:
 
 @contextmanager
 def _counting(total: int) -> Iterator[Callable[[], None]]:
-    """Says how many of `total` are done, on a terminal."""
-    count, begun = 0, time.monotonic()
+    """What is called as each of `total` is done, for the line of progress."""
+    numbers = itertools.count(1)
+    with progress_line(sys.stderr) as show:
 
-    def done() -> None:
-        nonlocal count
-        count += 1
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{count}/{total}, {time.monotonic() - begun:.0f} s ")
-            sys.stderr.flush()
+        def done() -> None:
+            number = next(numbers)
+            show(f"{number} of {total}", number / total)
 
-    yield done
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
+        yield done

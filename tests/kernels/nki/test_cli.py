@@ -13,6 +13,7 @@ from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.kernels.cost import KernelShapes
 from outcrop_compile.shapes import SHAPES
 from outcrop_compile.tensor_parallel import divide
+from outcrop_kernels.nki import language
 from outcrop_kernels.nki.catalogue import KERNELS
 
 Run = Callable[..., Any]
@@ -65,6 +66,14 @@ def test_profile_counts_what_a_step_moves(run: Run) -> None:
 )
 def test_what_cannot_be_is_told(run: Run, arguments: tuple[str, ...], words: str) -> None:
     assert words in " ".join(run(*arguments, status=2).output.split())
+
+
+@pytest.mark.parametrize("command", ["check", "profile", "table"])
+def test_kernels_of_an_installed_sdk_are_not_simulated(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language, "SIMULATED", False)
+    assert "set OUTCROP_NKI=simulator" in " ".join(run(command, status=2).output.split())
 
 
 def test_rows_beyond_two_groups_cost_what_the_second_did() -> None:

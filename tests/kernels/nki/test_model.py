@@ -1,6 +1,7 @@
 """The model with kernels in the place of operations is the model without them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama
 from outcrop_compile.weights import parameter_shapes
+from outcrop_kernels.nki import operations as nki
 from outcrop_kernels.nki.catalogue import KERNELS, chosen_kernels
+from outcrop_kernels.nki.kernel import Entry
 from outcrop_kernels.registry import Operations, operations
 
 CONFIG = LlamaConfig(
@@ -66,14 +69,27 @@ def plain() -> tuple[list[Tensor], PagedLlama]:
 
 
 @pytest.mark.parametrize("gather", [True, False])
-def test_tokens_and_states_are_the_same(plain: tuple[list[Tensor], PagedLlama], gather: bool) -> None:
-    """In float32, with all kernels that the model can call."""
+def test_tokens_and_states_are_the_same(
+    plain: tuple[list[Tensor], PagedLlama], gather: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, with all kernels that the model can call, and it calls them."""
     expected, before = plain
+    called, call = set(), nki.run
+
+    def recorded(entry: Entry, arguments: tuple[Any, ...], *, gather: bool) -> Any:
+        called.add(entry.name)
+        return call(entry, arguments, gather=gather)
+
+    monkeypatch.setattr(nki, "run", recorded)
     found, after = run(operations("neuron", chosen_kernels("all"), gather=gather))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     for name, buffer in after.named_buffers():
         if name.endswith("_pool"):  # the sink aside
             torch.testing.assert_close(buffer[:-1], before.get_buffer(name)[:-1], rtol=0, atol=2e-5)
+    assert called == {
+        "kv_cache_write", "paged_decode_attention", "paged_prefill_attention", "rmsnorm", "rope", "topk",
+        "largest",
+    }  # fmt: skip
 
 
 def test_only_the_kernels_that_are_named_take_the_place_of_an_operation() -> None:

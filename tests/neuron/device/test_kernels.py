@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from neuron_steps import answers, report, requests, step_times
+from neuron_steps import TOKENS, answers, report, requests, step_times
 
 from outcrop.backends.neuron.backend import NeuronBackend
 from outcrop.engine.messages import SamplingParams
@@ -99,7 +99,7 @@ def measured(artifact: Artifact) -> tuple[dict[str, list[int]], dict[str, float]
     """Greedy answers by request, and seconds of a step by decode bucket. The cores are free again then."""
     with loaded(artifact) as backend:
         backend.warmup(lambda stage, fraction: None)
-        said = answers(backend, requests(backend, SamplingParams(24)))
+        said = answers(backend, requests(backend, SamplingParams(TOKENS)))
         times = {
             f"decode {bucket.rows} rows, {bucket.blocks} blocks": step_times(backend, bucket)[0]
             for bucket in backend.buckets

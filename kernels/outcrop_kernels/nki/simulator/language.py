@@ -32,8 +32,6 @@ hbm = MemoryRegion.private_hbm
 private_hbm = MemoryRegion.private_hbm
 shared_hbm = MemoryRegion.shared_hbm
 
-NkiTensor = Tensor
-
 add = OPS["add"]
 subtract = OPS["subtract"]
 multiply = OPS["multiply"]
