@@ -101,10 +101,10 @@ def page(
     return found[:limit], _token(found[limit - 1])
 
 
-def change(resource: Resource, now: datetime, status: str | None = None, **body: Any) -> None:
-    """Write into a resource's body, and its status."""
+def change(resource: Resource, now: datetime, status: str, **body: Any) -> None:
+    """Give a resource another status, and write into its body."""
     resource.updated_at = now
-    resource.status = status or resource.status
+    resource.status = status
     resource.body = resource.body | body  # another object: that is how SQLAlchemy sees the change
 
 

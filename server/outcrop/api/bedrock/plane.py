@@ -87,14 +87,12 @@ class ControlPlane:
         status: str,
         request: Shape,
         *,
-        identifier: str | None = None,
         token: str | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Resource:
         """A resource that is not kept yet. kind: also the type in its ARN. request: what it is created with,
         in which the client's token and the tags do not count."""
-        identifier = identifier or new_id()
-        now = datetime.now(UTC)
+        identifier, now = new_id(), datetime.now(UTC)
         return Resource(
             kind=kind,
             id=identifier,
