@@ -275,7 +275,7 @@ class StorageSettings(_Section):
 
 
 class JobSettings(_Section):
-    """The `[jobs]` table. rows: records of a batch job in progress at once. side_by_side: batch jobs.
+    """The `[jobs]` table. rows: records of a batch job in progress at once. side_by_side: jobs of a kind.
     lease_seconds: after how long the jobs of a server that died are taken over."""
 
     rows: int = Field(default=16, ge=1, le=1024)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer, EventStreamMessage
 
+from outcrop.api.errors import ApiError
+from outcrop.api.shapes import Must
+from outcrop.api.smithy import Constraints
 from outcrop.engine.client import EngineUnavailable, FinishReason, ModelFailure
 
 from .doubles import Script
@@ -232,3 +236,21 @@ def test_filters(http: httpx.Client) -> None:
     assert count(byInferenceType="PROVISIONED") == 0
     assert count(byCustomizationType="FINE_TUNING") == 0
     assert http.get("/foundation-models", params={"byProvider": "a/b"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("bbb", "satisfy regular expression pattern: a+"),
+        ("bbbb", "have length less than or equal to 3"),
+    ],
+)
+def test_a_text_that_is_too_long_meets_no_pattern(text: str, rule: str) -> None:
+    """It may be a whole body, and some patterns take a hundred times its memory."""
+    constraints = Constraints()
+    Must(size=(1, 3), pattern=re.compile("a+")).check(constraints, ("name",), text)
+    with pytest.raises(ApiError) as error:
+        constraints.raise_if_violated()
+    assert error.value.message == (
+        f"1 validation error detected: Value at 'name' failed to satisfy constraint: Member must {rule}"
+    )

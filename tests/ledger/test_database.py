@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from outcrop.ledger.database import Database, DatabaseError
 from outcrop.ledger.lease import Lease
-from outcrop.ledger.setting import Setting
+from outcrop.ledger.resource import Tag
 from outcrop.ledger.tables import METADATA
 
 
@@ -46,14 +46,14 @@ def test_writes_ahead_of_its_log(tmp_path: Path, database: Database) -> None:
 def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     def write_and_fail() -> None:
         with database.transaction() as session:
-            session.add(Setting(name="a", value={}))
+            session.add(Tag(arn="a", key="", value=""))
             session.flush()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         write_and_fail()
     with database.transaction() as session:
-        assert session.scalars(select(Setting)).all() == []
+        assert session.scalars(select(Tag)).all() == []
 
 
 def test_times_come_back_in_utc(database: Database) -> None:
@@ -89,8 +89,8 @@ def _count_up(path: Path, times: int) -> None:
     database = Database(path)
     for _ in range(times):
         with database.transaction() as session:
-            counter = session.get(Setting, "n") or Setting(name="n", value={"n": 0})
-            counter.value = {"n": counter.value["n"] + 1}
+            counter = session.get(Tag, ("a", "n")) or Tag(arn="a", key="n", value="0")
+            counter.value = str(int(counter.value) + 1)
             session.add(counter)
     database.close()
 
@@ -106,16 +106,16 @@ def test_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
         assert process.exitcode == 0
     database = Database(tmp_path / "state.db")
     with database.transaction() as session:
-        assert session.get_one(Setting, "n").value == {"n": 100}
+        assert session.get_one(Tag, ("a", "n")).value == "100"
     database.close()
 
 
 def _commit_then_die(path: Path) -> None:
     database = Database(path)
     with database.transaction() as session:
-        session.add(Setting(name="committed", value={}))
+        session.add(Tag(arn="a", key="committed", value=""))
     with database.transaction() as session:
-        session.add(Setting(name="begun", value={}))
+        session.add(Tag(arn="a", key="begun", value=""))
         session.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -129,7 +129,7 @@ def test_what_was_committed_survives_a_kill(tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     database = Database(tmp_path / "state.db")
     with database.transaction() as session:
-        assert session.scalars(select(Setting.name)).all() == ["committed"]
+        assert session.scalars(select(Tag.key)).all() == ["committed"]
     database.close()
 
 

@@ -494,15 +494,6 @@ def text_with_tool_uses(path: str) -> ApiError:
     return validation(f"{path}: Conversation blocks and tool use blocks cannot be provided in the same turn")
 
 
-def system_turn(index: int) -> ApiError:
-    return violations(
-        [
-            f"Value 'system' at 'messages.{index + 1}.member.role' failed to satisfy constraint: "
-            "Member must satisfy enum value set: [user, assistant]"
-        ]
-    )
-
-
 def set_by_prompt(name: str) -> ApiError:
     return validation(
         f"The {name} field can't be used with a prompt from Prompt management. Remove {name} and try again."

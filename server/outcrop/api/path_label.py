@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+
 from starlette.convertors import PathConvertor, register_url_convertor
 
 LABEL = "label"
@@ -14,3 +17,16 @@ class _Label(PathConvertor):
 
 
 register_url_convertor(LABEL, _Label())
+
+
+@cache
+def label_until(word: str) -> str:
+    """For a label that another follows: it ends where `/word/` first comes. With labels that may end at each
+    such place, a long path that is not the route's is cut in all ways before that is known."""
+    name = f"{LABEL}_until_{word.replace('-', '_')}"
+
+    class Until(PathConvertor):
+        regex = rf"(?>[\s\S]*?(?=/{re.escape(word)}/))"
+
+    register_url_convertor(name, Until())
+    return name

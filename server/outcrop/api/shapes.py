@@ -63,7 +63,10 @@ class Must:
             constraints.maximum(path, value, most)
         if self.one_of:
             constraints.one_of(path, value, self.one_of)
-        if self.pattern is not None and value:
+        longest = None if self.size is None else self.size[1]
+        # One that is too long is refused already. It may be a whole body, and a pattern that repeats a group
+        # takes a hundred times the memory of its text.
+        if self.pattern is not None and value and (longest is None or len(value) <= longest):
             constraints.matches(path, value, self.pattern)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.orm import Session
 
@@ -102,10 +101,10 @@ def page(
     return found[:limit], _token(found[limit - 1])
 
 
-def change(resource: Resource, now: datetime, status: str | None = None, **body: Any) -> None:
-    """Write into a resource's body, and its status."""
+def change(resource: Resource, now: datetime, status: str, **body: Any) -> None:
+    """Give a resource another status, and write into its body."""
     resource.updated_at = now
-    resource.status = status or resource.status
+    resource.status = status
     resource.body = resource.body | body  # another object: that is how SQLAlchemy sees the change
 
 
@@ -126,14 +125,17 @@ def tags_of(session: Session, arn: str) -> dict[str, str]:
     return {tag.key: tag.value for tag in rows}
 
 
+_POSITION = msgspec.json.Decoder(tuple[datetime, str])
+
+
 def _token(last: Resource) -> str:
-    position = json.dumps([last.created_at.isoformat(), last.id]).encode()
+    position = msgspec.json.encode((last.created_at, last.id))
     return base64.urlsafe_b64encode(position).decode()
 
 
 def _position(token: str) -> tuple[datetime, str]:
     try:
-        moment, identifier = json.loads(base64.urlsafe_b64decode(token))
-        return datetime.fromisoformat(moment), str(identifier)
-    except (ValueError, TypeError, binascii.Error):
+        moment, identifier = _POSITION.decode(base64.urlsafe_b64decode(token))
+        return moment.astimezone(UTC), identifier
+    except (ValueError, OverflowError):  # the latter where UTC's year is no year
         raise BadPageToken(token) from None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from outcrop.ledger import job_record, lease, resource, setting, usage
+from outcrop.ledger import job_record, lease, resource, usage
 from outcrop.ledger.database import Base
 
-__all__ = ["METADATA", "job_record", "lease", "resource", "setting", "usage"]
+__all__ = ["METADATA", "job_record", "lease", "resource", "usage"]
 
 METADATA = Base.metadata

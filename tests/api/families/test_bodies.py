@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from outcrop.api.bedrock_runtime.families.transcript import of_mistral
+
 from ...conformance.strategies import json_values, spoilt
 from ..server import Server
 from .requests import (
@@ -62,6 +64,10 @@ def prompt(server: Server) -> str:
         (MISTRAL, {"prompt": "<s>[INST] Hi [/INST] Yo</s>[INST] Go [/INST]"},
          "user: Hi\nassistant: Yo\nuser: Go\n"),
         (MISTRAL, {"prompt": "<s>[INST] Hi [/INST] Well,"}, "user: Hi\nWell,"),
+        (MISTRAL, {"prompt": "[INST] Hi [INST] Ho [/INST] A[/INST] Yo</s>[INST] Go"},
+         "user: Hi [INST] Ho\nA[/INST] Yo"),
+        (MISTRAL, {"prompt": "[INST][/INST]Yo[INST]Go[/INST]"}, "user: \nassistant: Yo\nuser: Go\n"),
+        (MISTRAL, {"prompt": "[INST] Hi"}, "user: [INST] Hi\n"),
         (MISTRAL, {"prompt": "Hi"}, "user: Hi\n"),
         (COMMAND, {"preamble": "Be brief.", "chat_history": [{"role": "CHATBOT", "message": "Yo"}]},
          "system: Be brief.\nassistant: Yo\nuser: Hi\n"),
@@ -75,6 +81,14 @@ def prompt(server: Server) -> str:
 def test_prompts(http: httpx.Client, server: Server, model: str, more: dict[str, Any], wanted: str) -> None:
     invoke(http, model, **more).raise_for_status()
     assert prompt(server) == wanted
+
+
+@pytest.mark.timeout(60)
+def test_a_prompt_of_many_marks_is_read_at_once() -> None:
+    """Looking for the other half of each would hold up the whole server."""
+    marks = "[INST] " * 1_000_000
+    (turn,) = of_mistral(f"[INST] Hi [/INST] Yo {marks}").messages
+    assert turn.content == "Hi"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from outcrop.api.auth.access import model_arns
 from outcrop.api.auth.principal import principal_of
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
-from outcrop.api.bedrock.plane import ControlPlane, without_nulls
+from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.job_runner import JobRunner
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
@@ -88,8 +88,6 @@ class AsyncInvokes:
             before=query.submit_time_before,
             oldest_first=query.sort_order == "Ascending",
         )
-        found, token = await self._plane.run(
-            lambda session: resources.page(session, wanted, query.limit, query.next_token)
+        return await self._plane.page(
+            wanted, query, "asyncInvokeSummaries", lambda session, each: shapes.described(each)
         )
-        summaries = [shapes.described(each) for each in found]
-        return json_response(without_nulls(asyncInvokeSummaries=summaries, nextToken=token))

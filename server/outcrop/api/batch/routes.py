@@ -16,7 +16,7 @@ from outcrop.api.auth.principal import principal_of
 from outcrop.api.batch import shapes
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
-from outcrop.api.bedrock.plane import ControlPlane, without_nulls
+from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.job_runner import JobRunner
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
@@ -88,13 +88,7 @@ class InvocationJobs:
             before=query.submit_time_before,
             oldest_first=query.oldest_first,
         )
-
-        def work(session: Session) -> dict[str, object]:
-            found, token = resources.page(session, wanted, query.limit, query.next_token)
-            summaries = [shapes.described(session, job) for job in found]
-            return without_nulls(invocationJobSummaries=summaries, nextToken=token)
-
-        return json_response(await self._plane.run(work))
+        return await self._plane.page(wanted, query, "invocationJobSummaries", shapes.described)
 
     async def _stop(self, request: Request) -> Response:
         identifier = str(read_parameters(request, shapes.JobIdentified).job_identifier)

@@ -40,7 +40,7 @@ S3_URI = Must(required=True, size=(1, 1024), pattern=re.compile(rf"{_S3}|file://
 """The service's own, and folders of the server's machine, where it allows them."""
 _BARE = r"[a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([.]?[a-z0-9-]{1,63})([:][a-z0-9-]{1,63}){0,2}"
 # The modelled pattern's language; as modelled it takes exponential time for a row of hyphens.
-_JOB_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+.\-]*")
+JOB_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+.\-]*")
 _MODEL_ID = Must(
     required=True,
     size=(1, 2048),
@@ -76,7 +76,7 @@ class ModelInvocationJobOutputDataConfig(Union):
 
 
 class CreateModelInvocationJobRequest(Shape):
-    job_name: Annotated[str | None, Must(required=True, size=(1, 63), pattern=_JOB_NAME)] = None
+    job_name: Annotated[str | None, Must(required=True, size=(1, 63), pattern=JOB_NAME)] = None
     role_arn: Annotated[str | None, ROLE_ARN] = None
     client_request_token: Annotated[
         str | None, Must(size=(1, 256), pattern=re.compile("[a-zA-Z0-9]+(-+[a-zA-Z0-9]+)*"))
@@ -106,7 +106,7 @@ class ListModelInvocationJobsRequest(SortedQuery):
     submit_time_after: datetime | None = None
     submit_time_before: datetime | None = None
     status_equals: Annotated[str | None, Must(one_of=STATUSES)] = None
-    name_contains: Annotated[str | None, Must(size=(1, 63), pattern=_JOB_NAME)] = None
+    name_contains: Annotated[str | None, Must(size=(1, 63), pattern=JOB_NAME)] = None
 
 
 def input_uri(job: Resource) -> str:

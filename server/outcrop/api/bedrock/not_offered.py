@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from outcrop.api import errors
 from outcrop.api.errors import Kind
-from outcrop.api.path_label import LABEL
+from outcrop.api.path_label import LABEL, label_until
 
 _POLICIES = "/automated-reasoning-policies"
 _POLICY = f"{_POLICIES}/{{policyArn}}"
@@ -139,5 +139,13 @@ def _route(name: str, method: str, path: str) -> Route:
     async def refuse(request: Request) -> Response:
         raise errors.unsupported_operation(name, _DECLARED.get(name, Kind.VALIDATION))
 
-    labelled = re.sub(r"{(\w+)}", rf"{{\1:{LABEL}}}", path)
-    return Route(labelled, refuse, methods=[method], name=name)
+    return Route(_LABELS.sub(_labelled, path), refuse, methods=[method], name=name)
+
+
+_LABELS = re.compile(r"{(\w+)}(?=/([\w-]+)/{)?")
+"""With the word between a label and the next."""
+
+
+def _labelled(label: re.Match[str]) -> str:
+    name, word = label.groups()
+    return f"{{{name}:{label_until(word) if word else LABEL}}}"

@@ -92,7 +92,7 @@ def _converted(kind: type, name: str, text: str) -> Any:
     if kind is datetime:
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):  # the latter where UTC's year is no year
             raise errors.serialization(f"STRING_VALUE cannot be converted to Timestamp at '{name}'") from None
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return text

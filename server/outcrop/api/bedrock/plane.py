@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy.orm import Session
 from starlette.requests import Request
+from starlette.responses import Response
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
 from outcrop.api.auth.bearer import ACCOUNT
+from outcrop.api.bedrock.parameters import PageQuery
 from outcrop.api.body import read_body
 from outcrop.api.decode import decode
+from outcrop.api.responses import json_response
 from outcrop.api.shapes import Shape, check
 from outcrop.api.smithy import Constraints
 from outcrop.catalog.catalog import Catalog
@@ -58,6 +61,21 @@ class ControlPlane:
         except resources.BadPageToken:
             raise errors.bad_page_token() from None
 
+    async def page(
+        self,
+        wanted: resources.Wanted,
+        query: PageQuery,
+        member: str,
+        shown: Callable[[Session, Resource], Mapping[str, object]],
+    ) -> Response:
+        """A page of a list: what `shown` says of each resource, under the answer's `member`."""
+
+        def work(session: Session) -> dict[str, object]:
+            found, token = resources.page(session, wanted, query.limit, query.next_token)
+            return without_nulls(**{member: [shown(session, each) for each in found]}, nextToken=token)
+
+        return json_response(await self.run(work))
+
     def arn(self, resource_type: str, identifier: str) -> str:
         """Of a resource that this server's one account owns."""
         return f"arn:aws:bedrock:{self.catalog.region}:{ACCOUNT}:{resource_type}/{identifier}"
@@ -69,14 +87,12 @@ class ControlPlane:
         status: str,
         request: Shape,
         *,
-        identifier: str | None = None,
         token: str | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Resource:
         """A resource that is not kept yet. kind: also the type in its ARN. request: what it is created with,
         in which the client's token and the tags do not count."""
-        identifier = identifier or new_id()
-        now = datetime.now(UTC)
+        identifier, now = new_id(), datetime.now(UTC)
         return Resource(
             kind=kind,
             id=identifier,

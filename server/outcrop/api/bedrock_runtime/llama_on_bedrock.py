@@ -14,6 +14,7 @@ from outcrop.api import errors
 from outcrop.api.bedrock_runtime.cache_points import cache_points
 from outcrop.api.bedrock_runtime.models import ConverseRequest, ConverseTokensRequest, ToolConfiguration
 from outcrop.api.bedrock_runtime.turns import Turn
+from outcrop.api.smithy import Constraints
 from outcrop.catalog import identifiers
 from outcrop.catalog.bedrock_models import LLAMA_TEXT_MODELS
 
@@ -106,10 +107,11 @@ def refuse_prompt(identifier: str, request: ConverseTokensRequest, *, streaming:
 def refuse_turns(turns: Sequence[Turn]) -> None:
     """Raises ValidationException for turns that Llama on Bedrock does not accept. (That they must alternate
     is checked with the rules for all models.)"""
+    constraints = Constraints()
     for turn in turns:
         kinds = {block.chosen for _, block in turn.blocks}
-        if turn.role == "system":
-            raise errors.system_turn(turn.index)
+        constraints.one_of(("messages", turn.index, "role"), turn.role, ("user", "assistant"))
+        constraints.raise_if_violated()
         if "reasoningContent" in kinds:
             raise errors.block_of_another_role("user", "reasoningContent")
         if "toolResult" in kinds and len(kinds) > 1:

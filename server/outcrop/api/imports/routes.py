@@ -11,7 +11,7 @@ from starlette.routing import Route
 from outcrop.api import errors
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
-from outcrop.api.bedrock.plane import ControlPlane, new_id, without_nulls
+from outcrop.api.bedrock.plane import ControlPlane, new_id
 from outcrop.api.imports import shapes
 from outcrop.api.imports.registry import ImportedModels
 from outcrop.api.job_runner import JobRunner
@@ -109,11 +109,9 @@ class ModelImports:
             before=query.creation_time_before,
             oldest_first=query.oldest_first,
         )
-        found, token = await self._plane.run(
-            lambda session: resources.page(session, wanted, query.limit, query.next_token)
+        return await self._plane.page(
+            wanted, query, "modelImportJobSummaries", lambda session, job: shapes.job_summary(job)
         )
-        summaries = [shapes.job_summary(job) for job in found]
-        return json_response(without_nulls(modelImportJobSummaries=summaries, nextToken=token))
 
     async def _list_models(self, request: Request) -> Response:
         query = read_parameters(request, shapes.ListImportedModelsRequest)
@@ -124,11 +122,9 @@ class ModelImports:
             before=query.creation_time_before,
             oldest_first=query.oldest_first,
         )
-        found, token = await self._plane.run(
-            lambda session: resources.page(session, wanted, query.limit, query.next_token)
+        return await self._plane.page(
+            wanted, query, "modelSummaries", lambda session, model: shapes.model_summary(model)
         )
-        summaries = [shapes.model_summary(model) for model in found]
-        return json_response(without_nulls(modelSummaries=summaries, nextToken=token))
 
     async def _get_model(self, request: Request) -> Response:
         identifier = str(read_parameters(request, shapes.ModelIdentified).model_identifier)

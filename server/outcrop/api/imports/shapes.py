@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from outcrop.api.batch.shapes import S3_URI
+from outcrop.api.batch.shapes import JOB_NAME, S3_URI
 from outcrop.api.bedrock.members import CLIENT_TOKEN, KMS_KEY_ID, ROLE_ARN, Tags, VpcConfig
 from outcrop.api.bedrock.parameters import SortedQuery, timestamp
 from outcrop.api.bedrock.plane import without_nulls
@@ -20,8 +20,6 @@ JOB, MODEL = "model-import-job", "imported-model"
 IN_PROGRESS, COMPLETED, FAILED = "InProgress", "Completed", "Failed"
 STATUSES = (IN_PROGRESS, COMPLETED, FAILED)
 
-# The modelled pattern's language; as modelled it takes exponential time for a row of hyphens.
-_JOB_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+.\-]*")
 _MODEL_NAME = re.compile("([0-9a-zA-Z][_-]?)+")
 _OWNED = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}"
 
@@ -35,7 +33,7 @@ class ModelDataSource(Union):
 
 
 class CreateModelImportJobRequest(Shape):
-    job_name: Annotated[str | None, Must(required=True, size=(1, 63), pattern=_JOB_NAME)] = None
+    job_name: Annotated[str | None, Must(required=True, size=(1, 63), pattern=JOB_NAME)] = None
     imported_model_name: Annotated[str | None, Must(required=True, size=(1, 63), pattern=_MODEL_NAME)] = None
     role_arn: Annotated[str | None, ROLE_ARN] = None
     model_data_source: Annotated[ModelDataSource | None, REQUIRED] = None
@@ -49,7 +47,7 @@ class CreateModelImportJobRequest(Shape):
 class JobIdentified(Shape):
     job_identifier: Annotated[
         str | None,
-        Must(size=(0, 1011), pattern=re.compile(rf"({_OWNED}:{JOB}/[a-z0-9]{{12}})|({_JOB_NAME.pattern})")),
+        Must(size=(0, 1011), pattern=re.compile(rf"({_OWNED}:{JOB}/[a-z0-9]{{12}})|({JOB_NAME.pattern})")),
     ] = None
 
 
@@ -66,7 +64,7 @@ class ListModelImportJobsRequest(SortedQuery):
     creation_time_after: datetime | None = None
     creation_time_before: datetime | None = None
     status_equals: Annotated[str | None, Must(one_of=STATUSES)] = None
-    name_contains: Annotated[str | None, Must(size=(1, 63), pattern=_JOB_NAME)] = None
+    name_contains: Annotated[str | None, Must(size=(1, 63), pattern=JOB_NAME)] = None
 
 
 class ListImportedModelsRequest(SortedQuery):

@@ -16,7 +16,7 @@ from outcrop.text.chat_template import ChatMessage
 
 _TITAN = re.compile(r"(?:\A|\n)[ \t]*(?P<role>User|Bot):[ \t]*")
 _TITAN_END = re.compile(r"(?:\A|\n)[ \t]*Bot:\s*\Z")
-_MISTRAL = re.compile(r"\[INST\](?P<user>.*?)\[/INST\](?P<assistant>.*?)(?=\[INST\]|\Z)", re.DOTALL)
+_ASKING, _ASKED = "[INST]", "[/INST]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,17 @@ def of_mistral(prompt: str) -> Transcript:
     """`<s>[INST] ... [/INST] ...</s>`, repeated; an answer that has begun after the last mark goes on. Any
     other prompt is one message. (AWS's page on Mistral AI's text completion.)"""
     text = prompt.strip().removeprefix("<s>").strip()
-    if not text.startswith("[INST]") or not _MISTRAL.match(text):
+    if not text.startswith(_ASKING) or _ASKED not in text:
         return plain(prompt)
     turns: list[ChatMessage] = []
-    for match in _MISTRAL.finditer(text):
-        turns.append(ChatMessage("user", match["user"].strip()))
-        turns.append(ChatMessage("assistant", match["assistant"].strip().removesuffix("</s>").strip()))
+    # Not a regular expression: for every mark without its other half it would look through all the rest.
+    start = 0
+    while (asked := text.find(_ASKED, start)) >= 0:
+        end = text.find(_ASKING, asked)
+        if end < 0:
+            end = len(text)
+        turns.append(ChatMessage("user", text[start + len(_ASKING) : asked].strip()))
+        answer = text[asked + len(_ASKED) : end].strip()
+        turns.append(ChatMessage("assistant", answer.removesuffix("</s>").strip()))
+        start = end
     return Transcript(turns[:-1], prefill=turns[-1].content)

@@ -1,4 +1,4 @@
-"""Resources and their tags, records of jobs, leases, settings."""
+"""Resources and their tags, records of jobs, leases."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -52,10 +52,4 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(40), nullable=False),
         sa.Column("until", instant, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_lease"),
-    )
-    op.create_table(
-        "setting",
-        sa.Column("name", sa.String(80), nullable=False),
-        sa.Column("value", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_setting"),
     )
