@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.load.completions import Call
 
-from outcrop.bench.figures import percentile
+from outcrop.percentile import percentile
 
 
 @dataclass(frozen=True, slots=True)

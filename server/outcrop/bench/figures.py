@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from outcrop.bench.call import Call
+from outcrop.percentile import percentile
 from outcrop.simulate.slo import Slo
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Of a few values the highest counts: the smallest one that `share` of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 @dataclass(frozen=True, slots=True)

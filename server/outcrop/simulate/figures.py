@@ -1,6 +1,6 @@
 """What a run shows: latencies, throughput, goodput, waste and cost.
 
-Definitions, as llmeter, aiperf and MLPerf have them: TTFT from a client's call to the first token; TPOT the
+Definitions, those of `outcrop.bench`: TTFT from a client's call to the first token; TPOT the
 time from the first token to the last over one token less; goodput counts the requests that keep to both
 limits of the SLO; throughput is over the time from the first arrival to the last token."""
 
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from outcrop.percentile import percentile
 from outcrop.simulate.fleet import Run
 from outcrop.simulate.lives import NEVER
 from outcrop.simulate.slo import Slo
@@ -23,7 +24,7 @@ Times = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Percentiles, the nearest value above; milliseconds."""
+    """Percentiles, in milliseconds."""
 
     p50: float
     p90: float
@@ -119,4 +120,5 @@ def _unused(run: Run, kind: str) -> float:
 def _spread(times: Times) -> Spread:
     if not len(times):
         return Spread(0.0, 0.0, 0.0)
-    return Spread(*(float(each) for each in np.percentile(times, (50, 90, 99), method="inverted_cdf")))
+    ordered = sorted(times.tolist())
+    return Spread(*(percentile(ordered, share) for share in (0.5, 0.9, 0.99)))
