@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from outcrop.cli.html_file import write_html
 from outcrop.cli.serve import fail
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def bench(
         **dataclasses.asdict(found),
     }
     if html is not None:
-        _write_report(record, calls, html)
+        from outcrop.bench.report import html_report
+
+        write_html(html, lambda: html_report(record, calls))
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
@@ -149,16 +152,3 @@ def _progress(count: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("", total=count)
         yield lambda done: shown.update(task, completed=done)
-
-
-def _write_report(record: dict[str, Any], calls: Any, path: Path) -> None:
-    from outcrop.bench.report import html_report
-    from outcrop.svg import NoMatplotlib
-
-    try:
-        path.write_text(html_report(record, calls), encoding="utf-8")
-    except NoMatplotlib as error:
-        fail(f"--html: {error}")
-    except OSError as error:
-        fail(f"--html {path}: {error.strerror or error}")
-    typer.echo(f"written: {path}", err=True)

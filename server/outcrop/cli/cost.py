@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from outcrop.cli.html_file import write_html
 from outcrop.cli.serve import fail
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def compare(
     except ValueError as error:
         fail(str(error))
     if html is not None:
-        _write_report(found, html)
+        from outcrop.cost.report import html_report
+
+        write_html(html, lambda: html_report(found))
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2))
         return
@@ -352,15 +354,3 @@ def _known_or_fail(path: Path | None) -> PriceBook:
         return _book(path)
     except ValueError as error:
         fail(str(error))
-
-
-def _write_report(found: Any, path: Path) -> None:
-    from outcrop.cost.report import NoMatplotlib, html_report
-
-    try:
-        path.write_text(html_report(found), encoding="utf-8")
-    except NoMatplotlib as error:
-        fail(f"--html: {error}")
-    except OSError as error:
-        fail(f"--html {path}: {error.strerror or error}")
-    typer.echo(f"written: {path}", err=sys.stdout.isatty())
