@@ -307,13 +307,9 @@ def _names(model: str) -> tuple[str, str]:
 
 
 def _purchase_option(text: str) -> PurchaseOption:
-    from outcrop.cost.prices import OPTIONS
+    from outcrop.cost.prices import purchase_option
 
-    wanted = "reserved-1yr" if text == "reserved" else text
-    for option in OPTIONS:
-        if option == wanted:
-            return option
-    raise ValueError(f"--option {text}: there are {', '.join(OPTIONS)}")
+    return purchase_option("reserved-1yr" if text == "reserved" else text)
 
 
 def _model_and_tier(text: str) -> tuple[str, Tier]:
