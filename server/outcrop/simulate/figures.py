@@ -1,25 +1,21 @@
 """What a run shows: latencies, throughput, goodput, waste and cost.
 
-Definitions, those of `outcrop.bench`: TTFT from a client's call to the first token; TPOT the
-time from the first token to the last over one token less; goodput counts the requests that keep to both
-limits of the SLO; throughput is over the time from the first arrival to the last token."""
+Definitions, those of `outcrop.bench`: TTFT from a client's call to the first token; TPOT the time from the
+first token to the last over one token less; goodput counts the requests that keep to both limits of the SLO;
+throughput is over the time from the first arrival to the last token."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from outcrop.percentile import percentile
 from outcrop.simulate.fleet import Run
-from outcrop.simulate.lives import NEVER
-from outcrop.simulate.slo import Slo
+from outcrop.simulate.slo import Slo, Times
 from outcrop.simulate.trace import NS
 
 _MS = 1e6  # nanoseconds
-
-Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class Figures:
 
 def figures(run: Run, slo: Slo, dollars_per_hour: float | None = None) -> Figures:
     lives, request_ns = run.lives, run.machine.host.request * NS
-    done = lives.last != NEVER
+    done = lives.answered
     first = (lives.first - lives.arrival + request_ns)[done] / _MS
     latency = (lives.last - lives.arrival + request_ns)[done] / _MS
     rest = np.maximum(lives.tokens - 1, 1)[done]
