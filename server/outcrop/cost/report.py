@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from outcrop.cost.compare import HOURS_A_MONTH, RATIOS, UTILISATIONS, Comparison
 from outcrop.html_page import page, table
-from outcrop.svg import NoMatplotlib, plot
+from outcrop.svg import plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["NoMatplotlib", "html_report"]
 
 
 def html_report(comparison: Comparison) -> str:

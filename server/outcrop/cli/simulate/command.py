@@ -234,8 +234,8 @@ def _sweep(
     with progress_line(sys.stderr) as show:
         found = sweep(base, grid, loads, slo, steps, hourly, most_instances=most_instances, progress=show)
     if plot is not None:
-        from outcrop.cost.report import NoMatplotlib
         from outcrop.simulate.plot import save_frontier
+        from outcrop.svg import NoMatplotlib
 
         try:
             save_frontier(found, plot, f"{base.name}: {slo}")
