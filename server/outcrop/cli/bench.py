@@ -46,7 +46,7 @@ def bench(
     ] = 0.0,
     burstiness: Annotated[float, options.option("SHAPE", "Below 1, requests come in bursts.")] = 1.0,
     trace: Annotated[
-        Path | None, options.option("FILE", "Requests recorded elsewhere (CSV) instead.")
+        Path | None, options.option("FILE", "Requests recorded elsewhere (CSV, JSONL) instead.")
     ] = None,
     speed: Annotated[float, options.option("TIMES", "Play the trace faster.")] = 1.0,
     slo: Annotated[

@@ -62,7 +62,8 @@ Users = Annotated[
 TraceFile = Annotated[
     Path | None,
     options.option(
-        "FILE", "CSV with the columns of Azure's LLM traces, of BurstGPT, or of your own (see the docs)."
+        "FILE",
+        "CSV with the columns of Azure's LLM traces, of BurstGPT, or of your own, which may be JSONL.",
     ),
 ]
 Burstiness = Annotated[float, options.option("SHAPE", "With --rate: 1 is Poisson, 0.25 comes in bursts.")]
