@@ -74,8 +74,7 @@ def _table(comparison: Comparison) -> str:
 
 
 def _grounds(comparison: Comparison) -> str:
-    sources = dict.fromkeys((comparison.quote.source, *(each.quote.source for each in comparison.against)))
-    grounds = [f"Prices of {each.date}: {each.name}. {each.note}" for each in sources]
+    grounds = [f"Prices of {each.date}: {each.name}. {each.note}" for each in comparison.sources]
     grounds.append("List prices, without tax, storage, load balancers and data transfer.")
     if comparison.throughput is not None:
         grounds.append(f"Throughput, {comparison.throughput.kind}: {comparison.throughput.source}.")
