@@ -23,8 +23,9 @@ from typing import Any
 import boto3
 import httpx
 from benchmarks.load.converse import Call, converse_stream
-from benchmarks.load.figures import percentile
 from benchmarks.load.server import DEMO, served
+
+from outcrop.percentile import percentile
 
 MODEL = "meta.llama3-8b-instruct-v1:0"
 LIMIT = 1.10

@@ -20,6 +20,7 @@ from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import POLICIES
+from outcrop.percentile import percentile
 from outcrop_compile.bucket import Bucket, StepKind
 
 
@@ -81,10 +82,6 @@ def simulate(policy: str, rate: float, count: int, seed: int) -> list[Life]:
         for delta in core.step():
             lives[delta.request_id].token_times.append(clock.now)
     return list(lives.values())
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.load.completions import Call
 
-from outcrop.bench.figures import percentile
+from outcrop.percentile import percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Figures:
 
 
 def figures(calls: Sequence[Call]) -> Figures:
-    firsts = [1000 * (call.pieces[0] - call.begun) for call in calls]
-    each = [1000 * (call.pieces[-1] - call.pieces[0]) / (call.output_tokens - 1) for call in calls]
+    firsts = [call.ttft_ms for call in calls]
+    each = [call.tpot_ms for call in calls]
     seconds = max(call.pieces[-1] for call in calls) - min(call.begun for call in calls)
     tpot = statistics.median(each)
     return Figures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import gc
 import math
@@ -142,7 +141,7 @@ def build_spend(settings: Settings, models: Iterable[str]) -> Spend:
     """What is told of costs. Raises ValueError for prices that are not known."""
     cost = settings.cost
     deployment = Deployment(cost.instance, cost.option, cost.instances, settings.region, cost.prices)
-    return spend(deployment, models, datetime.date.today())
+    return spend(deployment, models)
 
 
 def build_tracing(settings: Settings) -> Tracing | None:

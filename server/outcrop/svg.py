@@ -1,4 +1,4 @@
-"""Plots as SVG, to stand inside an HTML report."""
+"""Plots as SVG, to stand inside an HTML report or by themselves."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ class NoMatplotlib(RuntimeError):
 
 def plot(draw: Callable[[Axes], None]) -> str:
     """The <svg> element of what `draw` drew. Raises NoMatplotlib."""
+    text = picture(draw)
+    return text[text.index("<svg") :]
+
+
+def picture(draw: Callable[[Axes], None]) -> str:
+    """The same as a file of its own. Raises NoMatplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -36,5 +42,4 @@ def plot(draw: Callable[[Axes], None]) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         pyplot.close(figure)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return buffer.getvalue()

@@ -19,7 +19,7 @@ from outcrop.api import eventstream
 from outcrop.api.admission import ApiLimits
 from outcrop.bench.call import Call
 from outcrop.bench.figures import figures
-from outcrop.bench.protocol import PROTOCOLS, Protocol, StreamFailure, event_stream
+from outcrop.bench.protocol import PROTOCOLS, Converse, Protocol, StreamFailure, event_stream
 from outcrop.bench.run import run
 from outcrop.cli.main import app
 from outcrop.engine.client import ModelFailure
@@ -155,21 +155,12 @@ def test_a_stream_that_is_cut_off_is_a_failure() -> None:
 # -- the load --------------------------------------------------------------------------------------
 
 
-class Barrier(Protocol):
+class Barrier(Converse):
     """Answers nobody until all have asked."""
 
     def __init__(self, parties: int) -> None:
         super().__init__("http://x", MODEL)
         self.barrier = asyncio.Barrier(parties)
-
-    def path(self) -> str:
-        return "/"
-
-    def body(self, prompt: str, max_tokens: int) -> dict[str, object]:
-        return {}
-
-    async def read(self, content: AsyncIterator[bytes], call: Call) -> None:
-        raise NotImplementedError
 
     async def ask(self, prompt: str, max_tokens: int, call: Call) -> None:
         await self.barrier.wait()

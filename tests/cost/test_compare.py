@@ -248,8 +248,10 @@ def test_the_command_for_people_names_the_kind_of_each_figure() -> None:
 def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "report.html"
-    result = CliRunner().invoke(app, [*COMMAND, "--load", "rps=3,in=1500,out=250", "--html", str(path)])
+    options = ["--load", "rps=3,in=1500,out=250", "--html", str(path), "--json"]
+    result = CliRunner().invoke(app, [*COMMAND, *options])
     assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["instances"] == 1
     report = path.read_text()
     assert report.count("<svg") == 3
     assert "so Bedrock is cheaper at every load" in report

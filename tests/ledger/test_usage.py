@@ -139,6 +139,25 @@ def test_a_database_that_cannot_be_written_delays_nobody_and_loses_nothing(
     assert len(written(database)) == 11
 
 
+def test_rows_that_are_dropped_are_told_in_the_end(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("outcrop.ledger.usage_ledger._MOST_WAITING", 3)
+    database.open()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        connection.execute("DROP TABLE usage")
+
+    async def scenario() -> None:
+        ledger = UsageLedger(database)
+        for number in range(5):
+            ledger.note(row(number))
+        await ledger.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario())
+    assert "usage of 5 generations was not written" in caplog.text
+
+
 def test_sums_by_tenant_and_model_of_a_period(database: Database) -> None:
     rows = [row(1), row(2, tenant="u", outcome="abort"), row(3), row(4, at=NOW - timedelta(days=1))]
 

@@ -51,6 +51,14 @@ def test_a_trace_file_and_a_closed_loop(tmp_path):
     assert json.loads(done.stdout)["figures"]["dollars_per_hour"] == 2
 
 
+def test_means_are_of_requests_that_were_answered(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("timestamp_ms,input_tokens,output_tokens\n0,100,5\n50,200,7\n90,9000,5\n")
+    found = json.loads(outcrop("--trace", str(path), "--json").stdout)
+    assert (found["completed"], found["errors"]) == (2, 1)
+    assert (found["mean_input_tokens"], found["mean_output_tokens"]) == (150, 6)
+
+
 def test_a_sweep(tmp_path):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "frontier.svg"

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from virtual import MS, tiny
 
+from outcrop.bench.call import Call
+from outcrop.bench.figures import figures as measured_figures
 from outcrop.engine.stats import EngineStats
 from outcrop.simulate.figures import figures
 from outcrop.simulate.fleet import Run
-from outcrop.simulate.lives import Lives
+from outcrop.simulate.lives import NEVER, Lives
 from outcrop.simulate.replica import Usage
 from outcrop.simulate.slo import PRESETS, Slo, parse_slo
 from outcrop.simulate.trace import Trace
@@ -48,6 +50,14 @@ def test_figures():
     # 0.1 cent a second over 11 / 0.84 tokens a second.
     assert found.per_million_output == pytest.approx(0.001 / (11 / 0.84) * 1e6)
     assert found.per_million_tokens == pytest.approx(0.001 / (41 / 0.84) * 1e6)
+
+
+def test_percentiles_are_those_of_a_measurement():
+    of_two, measured = run(), [Call(0, [0.1, 0.18], 5, ended=1), Call(0, [0.2, 0.36], 5, ended=1)]
+    of_two.lives.last[2] = NEVER
+    found, there = figures(of_two, Slo(1, 1)), measured_figures(measured)
+    assert (found.ttft.p50, found.tpot.p50) == (200, 40)
+    assert (there.ttft_ms.p50, there.tpot_ms.p50) == (pytest.approx(200), pytest.approx(40))
 
 
 def test_a_share_holds_or_not():

@@ -7,13 +7,13 @@ import sys
 import pytest
 from virtual import request
 
-from outcrop.cost.report import NoMatplotlib
 from outcrop.simulate.plot import frontier_svg, save_frontier
 from outcrop.simulate.serving import SERVINGS
 from outcrop.simulate.slo import Slo
 from outcrop.simulate.step_time import step_model
 from outcrop.simulate.sweep import Grid, Sweep, share_of, sweep
 from outcrop.simulate.trace import ClosedLoop, Lengths, closed_loop, poisson
+from outcrop.svg import NoMatplotlib
 from outcrop_compile.instances import INSTANCES
 
 PRICES = {"inf2.xlarge": 0.7582, "inf2.48xlarge": 12.98127}

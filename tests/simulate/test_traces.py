@@ -65,6 +65,19 @@ def test_own_columns_with_a_byte_order_mark_and_a_limit(tmp_path):
     assert read_trace(path).arrival.tolist() == [0, 500_000]
 
 
+def test_json_lines(tmp_path):
+    row = '{"timestamp_ms": %s, "input_tokens": 3, "output_tokens": %d}\n'
+    path = tmp_path / "own.jsonl.gz"
+    path.write_bytes(gzip.compress((row % (12, 5) + "\n" + row % (10.5, 4) + row % (11, 0)).encode()))
+    trace = read_trace(path)
+    assert (trace.arrival.tolist(), trace.output.tolist()) == ([0, 1_500_000], [4, 5])
+    assert dict(trace.skipped) == {"no tokens in or out": 1}
+    for bad in ("{}", "[]", "x", row % ('"noon"', 1), row % ("Infinity", 1)):
+        (tmp_path / "bad.jsonl").write_text(row % (1, 1) + bad)
+        with pytest.raises(TraceFileError, match="line 2: it has to be an object with timestamp_ms,"):
+            read_trace(tmp_path / "bad.jsonl")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

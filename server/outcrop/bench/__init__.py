@@ -10,5 +10,5 @@ throughput: tokens of complete answers, over the time from the first request sen
 delay: by how much a request was sent later than it was due. A client that cannot keep up with its own plan
 measures itself: beyond some milliseconds the figures are of the client.
 
-Percentiles are the smallest value that the share does not exceed. Answers that fail are counted by what went
-wrong and are in no latency. Warm-up is in no figure."""
+A percentile is the smallest value that more than that share of all do not exceed. Answers that fail are
+counted by what went wrong and are in no latency. Warm-up is in no figure."""

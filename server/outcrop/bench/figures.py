@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from outcrop.bench.call import Call
+from outcrop.percentile import percentile
 from outcrop.simulate.slo import Slo
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Of a few values the highest counts: the smallest one that `share` of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +54,15 @@ class Figures:
 
 def figures(calls: Sequence[Call], slo: Slo | None = None) -> Figures:
     """Of calls that have all ended, one way or another."""
-    done = [call for call in calls if not call.error and call.ended is not None]
-    failed = Counter(call.error or "unfinished" for call in calls if call.error or call.ended is None)
+    done = [call for call in calls if call.answered]
+    failed = Counter(call.error or "unfinished" for call in calls if not call.answered)
     ends = [call.ended for call in done if call.ended is not None]
     begun = min((call.begun for call in calls), default=0.0)
     seconds = max(max(ends, default=begun) - begun, 1e-9)
-    ttft = [1000 * (call.pieces[0] - call.begun) for call in done]
-    tpot = [_tpot(call) for call in done]
+    ttft = [call.ttft_ms for call in done]
+    tpot = [call.tpot_ms for call in done]
     within = max((call.due for call in calls), default=0.0) - min((call.due for call in calls), default=0.0)
-    good = None
-    if slo is not None:
-        good = sum(a <= slo.ttft and b <= slo.tpot for a, b in zip(ttft, tpot, strict=True))
+    good = None if slo is None else int(slo.met(np.array(ttft), np.array(tpot)).sum())
     input_tokens, output_tokens = sum(c.input_tokens for c in done), sum(c.output_tokens for c in done)
     count = max(len(done), 1)
     return Figures(
@@ -84,16 +79,11 @@ def figures(calls: Sequence[Call], slo: Slo | None = None) -> Figures:
         ttft_ms=_spread(ttft),
         tpot_ms=_spread(tpot),
         itl_ms=_spread([1000 * (b - a) for call in done for a, b in pairwise(call.pieces)]),
-        e2e_ms=_spread([1000 * (call.ended - call.begun) for call in done if call.ended is not None]),
+        e2e_ms=_spread([call.e2e_ms for call in done]),
         delay_ms=_spread([1000 * max(0.0, call.begun - call.due) for call in calls]),
         goodput_per_s=None if good is None else good / seconds,
         good_share=None if good is None else good / max(len(calls), 1),
     )
-
-
-def _tpot(call: Call) -> float:
-    """Milliseconds; 0 for an answer of one token."""
-    return 1000 * (call.pieces[-1] - call.pieces[0]) / max(call.output_tokens - 1, 1)
 
 
 def _spread(values: Sequence[float]) -> Spread:

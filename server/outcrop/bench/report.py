@@ -32,7 +32,7 @@ _SUMMARY = (
 
 def html_report(record: Mapping[str, Any], calls: Sequence[Call]) -> str:
     """record: what `outcrop bench --json` prints. Raises NoMatplotlib."""
-    done = [call for call in calls if not call.error and call.ended is not None]
+    done = [call for call in calls if call.answered]
     rows = [(text, form.format(record[name])) for name, text, form in _SUMMARY if record[name] is not None]
     rows += [(f"failed: {kind}", str(count)) for kind, count in record["errors_by_kind"].items()]
     spreads = [(name, *(f"{value:,.1f}" for value in record[field].values())) for name, field in LATENCIES]
@@ -49,8 +49,8 @@ def html_report(record: Mapping[str, Any], calls: Sequence[Call]) -> str:
 
 
 def _distribution(axes: Axes, done: Sequence[Call]) -> None:
-    first = sorted(1000 * (call.pieces[0] - call.begun) for call in done)
-    whole = sorted(1000 * (call.ended - call.begun) for call in done if call.ended is not None)
+    first = sorted(call.ttft_ms for call in done)
+    whole = sorted(call.e2e_ms for call in done)
     shares = [100 * (index + 1) / len(done) for index in range(len(done))]
     axes.plot(first, shares, label="time to first token")
     axes.plot(whole, shares, label="whole answer")
@@ -59,10 +59,6 @@ def _distribution(axes: Axes, done: Sequence[Call]) -> None:
 
 def _course(axes: Axes, done: Sequence[Call]) -> None:
     start = min(call.begun for call in done)
-    axes.plot(
-        [call.begun - start for call in done],
-        [1000 * (call.pieces[0] - call.begun) for call in done],
-        ".",
-        label="time to first token",
-    )
+    begun, first = [call.begun - start for call in done], [call.ttft_ms for call in done]
+    axes.plot(begun, first, ".", label="time to first token")
     axes.set(title="As it went", xlabel="seconds since the first request", ylabel="ms", ylim=(0, None))

@@ -12,10 +12,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outcrop.cli.compile import options
+from outcrop.cli.html_file import write_html
 from outcrop.cli.serve import fail
 
 if TYPE_CHECKING:
@@ -26,33 +28,35 @@ API_KEY_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
 """The AWS SDKs' own."""
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text)
-
-
-Tokens = Annotated[int, _option("TOKENS", "Of the middle request.")]
+Tokens = Annotated[int, options.option("TOKENS", "Of the middle request.")]
 
 
 def bench(
-    url: Annotated[str, _option("URL", "Such as http://127.0.0.1:8080; for openai, all before /v1.")],
-    model: Annotated[str, _option("ID", "As the server names it.")],
-    protocol: Annotated[str, _option("NAME", "converse, invoke or openai, each streaming.")] = "converse",
-    rate: Annotated[float, _option("RPS", "Requests a second on average, at random (Poisson).")] = 1.0,
-    requests: Annotated[int, _option("N", "How many; of a trace, at most.")] = 100,
+    url: Annotated[str, options.option("URL", "Such as http://127.0.0.1:8080; for openai, all before /v1.")],
+    model: Annotated[str, options.option("ID", "As the server names it.")],
+    protocol: Annotated[
+        str, options.option("NAME", "converse, invoke or openai, each streaming.")
+    ] = "converse",
+    rate: Annotated[float, options.option("RPS", "Requests a second on average, at random (Poisson).")] = 1.0,
+    requests: Annotated[int, options.option("N", "How many; of a trace, at most.")] = 100,
     input_tokens: Tokens = 500,
     output_tokens: Tokens = 100,
-    spread: Annotated[float, _option("SIGMA", "Of the logarithms of both, so that a few are long.")] = 0.0,
-    burstiness: Annotated[float, _option("SHAPE", "Below 1, requests come in bursts.")] = 1.0,
-    trace: Annotated[Path | None, _option("FILE", "Requests recorded elsewhere (CSV) instead.")] = None,
-    speed: Annotated[float, _option("TIMES", "Play the trace faster.")] = 1.0,
-    slo: Annotated[
-        str | None, _option("SLO", "ttft=500,tpot=50 in ms, or mlperf-8b-server …: goodput.")
+    spread: Annotated[
+        float, options.option("SIGMA", "Of the logarithms of both, so that a few are long.")
+    ] = 0.0,
+    burstiness: Annotated[float, options.option("SHAPE", "Below 1, requests come in bursts.")] = 1.0,
+    trace: Annotated[
+        Path | None, options.option("FILE", "Requests recorded elsewhere (CSV, JSONL) instead.")
     ] = None,
-    warmup: Annotated[int, _option("N", "Requests before, which are not counted.")] = 4,
-    timeout: Annotated[float, _option("SECONDS", "That one answer may take.")] = 300.0,
-    seed: Annotated[int, _option("N", "Of times, lengths and prompts.")] = 0,
+    speed: Annotated[float, options.option("TIMES", "Play the trace faster.")] = 1.0,
+    slo: Annotated[
+        str | None, options.option("SLO", "ttft=500,tpot=50 in ms, or mlperf-8b-server …: goodput.")
+    ] = None,
+    warmup: Annotated[int, options.option("N", "Requests before, which are not counted.")] = 4,
+    timeout: Annotated[float, options.option("SECONDS", "That one answer may take.")] = 300.0,
+    seed: Annotated[int, options.option("N", "Of times, lengths and prompts.")] = 0,
     html: Annotated[
-        Path | None, _option("FILE", "Write a report, with plots (needs outcrop\\[plots]).")
+        Path | None, options.option("FILE", "Write a report, with plots (needs outcrop\\[plots]).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -96,7 +100,9 @@ def bench(
         **dataclasses.asdict(found),
     }
     if html is not None:
-        _write_report(record, calls, html)
+        from outcrop.bench.report import html_report
+
+        write_html(html, lambda: html_report(record, calls))
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
@@ -149,16 +155,3 @@ def _progress(count: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("", total=count)
         yield lambda done: shown.update(task, completed=done)
-
-
-def _write_report(record: dict[str, Any], calls: Any, path: Path) -> None:
-    from outcrop.bench.report import html_report
-    from outcrop.svg import NoMatplotlib
-
-    try:
-        path.write_text(html_report(record, calls), encoding="utf-8")
-    except NoMatplotlib as error:
-        fail(f"--html: {error}")
-    except OSError as error:
-        fail(f"--html {path}: {error.strerror or error}")
-    typer.echo(f"written: {path}", err=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from outcrop.cli.compile import options
+from outcrop.cli.html_file import write_html
 from outcrop.cli.serve import fail
 
 if TYPE_CHECKING:
@@ -24,18 +25,17 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Price tokens on an instance and on Bedrock.", no_args_is_help=True)
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text)
-
-
-Model = Annotated[str, _option("MODEL", "Such as Llama-3.1-8B or its Bedrock id.")]
-InstanceType = Annotated[str, _option("TYPE", "Such as inf2.xlarge; `outcrop cost prices` lists them.")]
+Model = Annotated[str, options.option("MODEL", "Such as Llama-3.1-8B or its Bedrock id.")]
+InstanceType = Annotated[
+    str, options.option("TYPE", "Such as inf2.xlarge; `outcrop cost prices` lists them.")
+]
 Option = Annotated[
     str,
     typer.Option("--option", help="on-demand, reserved (1 year; or reserved-3yr) or spot.", metavar="HOW"),
 ]
 Load = Annotated[
-    str, _option("LOAD", "rps=2,in=1500,out=250, of which rps may be left out, or a trace (JSONL, CSV).")
+    str,
+    options.option("LOAD", "rps=2,in=1500,out=250, of which rps may be left out, or a trace (JSONL, CSV)."),
 ]
 From = Annotated[
     str | None,
@@ -46,21 +46,23 @@ From = Annotated[
         "wrote (default: published, if there are figures).",
     ),
 ]
-Region = Annotated[str, _option("REGION", "Whose prices.")]
+Region = Annotated[str, options.option("REGION", "Whose prices.")]
 Utilisation = Annotated[
     float | None,
-    _option("SHARE", "How busy an instance is, such as 0.3 (default: what the load makes of it)."),
+    options.option("SHARE", "How busy an instance is, such as 0.3 (default: what the load makes of it)."),
 ]
-Overhead = Annotated[float, _option("SHARE", "On top of the instance: storage, transfer; such as 0.1.")]
+Overhead = Annotated[
+    float, options.option("SHARE", "On top of the instance: storage, transfer; such as 0.1.")
+]
 Against = Annotated[
     list[str] | None,
-    _option(
+    options.option(
         "MODEL[:TIER]",
         "Compare with this one instead of the usual; tier batch, flex or priority. Repeatable.",
     ),
 ]
 Prices = Annotated[
-    Path | None, _option("FILE", "Prices of your own, JSON or TOML; they go before all others.")
+    Path | None, options.option("FILE", "Prices of your own, JSON or TOML; they go before all others.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -78,7 +80,7 @@ def compare(
     against: Against = None,
     prices: Prices = None,
     html: Annotated[
-        Path | None, _option("FILE", "Write a report, with plots (needs outcrop[plots]).")
+        Path | None, options.option("FILE", "Write a report, with plots (needs outcrop\\[plots]).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +114,9 @@ def compare(
     except ValueError as error:
         fail(str(error))
     if html is not None:
-        _write_report(found, html)
+        from outcrop.cost.report import html_report
+
+        write_html(html, lambda: html_report(found))
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2))
         return
@@ -126,7 +130,7 @@ def compare(
 @app.command()
 def refresh(
     region: Annotated[
-        list[str] | None, _option("REGION", "Whose prices (default: us-east-1). Repeatable.")
+        list[str] | None, options.option("REGION", "Whose prices (default: us-east-1). Repeatable.")
     ] = None,
     endpoint: Annotated[str | None, typer.Option(metavar="URL", hidden=True)] = None,
 ) -> None:
@@ -166,19 +170,21 @@ def refresh(
 
 @app.command()
 def usage(
-    since: Annotated[str, _option("WHEN", "7d, 12h, or a date such as 2026-11-01 (UTC).")] = "30d",
-    until: Annotated[str | None, _option("WHEN", "The same (default: now).")] = None,
-    tenant: Annotated[str | None, _option("NAME", "Only this one.")] = None,
-    model: Annotated[str | None, _option("ID", "Only this one, as it is served.")] = None,
+    since: Annotated[str, options.option("WHEN", "7d, 12h, or a date such as 2026-11-01 (UTC).")] = "30d",
+    until: Annotated[str | None, options.option("WHEN", "The same (default: now).")] = None,
+    tenant: Annotated[str | None, options.option("NAME", "Only this one.")] = None,
+    model: Annotated[str | None, options.option("ID", "Only this one, as it is served.")] = None,
     instance: Annotated[
-        str | None, _option("TYPE", "What served (default: \\[cost] of the configuration file).")
+        str | None, options.option("TYPE", "What served (default: \\[cost] of the configuration file).")
     ] = None,
     option: Option = "on-demand",
-    instances: Annotated[int, _option("N", "How many of them.")] = 1,
+    instances: Annotated[int, options.option("N", "How many of them.")] = 1,
     region: Region = "us-east-1",
     prices: Prices = None,
-    state: Annotated[str | None, _option("FILE", "The server's database (default: that of `serve`).")] = None,
-    config: Annotated[Path | None, _option("FILE", "The server's configuration file.")] = None,
+    state: Annotated[
+        str | None, options.option("FILE", "The server's database (default: that of `serve`).")
+    ] = None,
+    config: Annotated[Path | None, options.option("FILE", "The server's configuration file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what was used, by tenant and model, what it cost here and what it would have cost on Bedrock.
@@ -241,8 +247,8 @@ def _instant(name: str, text: str, now: datetime.datetime) -> datetime.datetime:
 @app.command()
 def prices(
     prices: Prices = None,
-    region: Annotated[str | None, _option("REGION", "Only this one.")] = None,
-    search: Annotated[str, _option("TEXT", "Only models and instances with this in their name.")] = "",
+    region: Annotated[str | None, options.option("REGION", "Only this one.")] = None,
+    search: Annotated[str, options.option("TEXT", "Only models and instances with this in their name.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List the prices that are known, where they are from and how old they are."""
@@ -301,13 +307,9 @@ def _names(model: str) -> tuple[str, str]:
 
 
 def _purchase_option(text: str) -> PurchaseOption:
-    from outcrop.cost.prices import OPTIONS
+    from outcrop.cost.prices import purchase_option
 
-    wanted = "reserved-1yr" if text == "reserved" else text
-    for option in OPTIONS:
-        if option == wanted:
-            return option
-    raise ValueError(f"--option {text}: there are {', '.join(OPTIONS)}")
+    return purchase_option("reserved-1yr" if text == "reserved" else text)
 
 
 def _model_and_tier(text: str) -> tuple[str, Tier]:
@@ -352,15 +354,3 @@ def _known_or_fail(path: Path | None) -> PriceBook:
         return _book(path)
     except ValueError as error:
         fail(str(error))
-
-
-def _write_report(found: Any, path: Path) -> None:
-    from outcrop.cost.report import NoMatplotlib, html_report
-
-    try:
-        path.write_text(html_report(found), encoding="utf-8")
-    except NoMatplotlib as error:
-        fail(f"--html: {error}")
-    except OSError as error:
-        fail(f"--html {path}: {error.strerror or error}")
-    typer.echo(f"written: {path}", err=sys.stdout.isatty())

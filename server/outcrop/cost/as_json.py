@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from outcrop.cost.compare import RATIOS, UTILISATIONS, Against, Comparison
-from outcrop.cost.prices import Quote, Source
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -45,7 +43,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             ],
         },
         "energy": asdict(comparison.energy) if comparison.energy else None,
-        "prices": _sources([comparison.quote, *(each.quote for each in comparison.against)]),
+        "prices": [
+            {"name": each.name, "url": each.url, "date": each.date.isoformat(), "sha256": each.sha256}
+            for each in comparison.sources
+        ],
         "warnings": list(comparison.warnings),
     }
 
@@ -62,12 +63,3 @@ def _against(each: Against) -> dict[str, Any]:
         "utilisation_needed": each.needed,
         "monthly_usd": each.monthly,
     }
-
-
-def _sources(quotes: Iterable[Quote[Any]]) -> list[dict[str, Any]]:
-    """Each source once."""
-    distinct: dict[Source, None] = dict.fromkeys(quote.source for quote in quotes)
-    return [
-        {"name": each.name, "url": each.url, "date": each.date.isoformat(), "sha256": each.sha256}
-        for each in distinct
-    ]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outcrop.cost.energy import Energy, estimate_energy
-from outcrop.cost.prices import BedrockPrice, InstancePrice, PriceBook, PurchaseOption, Quote, Tier
+from outcrop.cost.prices import BedrockPrice, InstancePrice, PriceBook, PurchaseOption, Quote, Source, Tier
 from outcrop.cost.sanity import PriceError
 from outcrop.cost.throughput import Throughput
 from outcrop.cost.workload import Workload
@@ -101,6 +101,11 @@ class Comparison:
     against: tuple[Against, ...]
     energy: Energy | None
     warnings: tuple[str, ...]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Of the prices, each once."""
+        return tuple(dict.fromkeys((self.quote.source, *(each.quote.source for each in self.against))))
 
     @property
     def own_output_price(self) -> float | None:

@@ -33,6 +33,14 @@ STALE_AFTER = datetime.timedelta(days=90)
 _SHIPPED = files("outcrop.cost") / "data"
 
 
+def purchase_option(text: str) -> PurchaseOption:
+    """What `--option` names. Raises ValueError."""
+    for option in OPTIONS:
+        if option == text:
+            return option
+    raise ValueError(f"--option {text}: there are {', '.join(OPTIONS)}")
+
+
 class Source(msgspec.Struct, frozen=True):
     """Where prices are from. date: the day that they are of, or were read. sha256: of the document."""
 

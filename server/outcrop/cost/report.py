@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from outcrop.cost.compare import HOURS_A_MONTH, RATIOS, UTILISATIONS, Comparison
 from outcrop.html_page import page, table
-from outcrop.svg import NoMatplotlib, plot
+from outcrop.svg import plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = ["NoMatplotlib", "html_report"]
 
 
 def html_report(comparison: Comparison) -> str:
@@ -76,8 +74,7 @@ def _table(comparison: Comparison) -> str:
 
 
 def _grounds(comparison: Comparison) -> str:
-    sources = dict.fromkeys((comparison.quote.source, *(each.quote.source for each in comparison.against)))
-    grounds = [f"Prices of {each.date}: {each.name}. {each.note}" for each in sources]
+    grounds = [f"Prices of {each.date}: {each.name}. {each.note}" for each in comparison.sources]
     grounds.append("List prices, without tax, storage, load balancers and data transfer.")
     if comparison.throughput is not None:
         grounds.append(f"Throughput, {comparison.throughput.kind}: {comparison.throughput.source}.")

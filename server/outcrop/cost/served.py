@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.cost.prices import BedrockPrice, PriceBook, PurchaseOption, load_prices
+from outcrop.cost.prices import BedrockPrice, PriceBook, PurchaseOption, Quote, load_prices
 from outcrop.telemetry.spend import Spend, TokenPrice
 
 
@@ -33,22 +32,24 @@ class Deployment:
 def token_prices(book: PriceBook, model: str, region: str) -> list[TokenPrice]:
     """What a served model's tokens cost on Bedrock: its own price first, if it has one there, then those of
     the models that costs are compared with."""
-    quotes = (book.find_model(name, region) for name in dict.fromkeys((model, *book.comparisons)))
-    return [_token_price(quote.price) for quote in quotes if quote is not None]
+    return [_token_price(quote.price) for quote in _quotes(book, model, region)]
 
 
-def spend(deployment: Deployment, models: Iterable[str], today: datetime.date) -> Spend:
+def spend(deployment: Deployment, models: Iterable[str]) -> Spend:
     """Dollars so far, for the metrics of a server. Raises PriceError."""
     book = load_prices(deployment.prices)
-    prices = {model: token_prices(book, model, deployment.region) for model in models}
-    used = [
-        quote.age(today).days
-        for model in {price.model for each in prices.values() for price in each}
-        if (quote := book.find_model(model, deployment.region)) is not None
-    ]
+    quotes = {model: _quotes(book, model, deployment.region) for model in models}
+    dates = [quote.source.date for each in quotes.values() for quote in each]
     if deployment.instance is not None:
-        used.append(book.instance(deployment.instance, deployment.region, deployment.option).age(today).days)
-    return Spend(deployment.hourly(book), prices, max(used, default=0))
+        own = book.instance(deployment.instance, deployment.region, deployment.option)
+        dates.append(own.source.date)
+    prices = {model: [_token_price(quote.price) for quote in each] for model, each in quotes.items()}
+    return Spend(deployment.hourly(book), prices, min(dates, default=None))
+
+
+def _quotes(book: PriceBook, model: str, region: str) -> list[Quote[BedrockPrice]]:
+    found = (book.find_model(name, region) for name in dict.fromkeys((model, *book.comparisons)))
+    return [quote for quote in found if quote is not None]
 
 
 def _token_price(price: BedrockPrice) -> TokenPrice:

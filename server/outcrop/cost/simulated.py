@@ -13,7 +13,6 @@ _ROUNDS = 4
 """Requests of each user: the first and the last of a run find the machine emptier than it is."""
 
 _MOST = 4000  # requests
-_LONGEST = 8192  # tokens of a context, as `outcrop compile plan` takes them
 
 
 def simulate_throughput(model: str, instance: str, load: Workload) -> Throughput:
@@ -23,12 +22,12 @@ def simulate_throughput(model: str, instance: str, load: Workload) -> Throughput
     from outcrop.simulate.fleet import simulate
     from outcrop.simulate.machine import make_machine
     from outcrop.simulate.serving import Serving
-    from outcrop.simulate.slo import Slo
+    from outcrop.simulate.slo import ANY
     from outcrop.simulate.step_time import step_model
     from outcrop.simulate.trace import Lengths, closed_loop
     from outcrop_compile.instances import INSTANCES
     from outcrop_compile.plan import PlanRefused
-    from outcrop_compile.plan.request import PlanRequest
+    from outcrop_compile.plan.request import DEFAULT_MAX_MODEL_LEN, PlanRequest
     from outcrop_compile.shapes import find_shape
 
     shape = find_shape(model)
@@ -38,7 +37,7 @@ def simulate_throughput(model: str, instance: str, load: Workload) -> Throughput
             f"not {model} on {instance}"
         )
     lengths = Lengths(max(1, round(load.input_tokens)), max(1, round(load.output_tokens)))
-    length = min(shape.config.context, max(_LONGEST, lengths.prompt + lengths.output + 1))
+    length = min(shape.config.context, max(DEFAULT_MAX_MODEL_LEN, lengths.prompt + lengths.output + 1))
     request = PlanRequest(shape.name, shape.config, INSTANCES[instance], max_model_len=length)
     serving = Serving("auto", policy_for("auto", "neuron"))
     try:
@@ -48,7 +47,7 @@ def simulate_throughput(model: str, instance: str, load: Workload) -> Throughput
     users = machine.replicas * machine.capabilities.max_rows
     count = min(_MOST, _ROUNDS * users)
     run = simulate(machine, closed_loop(users, count, lengths, seed=0))
-    found = figures(run, Slo(1e9, 1e9))
+    found = figures(run, ANY)
     if not found.requests:
         raise ThroughputError(
             f"--from simulate: no request of {lengths.prompt} -> {lengths.output} tokens fits the context"

@@ -25,9 +25,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             f"Energy, an estimate: {energy.kwh_per_million:.2f} kWh for a million output tokens, "
             f"{energy.watts:.0f} W an instance. Assumed: {energy.assumption}."
         )
-    for source in dict.fromkeys(
-        (comparison.quote.source, *(each.quote.source for each in comparison.against))
-    ):
+    for source in comparison.sources:
         console.print(f"Prices of {source.date}: {source.name}, {source.url}")
     console.print("List prices, without tax, storage, load balancers and data transfer (see --overhead).")
     for warning in comparison.warnings:

@@ -93,8 +93,8 @@ class UsageLedger:
         self._closing.set()
         if self._writer is not None:
             await self._writer
-        if self._rows:
-            logger.error("usage of %d generations was not written", len(self._rows))
+        if missing := len(self._rows) + self.lost:
+            logger.error("usage of %d generations was not written", missing)
 
     async def _write(self) -> None:
         while self._rows:

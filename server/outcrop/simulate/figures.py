@@ -1,29 +1,26 @@
 """What a run shows: latencies, throughput, goodput, waste and cost.
 
-Definitions, as llmeter, aiperf and MLPerf have them: TTFT from a client's call to the first token; TPOT the
-time from the first token to the last over one token less; goodput counts the requests that keep to both
-limits of the SLO; throughput is over the time from the first arrival to the last token."""
+Definitions, those of `outcrop.bench`: TTFT from a client's call to the first token; TPOT the time from the
+first token to the last over one token less; goodput counts the requests that keep to both limits of the SLO;
+throughput is over the time from the first arrival to the last token."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from outcrop.percentile import percentile
 from outcrop.simulate.fleet import Run
-from outcrop.simulate.lives import NEVER
-from outcrop.simulate.slo import Slo
+from outcrop.simulate.slo import Slo, Times
 from outcrop.simulate.trace import NS
 
 _MS = 1e6  # nanoseconds
 
-Times = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Percentiles, the nearest value above; milliseconds."""
+    """Percentiles, in milliseconds."""
 
     p50: float
     p90: float
@@ -70,7 +67,7 @@ class Figures:
 
 def figures(run: Run, slo: Slo, dollars_per_hour: float | None = None) -> Figures:
     lives, request_ns = run.lives, run.machine.host.request * NS
-    done = lives.last != NEVER
+    done = lives.answered
     first = (lives.first - lives.arrival + request_ns)[done] / _MS
     latency = (lives.last - lives.arrival + request_ns)[done] / _MS
     rest = np.maximum(lives.tokens - 1, 1)[done]
@@ -119,4 +116,5 @@ def _unused(run: Run, kind: str) -> float:
 def _spread(times: Times) -> Spread:
     if not len(times):
         return Spread(0.0, 0.0, 0.0)
-    return Spread(*(float(each) for each in np.percentile(times, (50, 90, 99), method="inverted_cdf")))
+    ordered = sorted(times.tolist())
+    return Spread(*(percentile(ordered, share) for share in (0.5, 0.9, 0.99)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from outcrop.simulate.trace import Counts, Trace
 
@@ -31,3 +32,9 @@ class Lives:
         self.arrival = self.trace.arrival.copy()
         self.begun, self.first, self.last = (np.full(count, NEVER, dtype=np.int64) for _ in range(3))
         self.longest, self.tokens = (np.zeros(count, dtype=np.int64) for _ in range(2))
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """[N] whether it came to an answer."""
+        found: npt.NDArray[np.bool_] = self.last != NEVER
+        return found

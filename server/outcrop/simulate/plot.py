@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from outcrop.cost.report import NoMatplotlib
+from outcrop.html_page import page
 from outcrop.simulate.sweep import Candidate, Sweep
+from outcrop.svg import picture, plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf")
 
@@ -15,60 +18,47 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#
 def save_frontier(sweep: Sweep, path: Path, title: str) -> None:
     """Write the plot to an .svg or .html file. The same sweep makes the same bytes. Raises NoMatplotlib,
     ValueError for another kind of file, OSError."""
-    if path.suffix not in (".svg", ".html"):
+    if path.suffix == ".svg":
+        path.write_text(frontier_svg(sweep, title))
+    elif path.suffix == ".html":
+        path.write_text(page(title, [plot(lambda axes: _frontier(axes, sweep, title))]))
+    else:
         raise ValueError(f"--plot {path}: an .svg or .html file can be written")
-    picture = frontier_svg(sweep, title)
-    if path.suffix == ".html":
-        picture = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-            f"<body>{picture[picture.index('<svg') :]}</body></html>\n"
-        )
-    path.write_text(picture)
 
 
 def frontier_svg(sweep: Sweep, title: str) -> str:
-    try:
-        import matplotlib
-    except ImportError:
-        raise NoMatplotlib from None
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    """Raises NoMatplotlib."""
+    return picture(lambda axes: _frontier(axes, sweep, title))
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "outcrop", "font.size": 8}):
-        figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-        names = list(dict.fromkeys(each.machine.plan.request.instance.name for each in sweep.candidates))
-        for name, colour in zip(names, _COLOURS * len(names), strict=False):
-            for holds in (True, False):
-                chosen = [
-                    each
-                    for each in sweep.candidates
-                    if each.machine.plan.request.instance.name == name and each.figures.holds_slo is holds
-                ]
-                if chosen:
-                    axes.scatter(
-                        *_places(chosen),
-                        color=colour,
-                        marker="o" if holds else "x",
-                        label=name if holds else f"{name}, SLO not held",
-                    )
-        axes.plot(*_places(sweep.frontier()), color="#999999", linewidth=1, zorder=0, label="frontier")
-        if (best := sweep.best) is not None:
-            axes.annotate(
-                best.name,
-                (best.tokens_per_user, best.per_million_tokens),
-                textcoords="offset points",
-                xytext=(6, 8),
-            )
-        axes.set_xlabel("tokens a second that a client sees (median)")
-        axes.set_ylabel("$ a million tokens, in and out")
-        axes.set_yscale("log")
-        axes.set_title(title)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        written = io.StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-    return written.getvalue()
+
+def _frontier(axes: Axes, sweep: Sweep, title: str) -> None:
+    names = list(dict.fromkeys(each.machine.plan.request.instance.name for each in sweep.candidates))
+    for name, colour in zip(names, _COLOURS * len(names), strict=False):
+        for holds in (True, False):
+            chosen = [
+                each
+                for each in sweep.candidates
+                if each.machine.plan.request.instance.name == name and each.figures.holds_slo is holds
+            ]
+            if chosen:
+                axes.scatter(
+                    *_places(chosen),
+                    color=colour,
+                    marker="o" if holds else "x",
+                    label=name if holds else f"{name}, SLO not held",
+                )
+    axes.plot(*_places(sweep.frontier()), color="#999999", linewidth=1, zorder=0, label="frontier")
+    if (best := sweep.best) is not None:
+        axes.annotate(
+            best.name,
+            (best.tokens_per_user, best.per_million_tokens),
+            textcoords="offset points",
+            xytext=(6, 8),
+        )
+    axes.set(
+        title=title, xlabel="tokens a second that a client sees (median)",
+        ylabel="$ a million tokens, in and out", yscale="log",
+    )  # fmt: skip
 
 
 def _places(candidates: list[Candidate]) -> tuple[list[float], list[float]]:

@@ -10,7 +10,7 @@ from outcrop.simulate.figures import Figures, figures
 from outcrop.simulate.fleet import simulate
 from outcrop.simulate.machine import Machine, make_machine
 from outcrop.simulate.serving import Ahead, Serving
-from outcrop.simulate.slo import Slo
+from outcrop.simulate.slo import ANY
 from outcrop.simulate.step_time import StepModel, step_model
 from outcrop.simulate.trace import ClosedLoop, Lengths, closed_loop
 from outcrop_compile.bucket import Bucket, StepKind
@@ -22,7 +22,6 @@ _OPTIMUM = Serving("optimum-neuron", Interleave(), ahead=Ahead.NONE)
 """Its runner decodes, then computes a prompt, in one call; asynchronous scheduling is switched off on Neuron
 (benchmark/vllm/llama-3.1-8b-inf2-report.md of huggingface/optimum-neuron)."""
 
-_ANY = Slo(1e9, 1e9)
 _PROMPT, _ANSWER = 1500, 250
 _ROUNDS = 8  # requests a user, enough for beginning and end to weigh little
 
@@ -61,7 +60,7 @@ def _serve(anchor: Served, model: StepModel) -> Loop:
     rest = lives.tokens - 1
     return Loop(
         anchor,
-        figures(run, _ANY),
+        figures(run, ANY),
         float((lives.first - lives.arrival).mean()) / 1e6 + 1e3 * model.host.request,
         float((lives.last - lives.first).sum() / rest.sum()) / 1e6,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+Times = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +29,16 @@ class Slo:
                 f"--slo: share is {self.share:g}; it is a part of the requests, above 0 and up to 1"
             )
 
-    def met(self, ttft: npt.NDArray[np.float64], tpot: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def met(self, ttft: Times, tpot: Times) -> npt.NDArray[np.bool_]:
         """[N] whether each request kept to it. Milliseconds; NaN for one that got no token."""
         return (ttft <= self.ttft) & (tpot <= self.tpot)
 
     def __str__(self) -> str:
         return f"TTFT {self.ttft:g} ms, TPOT {self.tpot:g} ms for {self.share:.4g} of requests"
 
+
+ANY = Slo(1e9, 1e9)
+"""What every answer keeps to: for runs that nothing is promised of."""
 
 PRESETS = {
     "mlperf-8b-server": Slo(2000, 100),

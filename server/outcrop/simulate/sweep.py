@@ -68,8 +68,8 @@ class Candidate:
     @property
     def per_million_tokens(self) -> float:
         """Dollars a million tokens, in and out, under this load."""
-        tokens = self.figures.input_tokens_per_s + self.figures.output_tokens_per_s
-        return self.dollars_per_hour / 3600 * 1e6 / (tokens * self.instances) if tokens else float("inf")
+        one = self.figures.per_million_tokens  # what an instance costs and does is the same of each
+        return float("inf") if one is None else one
 
     @property
     def tokens_per_user(self) -> float:

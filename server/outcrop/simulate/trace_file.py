@@ -1,4 +1,4 @@
-"""Requests recorded elsewhere, read from a CSV file.
+"""Requests recorded elsewhere, read from a file of CSV or JSON Lines.
 
 Three kinds of columns are known, by their names:
 
@@ -6,7 +6,8 @@ Three kinds of columns are known, by their names:
   (https://github.com/Azure/AzurePublicDataset); a date and time each;
 - `Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type`: BurstGPT
   (https://github.com/HPMLL/BurstGPT), some files with more columns; seconds;
-- `timestamp_ms,input_tokens,output_tokens`: your own; milliseconds.
+- `timestamp_ms,input_tokens,output_tokens`: your own; milliseconds. In a file `.jsonl`, an object a line has
+  these.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +27,9 @@ from typing import TextIO
 import numpy as np
 
 from outcrop.simulate.trace import NS, Trace
+
+Row = tuple[int, int, int]
+"""Nanoseconds since any moment, tokens in, tokens out."""
 
 
 class TraceFileError(ValueError):
@@ -40,6 +45,10 @@ class _Format:
     prompt: str
     output: str
     read_time: Callable[[str], int]
+
+    @property
+    def columns(self) -> str:
+        return f"{self.time},{self.prompt},{self.output}"
 
 
 def _date(text: str) -> int:
@@ -58,14 +67,16 @@ def _date(text: str) -> int:
     return round(read.timestamp()) * NS + int(fraction[:9].ljust(9, "0") or 0)
 
 
+OWN = _Format(
+    "outcrop", "timestamp_ms", "input_tokens", "output_tokens", lambda text: round(float(text) * 1e6)
+)
+
 _FORMATS = (
     _Format("Azure", "TIMESTAMP", "ContextTokens", "GeneratedTokens", _date),
     _Format(
         "BurstGPT", "Timestamp", "Request tokens", "Response tokens", lambda text: round(float(text) * NS)
     ),
-    _Format(
-        "outcrop", "timestamp_ms", "input_tokens", "output_tokens", lambda text: round(float(text) * 1e6)
-    ),
+    OWN,
 )
 
 
@@ -73,15 +84,25 @@ def read_trace(path: Path, *, limit: int | None = None, speed: float = 1.0) -> T
     """The requests of a file, in order of time, the first at 0. Plain or compressed with gzip (`.gz`).
 
     Rows that say nothing useful (a time or number that cannot be read, no tokens in or out, as BurstGPT has
-    of failed calls) are left out and counted. limit: of requests read. speed: 2 makes them come twice as
-    fast. Raises TraceFileError."""
+    of failed calls) are left out and counted; JSON Lines, which are your own, have to be readable throughout.
+    limit: of requests read. speed: 2 makes them come twice as fast. Raises TraceFileError."""
     if not 0 < speed < math.inf:
         raise TraceFileError(f"--speed {speed:g}: it has to be above 0")
-    rows: list[tuple[int, int, int]] = []
+    rows: list[Row] = []
     skipped: Counter[str] = Counter()
     try:
         with _open(path) as file:
-            name = _read_rows(path, file, rows, skipped, limit)
+            if ".jsonl" in path.suffixes:
+                name, found = OWN.name, _read_lines(path, file)
+            else:
+                name, found = _read_rows(path, file)
+            for parsed in found:
+                if isinstance(parsed, str):
+                    skipped[parsed] += 1
+                else:
+                    rows.append(parsed)
+                    if len(rows) == limit:
+                        break
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise TraceFileError(f"{path}: {error}") from None
     if not rows:
@@ -101,31 +122,22 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _read_rows(
-    path: Path, file: TextIO, rows: list[tuple[int, int, int]], skipped: Counter[str], limit: int | None
-) -> str:
+def _read_rows(path: Path, file: TextIO) -> tuple[str, Iterator[Row | str]]:
+    """The name of the kind of file, and of each row what it says, or why it is left out."""
     reader = csv.DictReader(file)
     header = reader.fieldnames or []
     for known in _FORMATS:
         if {known.time, known.prompt, known.output} <= set(header):
             break
     else:
-        wanted = "; ".join(f"{each.time},{each.prompt},{each.output}" for each in _FORMATS)
+        wanted = "; ".join(each.columns for each in _FORMATS)
         raise TraceFileError(
             f"{path}: its columns are {','.join(header) or 'missing'}; known are those with {wanted}"
         )
-    for parsed in _parse(reader, known):
-        if isinstance(parsed, str):
-            skipped[parsed] += 1
-        else:
-            rows.append(parsed)
-            if len(rows) == limit:
-                break
-    return known.name
+    return known.name, _parse(reader, known)
 
 
-def _parse(reader: csv.DictReader[str], known: _Format) -> Iterator[tuple[int, int, int] | str]:
-    """Each row, or why it is left out."""
+def _parse(reader: csv.DictReader[str], known: _Format) -> Iterator[Row | str]:
     for row in reader:
         try:
             time = known.read_time(row[known.time])
@@ -137,7 +149,22 @@ def _parse(reader: csv.DictReader[str], known: _Format) -> Iterator[tuple[int, i
         except (TypeError, ValueError):
             yield f"{known.prompt} or {known.output} is no whole number"
             continue
-        if prompt < 1 or output < 1:
-            yield "no tokens in or out"
-        else:
-            yield time, prompt, output
+        yield _checked(time, prompt, output)
+
+
+def _read_lines(path: Path, file: TextIO) -> Iterator[Row | str]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            parsed = OWN.read_time(row[OWN.time]), int(row[OWN.prompt]), int(row[OWN.output])
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise TraceFileError(
+                f"{path}, line {number}: it has to be an object with {OWN.columns} ({error!r})"
+            ) from None
+        yield _checked(*parsed)
+
+
+def _checked(time: int, prompt: int, output: int) -> Row | str:
+    return "no tokens in or out" if prompt < 1 or output < 1 else (time, prompt, output)

@@ -184,8 +184,9 @@ class Metrics:
             of_model = {name: histogram.of(model_name) for name, histogram in self._times.items()}
             times = self._of_model[model_name] = ModelTimes(**of_model)
         timer = GenerationTimer(arrived, prompt_tokens, times)
-        known = tenant in self._waiting or len(self._waiting) < _MOST_TENANTS
-        label = (tenant or "-") if known else "other"
+        label = tenant or "-"
+        if label not in self._waiting and len(self._waiting) >= _MOST_TENANTS:
+            label = "other"
         self._waiting[label] += 1
         return ObservedGeneration(self, model_name, label, prompt_tokens, timer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -37,19 +38,22 @@ class Tokens:
 
 class Spend(Collector):
     """hourly: USD of the instances that serve; None where no instance is set. prices: by the served model's
-    name, of each model of Bedrock that it is compared with. age_days: of the oldest of these prices."""
+    name, of each model of Bedrock that it is compared with. oldest: the day of the oldest of these prices, if
+    there are any."""
 
     def __init__(
         self,
         hourly: float | None,
         prices: Mapping[str, Iterable[TokenPrice]],
-        age_days: float,
+        oldest: datetime.date | None,
         clock: Callable[[], float] = monotonic,
+        today: Callable[[], datetime.date] = datetime.date.today,
     ) -> None:
         self._hourly = hourly
         self._prices = {name: tuple(each) for name, each in prices.items()}
-        self._age_days = age_days
+        self._oldest = oldest
         self._clock = clock
+        self._today = today
         self._begun = clock()
         self._tokens: dict[str, Tokens] = {}
 
@@ -79,5 +83,5 @@ class Spend(Collector):
         age = GaugeMetricFamily(
             "outcrop_price_age_days", "Age of the oldest price that these figures rest on."
         )
-        age.add_metric([], self._age_days)
+        age.add_metric([], (self._today() - self._oldest).days if self._oldest else 0)
         yield age

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from outcrop.cost.prices import PurchaseOption
     from outcrop.simulate.sweep import Grid, Load
     from outcrop_compile.plan import PlanRequest
 
@@ -149,7 +147,7 @@ def hourly_prices(
     price files. Raises ValueError."""
     import datetime
 
-    from outcrop.cost.prices import load_prices
+    from outcrop.cost.prices import load_prices, purchase_option
 
     if price is not None:
         if not 0 < price < math.inf:
@@ -159,17 +157,7 @@ def hourly_prices(
     found: dict[str, float] = {}
     said: list[str] = []
     for instance in grid.instances:
-        quote = book.instance(instance.name, region, _purchase_option(option))
-        hourly: Decimal = quote.price.usd_per_hour
-        found[instance.name] = float(hourly)
+        quote = book.instance(instance.name, region, purchase_option(option))
+        found[instance.name] = float(quote.price.usd_per_hour)
         said += quote.warnings(today)
     return found, said
-
-
-def _purchase_option(text: str) -> PurchaseOption:
-    from outcrop.cost.prices import OPTIONS
-
-    for option in OPTIONS:
-        if text == option:
-            return option
-    raise ValueError(f"--option {text}: there are {', '.join(OPTIONS)}")

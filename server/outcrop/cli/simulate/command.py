@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outcrop.cli.compile import options
 from outcrop.cli.serve import fail
 from outcrop.cli.simulate.choices import (
     DEFAULT_REQUESTS,
@@ -33,36 +34,42 @@ app = typer.Typer(
 )
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text)
-
-
-Model = Annotated[str, _option("MODEL", "Checkpoint, or a name such as Llama-3.1-8B or its Bedrock id.")]
-InstanceType = Annotated[str, _option("TYPE,…", "Such as inf2.48xlarge; with --sweep several, or all.")]
-Tp = Annotated[str | None, _option("N,…", "NeuronCores that share the model (default: what suits both).")]
+InstanceType = Annotated[
+    str, options.option("TYPE,…", "Such as inf2.48xlarge; with --sweep several, or all.")
+]
+Tp = Annotated[
+    str | None, options.option("N,…", "NeuronCores that share the model (default: what suits both).")
+]
 Replicas = Annotated[
-    str | None, _option("N,…", "Of an instance (default: as many as its cores are enough for).")
+    str | None, options.option("N,…", "Of an instance (default: as many as its cores are enough for).")
 ]
-Batch = Annotated[str, _option("N,…", "Requests computed side by side by a replica.")]
+Batch = Annotated[str, options.option("N,…", "Requests computed side by side by a replica.")]
 Chunk = Annotated[
-    str | None, _option("TOKENS,…", "Widest prefill step (default: the plan's): less makes shorter stalls.")
+    str | None,
+    options.option("TOKENS,…", "Widest prefill step (default: the plan's): less makes shorter stalls."),
 ]
-Dtype = Annotated[str, _option("NAME,…", "bfloat16 or int8, which is of weights.")]
+Dtype = Annotated[str, options.option("NAME,…", "bfloat16 or int8, which is of weights.")]
 PolicyNames = Annotated[
-    str, _option("NAME,…", "paced, interleave, prefill-first, decode-first; vllm-neuron is that plug-in's.")
-]
-Rate = Annotated[float | None, _option("RPS", "Requests that arrive a second, at random (Poisson).")]
-Users = Annotated[int | None, _option("N", "A closed loop: so many users, each with one request at a time.")]
-TraceFile = Annotated[
-    Path | None,
-    _option(
-        "FILE", "CSV with the columns of Azure's LLM traces, of BurstGPT, or of your own (see the docs)."
+    str,
+    options.option(
+        "NAME,…", "paced, interleave, prefill-first, decode-first; vllm-neuron is that plug-in's."
     ),
 ]
-Burstiness = Annotated[float, _option("SHAPE", "With --rate: 1 is Poisson, 0.25 comes in bursts.")]
-Think = Annotated[float, _option("SECONDS", "With --users: from an answer to the next request.")]
+Rate = Annotated[float | None, options.option("RPS", "Requests that arrive a second, at random (Poisson).")]
+Users = Annotated[
+    int | None, options.option("N", "A closed loop: so many users, each with one request at a time.")
+]
+TraceFile = Annotated[
+    Path | None,
+    options.option(
+        "FILE",
+        "CSV with the columns of Azure's LLM traces, of BurstGPT, or of your own, which may be JSONL.",
+    ),
+]
+Burstiness = Annotated[float, options.option("SHAPE", "With --rate: 1 is Poisson, 0.25 comes in bursts.")]
+Think = Annotated[float, options.option("SECONDS", "With --users: from an answer to the next request.")]
 Requests = Annotated[
-    int | None, _option("N", f"How many (default: {DEFAULT_REQUESTS}, or all of the trace).")
+    int | None, options.option("N", f"How many (default: {DEFAULT_REQUESTS}, or all of the trace).")
 ]
 Prompt = Annotated[int, typer.Option("--in", metavar="TOKENS", help="Prompt of the median request.")]
 Output = Annotated[int, typer.Option("--out", metavar="TOKENS", help="Answer of the median request.")]
@@ -72,21 +79,24 @@ PromptSpread = Annotated[
 OutputSpread = Annotated[
     float, typer.Option("--out-spread", metavar="SIGMA", help="Of the logarithm of answers.")
 ]
-Speed = Annotated[float, _option("FACTOR", "With --trace: 2 makes its requests come twice as fast.")]
+Speed = Annotated[float, options.option("FACTOR", "With --trace: 2 makes its requests come twice as fast.")]
 SloText = Annotated[
-    str, _option("SLO", "ttft=MS,tpot=MS[,share=PART], or mlperf-8b-server, mlperf-8b-interactive, …")
+    str, options.option("SLO", "ttft=MS,tpot=MS[,share=PART], or mlperf-8b-server, mlperf-8b-interactive, …")
 ]
 PurchaseOption = Annotated[
     str, typer.Option("--option", metavar="HOW", help="on-demand, reserved-1yr, reserved-3yr or spot.")
 ]
-Price = Annotated[float | None, _option("USD", "Of an hour of the instance, instead of the price files.")]
-Prices = Annotated[Path | None, _option("FILE", "Prices of your own, JSON or TOML.")]
-Parameters = Annotated[
-    Path | None, _option("FILE", "Step times fitted to your own measurements (see `calibration --write`).")
+Price = Annotated[
+    float | None, options.option("USD", "Of an hour of the instance, instead of the price files.")
 ]
-MostInstances = Annotated[int, _option("N", "With --sweep: of one kind, at most.")]
+Prices = Annotated[Path | None, options.option("FILE", "Prices of your own, JSON or TOML.")]
+Parameters = Annotated[
+    Path | None,
+    options.option("FILE", "Step times fitted to your own measurements (see `calibration --write`)."),
+]
+MostInstances = Annotated[int, options.option("N", "With --sweep: of one kind, at most.")]
 Plot = Annotated[
-    Path | None, _option("FILE", "With --sweep: the frontier, .svg or .html (needs outcrop[plots]).")
+    Path | None, options.option("FILE", "With --sweep: the frontier, .svg or .html (needs outcrop\\[plots]).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -94,7 +104,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.callback(invoke_without_command=True)
 def simulate(
     context: typer.Context,
-    model: Model = "Llama-3.1-8B",
+    model: options.Model = "Llama-3.1-8B",
     instance: InstanceType = "inf2.48xlarge",
     tp: Tp = None,
     replicas: Replicas = None,
@@ -103,9 +113,9 @@ def simulate(
     chunk: Chunk = None,
     policy: PolicyNames = "paced",
     max_model_len: Annotated[
-        int | None, _option("TOKENS", "Context (default: 8192, or the model's).")
+        int | None, options.option("TOKENS", "Context (default: 8192, or the model's).")
     ] = None,
-    block_size: Annotated[int, _option("TOKENS", "Of a KV block.")] = 32,
+    block_size: Annotated[int, options.option("TOKENS", "Of a KV block.")] = 32,
     rate: Rate = None,
     users: Users = None,
     trace: TraceFile = None,
@@ -117,10 +127,10 @@ def simulate(
     prompt_spread: PromptSpread = 0.8,
     output_spread: OutputSpread = 0.6,
     speed: Speed = 1.0,
-    seed: Annotated[int, _option("N", "The same one makes the same run, byte for byte.")] = 1,
+    seed: Annotated[int, options.option("N", "The same one makes the same run, byte for byte.")] = 1,
     slo: SloText = "mlperf-8b-server",
     option: PurchaseOption = "on-demand",
-    region: Annotated[str, _option("REGION", "Whose prices.")] = "us-east-1",
+    region: Annotated[str, options.option("REGION", "Whose prices.")] = "us-east-1",
     price: Price = None,
     prices: Prices = None,
     parameters: Parameters = None,
@@ -225,8 +235,8 @@ def _sweep(
     with progress_line(sys.stderr) as show:
         found = sweep(base, grid, loads, slo, steps, hourly, most_instances=most_instances, progress=show)
     if plot is not None:
-        from outcrop.cost.report import NoMatplotlib
         from outcrop.simulate.plot import save_frontier
+        from outcrop.svg import NoMatplotlib
 
         try:
             save_frontier(found, plot, f"{base.name}: {slo}")
@@ -245,7 +255,7 @@ def calibration(
     served: Annotated[
         bool, typer.Option("--served/--no-served", help="Also simulate the published closed loops (seconds).")
     ] = True,
-    write: Annotated[Path | None, _option("FILE", "Write the fitted parameters.")] = None,
+    write: Annotated[Path | None, options.option("FILE", "Write the fitted parameters.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit the step times to half of the published measurements, and show how far off they are on the

@@ -24,10 +24,11 @@ _SHOWN = 40
 def print_run(run: Run, found: Figures, slo: Slo) -> None:
     console = wide_console()
     trace = run.lives.trace
+    tokens_in, tokens_out = int(trace.prompt[run.lives.answered].sum()), int(run.lives.tokens.sum())
     console.print(f"[bold]{run.machine.plan.request.name}[/bold] on [bold]{run.machine.name}[/bold]")
     console.print(
-        f"{found.requests:,} requests ({trace.name}), {int(trace.prompt.sum()):,} tokens in, "
-        f"{int(run.lives.tokens.sum()):,} out, in {found.seconds:,.1f} s of virtual time"
+        f"{found.requests:,} requests ({trace.name}), {tokens_in:,} tokens in, "
+        f"{tokens_out:,} out, in {found.seconds:,.1f} s of virtual time"
     )
     for reason, count in trace.skipped:
         console.print(f"{count:,} rows of the trace were left out: {reason}")
@@ -103,7 +104,7 @@ def run_as_json(run: Run, found: Figures, slo: Slo) -> dict[str, Any]:
         "slo": {"ttft_ms": slo.ttft, "tpot_ms": slo.tpot, "share": slo.share},
         "completed": found.requests,
         "errors": found.refused,
-        "mean_input_tokens": int(trace.prompt.sum()) / len(trace),
+        "mean_input_tokens": int(trace.prompt[run.lives.answered].sum()) / answered,
         "mean_output_tokens": int(run.lives.tokens.sum()) / answered,
         "output_tokens_per_s": found.output_tokens_per_s,
         "figures": found.as_json(),
