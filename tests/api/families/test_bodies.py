@@ -62,6 +62,8 @@ def prompt(server: Server) -> str:
         (MISTRAL, {"prompt": "<s>[INST] Hi [/INST] Yo</s>[INST] Go [/INST]"},
          "user: Hi\nassistant: Yo\nuser: Go\n"),
         (MISTRAL, {"prompt": "<s>[INST] Hi [/INST] Well,"}, "user: Hi\nWell,"),
+        (MISTRAL, {"prompt": "[INST] Hi [INST] there [/INST]"}, "user: Hi [INST] there\n"),
+        (MISTRAL, {"prompt": "[INST] Hi [/INST] Yo [INST] Go"}, "user: [INST] Hi [/INST] Yo [INST] Go\n"),
         (MISTRAL, {"prompt": "Hi"}, "user: Hi\n"),
         (COMMAND, {"preamble": "Be brief.", "chat_history": [{"role": "CHATBOT", "message": "Yo"}]},
          "system: Be brief.\nassistant: Yo\nuser: Hi\n"),
@@ -75,6 +77,29 @@ def prompt(server: Server) -> str:
 def test_prompts(http: httpx.Client, server: Server, model: str, more: dict[str, Any], wanted: str) -> None:
     invoke(http, model, **more).raise_for_status()
     assert prompt(server) == wanted
+
+
+MANY = 40_000
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (CLAUDE, {"tools": [
+            {"name": f"a{index % (MANY - 1)}", "input_schema": {}} for index in range(MANY)]}),
+        (GPT_OSS, {"tools": [
+            {"type": "function", "function": {"name": f"a{index % (MANY - 1)}"}} for index in range(MANY)]}),
+        (GPT_OSS, {"messages": HI * MANY}),
+        (COMMAND, {"chat_history": [{"role": "USER", "message": "Hi"}] * MANY}),
+        (MISTRAL, {"prompt": "[INST] Hi [/INST]" + "[INST]" * MANY}),
+    ],
+    ids=["tools of Claude", "tools of gpt-oss", "messages", "history", "instructions"],
+)  # fmt: skip
+def test_what_there_is_much_of_is_refused_at_once(
+    http: httpx.Client, model: str, more: dict[str, Any]
+) -> None:
+    """Work that grows with the square of it would hold up the whole server."""
+    assert invoke(http, model, **more).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from outcrop.text.chat_template import ChatMessage
 
 _TITAN = re.compile(r"(?:\A|\n)[ \t]*(?P<role>User|Bot):[ \t]*")
 _TITAN_END = re.compile(r"(?:\A|\n)[ \t]*Bot:\s*\Z")
-_MISTRAL = re.compile(r"\[INST\](?P<user>.*?)\[/INST\](?P<assistant>.*?)(?=\[INST\]|\Z)", re.DOTALL)
+_OPEN, _CLOSE = "[INST]", "[/INST]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,18 @@ def of_mistral(prompt: str) -> Transcript:
     """`<s>[INST] ... [/INST] ...</s>`, repeated; an answer that has begun after the last mark goes on. Any
     other prompt is one message. (AWS's page on Mistral AI's text completion.)"""
     text = prompt.strip().removeprefix("<s>").strip()
-    if not text.startswith("[INST]") or not _MISTRAL.match(text):
+    if not text.startswith(_OPEN):
         return plain(prompt)
     turns: list[ChatMessage] = []
-    for match in _MISTRAL.finditer(text):
-        turns.append(ChatMessage("user", match["user"].strip()))
-        turns.append(ChatMessage("assistant", match["assistant"].strip().removesuffix("</s>").strip()))
+    at = 0
+    while at < len(text):
+        close = text.find(_CLOSE, at)
+        if close < 0:
+            return plain(prompt)
+        following = text.find(_OPEN, close)
+        end = len(text) if following < 0 else following
+        user, assistant = text[at + len(_OPEN) : close], text[close + len(_CLOSE) : end]
+        turns.append(ChatMessage("user", user.strip()))
+        turns.append(ChatMessage("assistant", assistant.strip().removesuffix("</s>").strip()))
+        at = end
     return Transcript(turns[:-1], prefill=turns[-1].content)
