@@ -120,7 +120,7 @@ class Inference:
             prompt = await self._bounded_prompt(call)
             principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
-            watched = self._observer.generation(traced, caller, model.id, len(prompt.ids), arrived)
+            watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
             try:
                 async with aclosing(self._generate(call, prompt, caller)) as deltas:
