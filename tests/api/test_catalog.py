@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from outcrop.api.admission import ApiLimits
 from outcrop.catalog.catalog import Catalog, UnknownModel
 from outcrop.catalog.model import EndReason, TextDelta
-from outcrop.engine.client import EngineUnavailable, FinishReason, ModelFailure, SamplingParams
+from outcrop.engine.client import (
+    EngineUnavailable,
+    FinishReason,
+    GenerationDelta,
+    GenerationRequest,
+    ModelFailure,
+    SamplingParams,
+)
 
 from .doubles import Script, ScriptedEngine, served
 
@@ -68,8 +76,7 @@ def test_limits_that_cannot_be(name: str) -> None:
         ApiLimits(**{name: 0})  # type: ignore[arg-type]
 
 
-async def generated(script: Script, stop: tuple[str, ...] = (), context: int = 512) -> list[TextDelta]:
-    engine = ScriptedEngine(script=script, context=context)
+async def generated(engine: ScriptedEngine, stop: tuple[str, ...]) -> list[TextDelta]:
     await engine.start()
     deltas = served(engine).generate("r", [1, 2, 3], SamplingParams(max_tokens=99), stop)
     try:
@@ -78,8 +85,13 @@ async def generated(script: Script, stop: tuple[str, ...] = (), context: int = 5
         assert engine.open == 0
 
 
-def generate(script: Script, stop: tuple[str, ...] = (), context: int = 512) -> list[TextDelta]:
-    return asyncio.run(generated(script, stop, context))
+def generate(
+    script: Script,
+    stop: tuple[str, ...] = (),
+    context: int = 512,
+    engine: type[ScriptedEngine] = ScriptedEngine,
+) -> list[TextDelta]:
+    return asyncio.run(generated(engine(script=script, context=context), stop))
 
 
 def test_deltas_carry_text_and_counts() -> None:
@@ -106,6 +118,30 @@ def test_a_character_that_a_limit_cuts_is_left_out() -> None:
 def test_a_stop_sequence_that_the_last_character_completes() -> None:
     deltas = generate(Script(pieces=(b"one\xc3",)), stop=("\ufffd",))
     assert ("".join(delta.text for delta in deltas), deltas[-1].end) == ("one", EndReason.STOP_SEQUENCE)
+
+
+class AtOnce(ScriptedEngine):
+    """Gives everything in one delta, as an engine does that is ahead of its reader."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        deltas = [delta async for delta in super().generate(request)]
+        tokens = [token for delta in deltas for token in delta.tokens]
+        last = deltas[-1]
+        yield GenerationDelta(request.request_id, tokens, last.generated, last.cached, last.finish)
+
+
+@pytest.mark.parametrize("finish", FinishReason)
+def test_what_comes_with_a_stop_sequence_and_after_it_is_not_the_answers(finish: FinishReason) -> None:
+    script = Script(pieces=(b"one", b" STOP", b" more"), finish=finish)
+    (delta,) = generate(script, stop=("STOP",), engine=AtOnce)
+    assert delta == TextDelta(
+        "one ", 3, 0, 8, EndReason.STOP_SEQUENCE, tokens=list(b"one STOP"), matched="STOP"
+    )
+
+
+def test_an_end_of_the_turn_is_used_where_no_stop_sequence_comes_before_it() -> None:
+    (delta,) = generate(Script(pieces=(b"one ST",)), stop=("STOP",), engine=AtOnce)
+    assert delta == TextDelta("one ST", 3, 0, 7, EndReason.END_TURN, tokens=list(b"one ST"))
 
 
 def test_a_limit_that_is_the_contexts_is_reported_as_that() -> None:

@@ -85,6 +85,33 @@ def test_one_span_a_generation_by_the_conventions(server: Server, exporter: InMe
     assert "canary" not in span.to_json()
 
 
+CHAT = {"model": MODEL, "max_tokens": 20, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "operation", "provider"),
+    [
+        ("/openai/v1/completions", {"model": MODEL, "prompt": "Hi"}, "text_completion", "openai"),
+        ("/openai/v1/chat/completions", CHAT, "chat", "openai"),
+        ("/openai/v1/responses", {"model": MODEL, "input": "Hi"}, "chat", "openai"),
+        ("/anthropic/v1/messages", CHAT, "chat", "anthropic"),
+        (f"/model/{MODEL}/invoke", {"prompt": "Hi"}, "text_completion", "aws.bedrock"),
+    ],
+)
+def test_a_span_says_whose_api_was_called(
+    server: Server,
+    exporter: InMemorySpanExporter,
+    path: str,
+    body: object,
+    operation: str,
+    provider: str,
+) -> None:
+    assert httpx.post(server.url + path, json=body).status_code == 200
+    attributes = only_span(exporter).attributes or {}
+    found = (attributes["gen_ai.operation.name"], attributes["gen_ai.provider.name"])
+    assert found == (operation, provider)
+
+
 def test_the_callers_trace_goes_on(server: Server, exporter: InMemorySpanExporter) -> None:
     converse(server, traceparent=PARENT)
     span = only_span(exporter)

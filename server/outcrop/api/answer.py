@@ -1,4 +1,4 @@
-"""A growing answer as the events of ConverseStream, and those events folded into the answer of Converse."""
+"""A growing answer as the events of ConverseStream, and as the content of Converse's answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from outcrop.catalog.model import EndReason
+from outcrop.catalog.model import EndReason, TextDelta
 from outcrop.text.tools import CallEnd, CallInput, CallStart, Piece, TextPiece, ToolParser
 
 Event = tuple[str, dict[str, Any]]
@@ -41,11 +41,34 @@ class AnswerEvents:
         self._blank = ""  # white space that begins a text block, if one comes
         self._calls = 0
         self._text: list[str] = []
+        self._call: dict[str, Any] = {}  # of the block that is open, and
+        self._parts: list[str] = []  # what has been written of it
+        self._ended: list[tuple[dict[str, Any], str]] = []  # each block's call, {} for text, and all of it
 
     @property
     def text(self) -> str:
         """All that the model wrote so far, calls as it wrote them."""
         return "".join(self._text)
+
+    @property
+    def content(self) -> list[dict[str, Any]]:
+        """The content blocks that have ended. A call that was cut off has no input that could be given, and
+        is left out. Any other has the very text that a stream would give: what is JSON but no value of
+        Python's, such as 1e999, reaches the client either way."""
+        content: list[dict[str, Any]] = []
+        for call, written in self._ended:
+            if not call:
+                content.append({"text": written})
+            elif _is_json(written):
+                content.append({"toolUse": {**call, "input": msgspec.Raw(written.encode())}})
+        return content or [{"text": ""}]
+
+    def grow(self, delta: TextDelta) -> list[Event]:
+        """The events of a delta and, where it is the last, of the end."""
+        events = list(self.push(delta.text))
+        if delta.end is not None:
+            events += self.finish()
+        return events
 
     def push(self, text: str) -> Iterable[Event]:
         """The events of more text."""
@@ -55,14 +78,14 @@ class AnswerEvents:
         if not text:
             return ()
         self._open = "text"
-        return (self._delta({"text": text}),)
+        return (self._text_delta(text),)
 
     def finish(self) -> Iterator[Event]:
         """The events at the end of the answer, up to the end of its last block."""
         if self._parser is not None:
             yield from self._pieces(self._parser.finish())
         if not self._open and not self._index:
-            yield self._delta({"text": self._blank})
+            yield self._text_delta(self._blank)
         if self._open or not self._index:
             yield self._stop_block()
 
@@ -90,16 +113,17 @@ class AnswerEvents:
                     self._blank = text
                     return
                 self._blank, self._open = "", "text"
-                yield self._delta({"text": text})
+                yield self._text_delta(text)
             case CallStart(name):
                 self._blank = ""
                 if self._open:
                     yield self._stop_block()
                 self._open = "toolUse"
-                start = {"toolUse": {"toolUseId": self._call_id(), "name": name}}
+                self._call = {"toolUseId": self._call_id(), "name": name}
+                start = {"toolUse": self._call}
                 yield "contentBlockStart", {"start": start, "contentBlockIndex": self._index}
             case CallInput(fragment):
-                yield self._delta({"toolUse": {"input": fragment}})
+                yield self._delta(fragment, {"toolUse": {"input": fragment}})
             case CallEnd():
                 self._calls += 1
                 yield self._stop_block()
@@ -108,38 +132,20 @@ class AnswerEvents:
         """The prefix and 22 characters, as the service's own."""
         return self._call_prefix + secrets.token_urlsafe(16)
 
-    def _delta(self, delta: dict[str, Any]) -> Event:
+    def _text_delta(self, text: str) -> Event:
+        return self._delta(text, {"text": text})
+
+    def _delta(self, part: str, delta: dict[str, Any]) -> Event:
+        self._parts.append(part)
         return "contentBlockDelta", {"contentBlockIndex": self._index, "delta": delta}
 
     def _stop_block(self) -> Event:
+        self._ended.append((self._call, "".join(self._parts)))
+        self._call, self._parts = {}, []
         index = self._index
         self._index += 1
         self._open = ""
         return "contentBlockStop", {"contentBlockIndex": index}
-
-
-def content_of(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """The content blocks that the events spell. A call that was cut off has no input that could be given,
-    and is left out. Any other has the very text that a stream would give: what is JSON but no value of
-    Python's, such as 1e999, reaches the client either way."""
-    content: list[dict[str, Any]] = []
-    parts: list[str] = []
-    call: dict[str, Any] = {}
-    for kind, body in events:
-        if kind == "contentBlockStart":
-            call = body["start"]["toolUse"]
-        elif kind == "contentBlockDelta":
-            delta = body["delta"]
-            parts.append(delta["toolUse"]["input"] if "toolUse" in delta else delta["text"])
-        else:
-            written = "".join(parts)
-            if not call:
-                content.append({"text": written})
-            elif _is_json(written):
-                content.append({"toolUse": {**call, "input": msgspec.Raw(written.encode())}})
-            call = {}
-            parts.clear()
-    return content or [{"text": ""}]
 
 
 def _is_json(text: str) -> bool:

@@ -11,19 +11,23 @@ from outcrop.api.auth.principal import Principal, principal_of
 from outcrop.api.connection import request_id_of
 from outcrop.telemetry.tracing import PROPAGATED
 
+_BEDROCK = "aws.bedrock"
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request of an authenticated principal. trace: its headers of W3C Trace Context."""
+    """One request of an authenticated principal. trace: its headers of W3C Trace Context. provider: whose API
+    it speaks, as traces call it by OpenTelemetry's conventions."""
 
     request_id: str
     principal: Principal
     trace: Mapping[str, str] = field(default_factory=dict)
+    provider: str = _BEDROCK
 
     @classmethod
-    def of(cls, request: Request) -> Caller:
+    def of(cls, request: Request, provider: str = _BEDROCK) -> Caller:
         trace = {name: value for name in PROPAGATED if (value := request.headers.get(name))}
-        return cls(request_id_of(request.scope), principal_of(request.scope), trace)
+        return cls(request_id_of(request.scope), principal_of(request.scope), trace, provider)
 
     def parts(self, count: int) -> list[Caller]:
         """The caller of each of `count` generations that one request asks for; the engine wants them told

@@ -131,6 +131,16 @@ class Chat:
         return self.blame(place, str(error).rstrip("."))
 
 
+def second_of_its_name(tools: Sequence[Tool]) -> int | None:
+    """The index of the first tool that has the name of one before it."""
+    seen: set[str] = set()
+    for index, tool in enumerate(tools):
+        if tool.name in seen:
+            return index
+        seen.add(tool.name)
+    return None
+
+
 def text_bytes(messages: Sequence[ChatMessage]) -> int:
     """A lower bound of the UTF-8 length of a prompt with these messages: templates strip white space."""
     return sum(len(message.content.strip().encode(errors="replace")) for message in messages)

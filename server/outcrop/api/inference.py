@@ -49,7 +49,7 @@ class GenerationCall:
     the context leaves. max_context: tokens, where the model is to have less context than it has. visible:
     special tokens that appear in the answer's text. priority: as in `GenerationRequest`.
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
-    operation, provider: what traces call it, by OpenTelemetry's conventions.
+    operation: what traces call it, by OpenTelemetry's conventions.
     choice: which of several answers to one request this is; their seeds are a row.
     """
 
@@ -67,7 +67,6 @@ class GenerationCall:
     max_context: int | None = None
     ignore_eos: bool = False
     operation: str = "chat"
-    provider: str = "aws.bedrock"
     choice: int = 0
 
     @property
@@ -121,7 +120,7 @@ class Inference:
             prompt = await self._bounded_prompt(call)
             principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
-            watched = self._observer.generation(traced, caller, model.id, len(prompt.ids), arrived)
+            watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
             try:
                 async with aclosing(self._generate(call, prompt, caller)) as deltas:
@@ -193,7 +192,7 @@ def _traced(call: GenerationCall, caller: Caller) -> TracedCall:
         operation=call.operation,
         model=call.model.id,
         request_id=caller.request_id,
-        provider=call.provider,
+        provider=caller.provider,
         max_tokens=call.max_tokens,
         temperature=call.temperature,
         top_p=call.top_p,

@@ -36,12 +36,10 @@ class Observer:
         if self.tracing is not None:
             self.tracing.close()
 
-    def generation(
-        self, call: TracedCall, caller: Caller, model_name: str, prompt: int, arrived: float
-    ) -> Watched:
+    def generation(self, call: TracedCall, caller: Caller, prompt: int, arrived: float) -> Watched:
         """One generation, from when its prompt is ready. arrived: as of `Metrics.generation`."""
-        observed = self.metrics.generation(model_name, caller.principal.tenant, prompt, arrived)
-        return Watched(self, call, caller, model_name, prompt, observed)
+        observed = self.metrics.generation(call.model, caller.principal.tenant, prompt, arrived)
+        return Watched(self, call, caller, prompt, observed)
 
 
 class Watched:
@@ -53,14 +51,12 @@ class Watched:
         observer: Observer,
         call: TracedCall,
         caller: Caller,
-        model_name: str,
         prompt: int,
         observed: ObservedGeneration,
     ) -> None:
         self._observer = observer
         self._call = call
         self._caller = caller
-        self._model_name = model_name
         self._prompt = prompt
         self._observed = observed
         self._recorded = False
@@ -92,7 +88,7 @@ class Watched:
             request_id=self._caller.request_id,
             at=datetime.now(UTC),
             tenant=self._caller.principal.tenant,
-            model=self._model_name,
+            model=self._call.model,
             input_tokens=self._prompt,
             cached_tokens=self.cached,
             output_tokens=self.generated,

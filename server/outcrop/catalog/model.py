@@ -117,30 +117,29 @@ class ServedModel:
         detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
         request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt)
+        generated = 0
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:
-                text, surplus = "", 0
-                # One by one where an answer may end within them: what comes after that is not its usage.
-                for count, tokens in enumerate(
-                    [[token] for token in delta.tokens] if stop else [delta.tokens]
-                ):
-                    text += matcher.push(detokenizer.push(tokens))
-                    if matcher.matched is not None:
-                        surplus = len(delta.tokens) - count - 1
-                        break
-                generated = delta.generated - surplus
-                end = None
-                if delta.finish is not None:
+                tokens, end = delta.tokens, None
+                before, generated = generated, delta.generated
+                if stop:
+                    text, used = _up_to_stop(tokens, detokenizer, matcher)
+                else:
+                    text, used = matcher.push(detokenizer.push(tokens)), len(tokens)
+                if matcher.matched is not None:
+                    # What the same delta has after it, the end of the turn too, is not the answer's.
+                    end = EndReason.STOP_SEQUENCE
+                    tokens, generated = tokens[:used], before + used
+                elif delta.finish is not None:
                     end = _end_reason(delta.finish)
                     # A limit may fall inside a character: what is there of it is left out.
-                    if matcher.matched is None and delta.finish is FinishReason.EOS:
+                    if delta.finish is FinishReason.EOS:
                         text += matcher.push(detokenizer.finish())
-                    if matcher.matched is None:
-                        text += matcher.finish()
-                if matcher.matched is not None:
-                    end = EndReason.STOP_SEQUENCE
-                elif end is EndReason.MAX_TOKENS and len(prompt) + generated >= self.max_model_len:
-                    end = EndReason.CONTEXT
+                    text += matcher.finish()
+                    if matcher.matched is not None:
+                        end = EndReason.STOP_SEQUENCE
+                    elif end is EndReason.MAX_TOKENS and len(prompt) + generated >= self.max_model_len:
+                        end = EndReason.CONTEXT
                 stored = 0 if end is None else self._stored(len(prompt), delta.cached)
                 yield TextDelta(
                     text,
@@ -149,7 +148,7 @@ class ServedModel:
                     generated,
                     end,
                     stored,
-                    delta.tokens[: len(delta.tokens) - surplus],
+                    tokens,
                     delta.queued,
                     matcher.matched,
                 )
@@ -160,6 +159,17 @@ class ServedModel:
     def _stored(self, prompt: int, cached: int) -> int:
         """The prefix cache keeps whole blocks."""
         return max(0, prompt - prompt % self.cache_block - cached) if self.cache_block else 0
+
+
+def _up_to_stop(tokens: Sequence[int], detokenizer: Detokenizer, matcher: StopMatcher) -> tuple[str, int]:
+    """The text that the tokens complete before a stop sequence, and how many of them that takes: one by one,
+    so that it is known where the answer ends, however many a delta brings."""
+    text = ""
+    for used, token in enumerate(tokens, 1):
+        text += matcher.push(detokenizer.push((token,)))
+        if matcher.matched is not None:
+            return text, used
+    return text, len(tokens)
 
 
 def _end_reason(finish: FinishReason) -> EndReason:

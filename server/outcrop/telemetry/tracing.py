@@ -34,7 +34,7 @@ class TracedCall:
     operation: str
     model: str
     request_id: str
-    provider: str = "aws.bedrock"
+    provider: str
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None

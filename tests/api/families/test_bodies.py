@@ -68,6 +68,7 @@ def prompt(server: Server) -> str:
          "user: Hi [INST] Ho\nA[/INST] Yo"),
         (MISTRAL, {"prompt": "[INST][/INST]Yo[INST]Go[/INST]"}, "user: \nassistant: Yo\nuser: Go\n"),
         (MISTRAL, {"prompt": "[INST] Hi"}, "user: [INST] Hi\n"),
+        (MISTRAL, {"prompt": "[INST] Hi [INST] there [/INST]"}, "user: Hi [INST] there\n"),
         (MISTRAL, {"prompt": "Hi"}, "user: Hi\n"),
         (COMMAND, {"preamble": "Be brief.", "chat_history": [{"role": "CHATBOT", "message": "Yo"}]},
          "system: Be brief.\nassistant: Yo\nuser: Hi\n"),
@@ -89,6 +90,28 @@ def test_a_prompt_of_many_marks_is_read_at_once() -> None:
     marks = "[INST] " * 1_000_000
     (turn,) = of_mistral(f"[INST] Hi [/INST] Yo {marks}").messages
     assert turn.content == "Hi"
+
+
+MANY = 40_000
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (CLAUDE, {"tools": [
+            {"name": f"a{index % (MANY - 1)}", "input_schema": {}} for index in range(MANY)]}),
+        (GPT_OSS, {"tools": [
+            {"type": "function", "function": {"name": f"a{index % (MANY - 1)}"}} for index in range(MANY)]}),
+        (GPT_OSS, {"messages": HI * MANY}),
+        (COMMAND, {"chat_history": [{"role": "USER", "message": "Hi"}] * MANY}),
+    ],
+    ids=["tools of Claude", "tools of gpt-oss", "messages", "history"],
+)  # fmt: skip
+def test_what_there_is_much_of_is_refused_at_once(
+    http: httpx.Client, model: str, more: dict[str, Any]
+) -> None:
+    """Work that grows with the square of it would hold up the whole server."""
+    assert invoke(http, model, **more).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def _check_document(path: str, block: DocumentBlock | SearchResultBlock) -> None
 
 def _check_results(turns: Sequence[_Turn]) -> None:
     """Each call is answered in the next turn of the user, and nothing else is."""
-    called: list[str] = []
+    called: dict[str, None] = {}  # in their order
     for turn in turns:
         results = [
             (path, block.tool_use_id) for path, block in turn.blocks if isinstance(block, ToolResultBlock)
@@ -145,7 +145,7 @@ def _check_results(turns: Sequence[_Turn]) -> None:
                 turn.path,
                 f"tool_use ids were found without tool_result blocks after them: {missing[0][:256]}",
             )
-        called = [block.id for _, block in turn.blocks if isinstance(block, ToolUseBlock)]
+        called = dict.fromkeys(block.id for _, block in turn.blocks if isinstance(block, ToolUseBlock))
 
 
 def _pdfs(turn: _Turn) -> int:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from outcrop.api.answer import AnswerEvents, Event, content_of
+from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
 from outcrop.catalog.model import TextDelta
 
@@ -26,7 +26,6 @@ class GrowingMessage(GrowingAnswer):
         self._model = model
         self._id = prefix + secrets.token_hex(12)
         self._marks_cache = marks_cache
-        self._seen: list[Event] = []
         self._last: TextDelta | None = None
         self._begun = -1  # the last block that has begun
         self._index = -1  # its index in the stream
@@ -34,17 +33,14 @@ class GrowingMessage(GrowingAnswer):
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         started = [] if self._last is not None else [{"type": "message_start", "message": self._start(delta)}]
         self._last = delta
-        events = list(self._events.push(delta.text))
-        if delta.end is not None:
-            events += self._events.finish()
-        self._seen += events
+        events = self._events.grow(delta)
         blocks = (each for event in events for each in self._of(event))
         ended = self._ended(delta) if delta.end is not None else ()
         return [*started, *blocks, *ended]
 
     def whole(self) -> dict[str, Any]:
         assert self._last is not None
-        content = [_block(each) for each in content_of(self._seen) if each.get("text") != ""]
+        content = [_block(each) for each in self._events.content if each.get("text") != ""]
         return {
             **self._start(self._last),
             "content": content,

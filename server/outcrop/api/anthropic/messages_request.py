@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from outcrop.api.anthropic.content import CacheControl, Message, Shape, TextBlock
+from outcrop.api.chat import second_of_its_name
 from outcrop.api.field_error import FieldError, unsupported
 from outcrop.api.sampling import MAX_SEED, SamplingExtras
 from outcrop.text.tools import ANY, AUTO, Tool, ToolChoice
@@ -104,10 +105,8 @@ class MessagesRequest(Shape):
     def offered(self) -> list[Tool]:
         """The tools that the model may call: none where it is told to call none. Raises FieldError."""
         tools = [_tool(index, tool) for index, tool in enumerate(self.tools or ())]
-        names = [tool.name for tool in tools]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise FieldError(f"tools[{index}].name", "Tool names must be unique.")
+        if (index := second_of_its_name(tools)) is not None:
+            raise FieldError(f"tools[{index}].name", "Tool names must be unique.")
         return [] if self.tool_choice is not None and self.tool_choice.type == "none" else tools
 
     def choice(self, tools: Sequence[Tool]) -> ToolChoice:

@@ -28,6 +28,7 @@ from outcrop.catalog.catalog import UnknownModel
 from outcrop.catalog.model import ServedModel, TextDelta
 
 PREFIX = "/anthropic/v1"
+_PROVIDER = "anthropic"
 
 SERVER_SENT_EVENTS = StreamForm("text/event-stream", errors.event)
 
@@ -54,7 +55,7 @@ class Anthropic:
         action = "InvokeModelWithResponseStream" if streaming else "InvokeModel"
         messages, call = self._parse(asked, self._model(request, asked, action))
         growing = messages.answer(asked.model or "")
-        deltas = self._inference.answer(call, Caller.of(request), arrived)
+        deltas = self._inference.answer(call, Caller.of(request, _PROVIDER), arrived)
         if streaming:
             return StreamResponse(_frames(growing, deltas), SERVER_SENT_EVENTS)
         await unless_disconnected(request.receive, complete(growing, deltas))
@@ -67,7 +68,7 @@ class Anthropic:
             chat = Messages.of(asked, model, errors.refuse).chat
         except FieldError as error:
             raise errors.refuse(error) from None
-        counting = self._inference.count(chat.prepare_unbounded, Caller.of(request))
+        counting = self._inference.count(chat.prepare_unbounded, Caller.of(request, _PROVIDER))
         return json_response({"input_tokens": await unless_disconnected(request.receive, counting)})
 
     async def _read(self, request: Request) -> MessagesRequest:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from outcrop.api import errors, eventstream
-from outcrop.api.answer import AnswerEvents, Event, content_of
+from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.bedrock_runtime import llama_on_bedrock, service_tier
 from outcrop.api.bedrock_runtime.cache_points import cache_points, usage
 from outcrop.api.bedrock_runtime.families import llama
@@ -83,13 +83,11 @@ class Conversation:
     async def answer(self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> dict[str, object]:
         """The whole answer as a ConverseResponse."""
         growing = self.source.chat.events()
-        events: list[Event] = []
         async with aclosing(deltas):
             async for delta in deltas:
-                events += growing.push(delta.text)
-        events += growing.finish()
+                growing.grow(delta)
         return {
-            "output": {"message": {"role": "assistant", "content": content_of(events)}},
+            "output": {"message": {"role": "assistant", "content": growing.content}},
             **self._stop(growing, delta),
             **self._metadata(delta, watch),
         }
@@ -102,9 +100,8 @@ class Conversation:
         frames = [_frame(_MESSAGE_START)]
         async with aclosing(deltas):
             async for delta in deltas:
-                frames += map(_frame, growing.push(delta.text))
+                frames += map(_frame, growing.grow(delta))
                 if delta.end is not None:
-                    frames += map(_frame, growing.finish())
                     frames += map(_frame, self._last_events(growing, delta, watch))
                 if frames:
                     yield b"".join(frames)

@@ -123,9 +123,10 @@ def _check_tool_results(turns: Sequence[Turn]) -> None:
         if turn.role == "system":
             continue
         answered = [result.tool_use_id for _, result in turn.results()]
+        ids = set(answered)
         if len(answered) > len(called):
             raise errors.extra_tool_results(f"messages.{turn.index}.content")
-        if missing := [call for call in called if call not in answered]:
+        if missing := [call for call in called if call not in ids]:
             raise errors.missing_tool_results(f"messages.{turn.index}.content", missing)
         called = [call.tool_use_id or "" for call in turn.calls()]
 
@@ -178,7 +179,7 @@ def _check_document(document: DocumentBlock, path: Steps) -> None:
 
 
 def _check_tool_config(config: ToolConfiguration) -> None:
-    names: list[str] = []
+    names: set[str] = set()
     for index, tool in enumerate(config.tools or ()):
         path = f"toolConfig.tools.{index}"
         if tool.system_tool is not None:
@@ -188,9 +189,10 @@ def _check_tool_config(config: ToolConfiguration) -> None:
         assert spec.input_schema is not None
         if problem := _schema_problem(spec.input_schema.json, f"{path}.toolSpec.inputSchema.json"):
             raise problem
-        names.append(spec.name or "")
-        if names.count(names[-1]) > 1:
-            raise errors.duplicate_tool_name(f"{path}.toolSpec.name", names[-1])
+        name = spec.name or ""
+        if name in names:
+            raise errors.duplicate_tool_name(f"{path}.toolSpec.name", name)
+        names.add(name)
     if not names:
         raise errors.no_tool()
     choice = config.tool_choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from outcrop.api.answer import AnswerEvents, Event, content_of
+from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
 from outcrop.catalog.model import TextDelta
 
@@ -25,20 +25,16 @@ class GrowingChoice(GrowingAnswer):
     def __init__(self, events: AnswerEvents, index: int = 0) -> None:
         self._events = events
         self._index = index
-        self._seen: list[Event] = []
         self._calls = -1  # the index of the call that grows
         self._begun = False
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         self.last = delta
-        events = list(self._events.push(delta.text))
-        if delta.end is not None:
-            events += self._events.finish()
-        self._seen += events
+        events = self._events.grow(delta)
         return list(self._choices(events, ended=delta.end is not None))
 
     def whole(self) -> dict[str, Any]:
-        content = content_of(self._seen)
+        content = self._events.content
         text = "".join(block.get("text", "") for block in content)
         calls = [_call(block["toolUse"]) for block in content if "toolUse" in block]
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}

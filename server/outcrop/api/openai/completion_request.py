@@ -70,7 +70,6 @@ class CompletionRequest(Sampled, kw_only=True):
             stop=self.stops,
             ignore_eos=bool(self.ignore_eos),
             operation="text_completion",
-            provider="openai",
         )
 
     def _prompts(self, vocab_size: int) -> Sequence[str | TokenIds]:

@@ -30,8 +30,8 @@ def chat_messages(messages: Sequence[Message], name: str = "messages") -> list[C
     request. Raises FieldError."""
     if not messages:
         raise FieldError(name, "There must be at least one message.")
-    turns: list[ChatMessage] = []
-    called: list[str] = []
+    turns: list[list[ChatMessage]] = []
+    called: set[str] = set()
     for index, message in enumerate(messages):
         path = f"{name}[{index}]"
         turn = _turn(path, message)
@@ -40,14 +40,14 @@ def chat_messages(messages: Sequence[Message], name: str = "messages") -> list[C
                 raise FieldError(
                     f"{path}.tool_call_id", "A tool message must answer one of the tool_calls before it."
                 )
-        called += [call.id for call in turn.tool_calls]
-        if turns and turns[-1].role == turn.role:
-            turns[-1] = _joined(turns[-1], turn)
+        called.update(call.id for call in turn.tool_calls)
+        if turns and turns[-1][0].role == turn.role:
+            turns[-1].append(turn)
         else:
-            turns.append(turn)
-    if turns[-1].role != "user":
+            turns.append([turn])
+    if turns[-1][0].role != "user":
         raise FieldError(name, "The last message must be of the user or of a tool.")
-    return turns
+    return [_joined(turn) for turn in turns]
 
 
 def _turn(path: str, message: Message) -> ChatMessage:
@@ -103,7 +103,10 @@ def _text(path: str, content: Content) -> str:
     return "\n".join(texts)
 
 
-def _joined(before: ChatMessage, after: ChatMessage) -> ChatMessage:
-    text = "\n".join(filter(None, (before.content, after.content)))
-    calls, results = before.tool_calls + after.tool_calls, before.tool_results + after.tool_results
-    return ChatMessage(before.role, text, calls, results)
+def _joined(messages: Sequence[ChatMessage]) -> ChatMessage:
+    return ChatMessage(
+        messages[0].role,
+        "\n".join(filter(None, (each.content for each in messages))),
+        tuple(call for each in messages for call in each.tool_calls),
+        tuple(result for each in messages for result in each.tool_results),
+    )

@@ -31,6 +31,7 @@ from outcrop.catalog.catalog import UnknownModel
 from outcrop.catalog.model import ServedModel
 
 PREFIX = "/openai/v1"
+_PROVIDER = "openai"
 
 SERVER_SENT_EVENTS = StreamForm("text/event-stream", errors.event)
 
@@ -57,7 +58,7 @@ class OpenAi:
         arrived = time.perf_counter()
         asked = completion_request.parse(await self._body(request))
         calls = asked.calls(self._model(request, asked.model, streaming=bool(asked.stream)))
-        caller = Caller.of(request)
+        caller = Caller.of(request, _PROVIDER)
         completion = Completion(asked, caller.request_id)
         answers = self._answers(calls, caller, arrived)
         if asked.stream:
@@ -75,7 +76,7 @@ class OpenAi:
             calls = asked.calls(chat, priority=service_tier.priority_of(asked.service_tier))
         except FieldError as error:
             raise errors.refuse(error) from None
-        caller = Caller.of(request)
+        caller = Caller.of(request, _PROVIDER)
         completion = ChatCompletion(f"chatcmpl-{caller.request_id}", asked.model)
         choices = [GrowingChoice(chat.events(call_prefix="call_"), index) for index in range(len(calls))]
         answers = self._answers(calls, caller, arrived)
@@ -92,7 +93,7 @@ class OpenAi:
             chat = asked.chat(model, errors.refuse)
         except FieldError as error:
             raise errors.refuse(error) from None
-        caller = Caller.of(request)
+        caller = Caller.of(request, _PROVIDER)
         growing = GrowingResponse(asked, chat.events(call_prefix="call_"), caller.request_id)
         call = asked.call(chat, service_tier.priority_of(asked.service_tier))
         deltas = self._inference.answer(call, caller, arrived)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from outcrop.api.chat import JSON_OBJECT
+from outcrop.api.chat import JSON_OBJECT, second_of_its_name
 from outcrop.api.field_error import FieldError
 from outcrop.api.openai.content import Function
 from outcrop.text.tools import ANY, AUTO, Tool, ToolChoice
@@ -28,10 +28,8 @@ def tool_of(function: Function, path: str) -> Tool:
 
 def check_names(tools: Sequence[Tool]) -> None:
     """Raises FieldError for two tools of one name."""
-    names = [tool.name for tool in tools]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise FieldError(f"tools[{index}]", f"There are two tools of the name {name}.")
+    if (index := second_of_its_name(tools)) is not None:
+        raise FieldError(f"tools[{index}]", f"There are two tools of the name {tools[index].name}.")
 
 
 def choice_of(word: str | None, name: str | None, tools: Sequence[Tool], *, parallel: bool) -> ToolChoice:

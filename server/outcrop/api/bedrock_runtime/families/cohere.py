@@ -3,7 +3,8 @@ Bedrock user guide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -161,39 +162,40 @@ def _refuse_unsupported(request: _Body) -> None:
 def _messages(request: _Body) -> list[ChatMessage]:
     """The history, then the message, then the results of tools with the calls that they answer."""
     messages: list[ChatMessage] = []
+    numbers = count()
     if request.preamble:
         messages.append(ChatMessage("system", request.preamble))
     for turn in request.chat_history or ():
-        messages += _turn(turn, messages)
+        messages += _turn(turn, messages, numbers)
     documents = [_document(index, document) for index, document in enumerate(request.documents or ())]
     if texts := [*documents, *filter(None, (request.message,))]:
         messages.append(ChatMessage("user", "\n".join(texts)))
     if request.tool_results:
-        messages += _results(request.tool_results, messages)
+        messages += _results(request.tool_results, messages, numbers)
     return messages
 
 
-def _turn(turn: _Turn, before: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+def _turn(turn: _Turn, before: Sequence[ChatMessage], numbers: Iterator[int]) -> Sequence[ChatMessage]:
     if turn.role == "TOOL":
-        return _results(turn.tool_results or (), before)
+        return _results(turn.tool_results or (), before, numbers)
     roles = {"USER": "user", "CHATBOT": "assistant", "SYSTEM": "system"}
-    return [ChatMessage(roles[turn.role], turn.message or "", tuple(_calls(turn.tool_calls or (), before)))]
+    return [ChatMessage(roles[turn.role], turn.message or "", _calls(turn.tool_calls or (), numbers))]
 
 
-def _calls(calls: Sequence[_Call], before: Sequence[ChatMessage]) -> Iterator[ToolCall]:
+def _calls(calls: Iterable[_Call], numbers: Iterator[int]) -> tuple[ToolCall, ...]:
     """Calls have no ids in Cohere's form: they are numbered through the conversation."""
-    first = sum(len(message.tool_calls) for message in before)
-    for number, call in enumerate(calls, start=first):
-        yield ToolCall(call.name, call.parameters, f"call_{number}")
+    return tuple(ToolCall(call.name, call.parameters, f"call_{next(numbers)}") for call in calls)
 
 
-def _results(results: Sequence[_Result], before: Sequence[ChatMessage]) -> list[ChatMessage]:
+def _results(
+    results: Sequence[_Result], before: Sequence[ChatMessage], numbers: Iterator[int]
+) -> list[ChatMessage]:
     """The results, behind the model's turn that made the calls: where the history does not hold it, the
     results themselves say what it was."""
     made = (
         []
         if before and before[-1].tool_calls
-        else [ChatMessage("assistant", "", tuple(_calls([result.call for result in results], before)))]
+        else [ChatMessage("assistant", "", _calls((result.call for result in results), numbers))]
     )
     calls = (made or before)[-1].tool_calls
     answers = []

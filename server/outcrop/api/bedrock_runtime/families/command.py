@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from outcrop.api.answer import AnswerEvents, Event, content_of
+from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
 from outcrop.catalog.model import EndReason, TextDelta
 
@@ -24,24 +24,20 @@ class GrowingCommand(GrowingAnswer):
     def __init__(self, events: AnswerEvents, history: Sequence[dict[str, Any]]) -> None:
         self._events = events
         self._history = history
-        self._seen: list[Event] = []
         self._last: TextDelta | None = None
         self._response_id, self._generation_id = str(uuid.uuid4()), str(uuid.uuid4())
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         begins = self._last is None
         self._last = delta
-        events = list(self._events.push(delta.text))
-        if delta.end is not None:
-            events += self._events.finish()
-        self._seen += events
+        events = self._events.grow(delta)
         return list(self._chunks(events, begins=begins, ended=delta.end is not None))
 
     def whole(self) -> dict[str, Any]:
         last = self._last
         assert last is not None
         assert last.end is not None
-        content = content_of(self._seen)
+        content = self._events.content
         text = "".join(block.get("text", "") for block in content)
         calls = [
             {"name": block["toolUse"]["name"], "parameters": block["toolUse"]["input"]}
