@@ -17,6 +17,9 @@ import msgspec
 
 from outcrop.api.smithy import Constraints
 
+_LONG = 1 << 16
+"""Characters, far more than any member with a pattern may have."""
+
 Steps = tuple[str | int, ...]
 Checker = Callable[[Constraints, Steps, Any], None]
 
@@ -63,11 +66,14 @@ class Must:
             constraints.maximum(path, value, most)
         if self.one_of:
             constraints.one_of(path, value, self.one_of)
-        longest = None if self.size is None else self.size[1]
-        # One that is too long is refused already. It may be a whole body, and a pattern that repeats a group
-        # takes a hundred times the memory of its text.
-        if self.pattern is not None and value and (longest is None or len(value) <= longest):
+        # A whole body that is refused for its length already: a pattern that repeats a group would take a
+        # hundred times its memory to say so again.
+        if self.pattern is not None and value and not (self._is_too_long(value) and len(value) > _LONG):
             constraints.matches(path, value, self.pattern)
+
+    def _is_too_long(self, text: str) -> bool:
+        most = None if self.size is None else self.size[1]
+        return most is not None and len(text) > most
 
 
 REQUIRED = Must(required=True)
