@@ -17,7 +17,7 @@ from typing import Any
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.instances import DMA_BANDWIDTH, PEAK_FLOPS, Instance, collective_floor
 from outcrop_compile.plan.memory import kv_bytes_per_token
-from outcrop_compile.plan.request import Dtype
+from outcrop_compile.plan.request import Dtype, plain_bytes
 from outcrop_compile.plan.roofline import flops, padding_bytes, step_time, streamed_weights
 from outcrop_compile.tensor_parallel import Layout
 
@@ -34,7 +34,7 @@ def work_of(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype, link_
     """
     config, world = layout.config, layout.world
     layers, span = config.num_layers, bucket.blocks * block_size
-    item = 4 if dtype == "float32" else 2
+    item = plain_bytes(dtype)
     weights = streamed_weights(config, dtype) / world + padding_bytes(layout, dtype)
     work: Work = {
         "stream": weights / DMA_BANDWIDTH,
