@@ -2,6 +2,7 @@
 come and go, steps are submitted and collected out of phase, memory is scarce."""
 
 import dataclasses
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -518,11 +519,14 @@ def test_the_background_stands_still_while_another_runs() -> None:
 def calls(function: Callable[[], object]) -> int:
     """How many calls, of Python and of C functions, running it takes."""
     counts: Counter[str] = Counter()
+    gc.collect()
+    gc.disable()  # a collection calls whoever asked to be told of one, Hypothesis for example
     sys.setprofile(lambda frame, event, argument: counts.update([event]))
     try:
         function()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return counts["call"] + counts["c_call"]
 
 
