@@ -325,7 +325,10 @@ class Settings(_Sources):
     inspect: how many of the last requests and answers are kept in memory, for GET /inspector.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
-    files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
+    files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key.
+    notice_seconds: how long calls are still taken after SIGTERM, while /health/ready says 503; then
+    drain_seconds begin. sagemaker: answer as a SageMaker container, too: /ping, and /invocations, which asks
+    nobody who they are."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
@@ -335,11 +338,13 @@ class Settings(_Sources):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     region: str = Field(default="us-east-1", pattern="^[a-z0-9-]{1,20}$")
     max_inflight: int = Field(default=256, ge=1)
+    notice_seconds: float = Field(default=0.0, ge=0, le=86_400)
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
     strict: bool = False
     fault_injection: bool = False
     inspect: int = Field(default=0, ge=0, le=10_000)
+    sagemaker: bool = False
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
     state: str = Field(default_factory=_default_state, min_length=1)
