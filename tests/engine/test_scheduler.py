@@ -29,7 +29,8 @@ from outcrop.engine.messages import (
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.request import Request, Status
-from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop.engine.scheduled_step import ScheduledStep
+from outcrop.engine.scheduler import RefusedError, Scheduler
 from outcrop_compile.bucket import StepKind
 
 prompts = st.tuples(st.integers(0, 13), st.lists(st.integers(1, 49), min_size=1, max_size=60)).map(
