@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outcrop.cli.serve import fail
-from outcrop.settings import PRINCIPAL_NAME, load_auth_settings
+from outcrop.settings import PRINCIPAL_NAME, load_key_settings
 
 if TYPE_CHECKING:
     from outcrop.api.auth.keys import Key, KeyStore
@@ -145,10 +145,11 @@ def _failing() -> Iterator[None]:
 
 
 def _store(config: Path | None) -> KeyStore:
-    from outcrop.api.auth.keys import KeyStore
+    from outcrop.key_store import key_store
+    from outcrop.ledger.database import Database
 
-    auth = load_auth_settings(config)
-    return KeyStore(auth.keys.expanduser(), auth.master_secret)
+    settings = load_key_settings(config)
+    return key_store(settings.auth, Database(settings.state))
 
 
 def _expiry(text: str, now: float) -> int:
