@@ -12,6 +12,8 @@ from outcrop.ledger.connect import DatabaseError
 if TYPE_CHECKING:
     from alembic.config import Config
 
+logging.getLogger("alembic").setLevel(logging.WARNING)  # that all is as it was is no news
+
 _LOCK = 0x6F757463726F70
 """Of PostgreSQL's advisory locks, the one that a server has while it changes the schema."""
 
@@ -41,7 +43,6 @@ def pending(connection: Connection) -> list[str]:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # that all is as it was is no news
     revision = MigrationContext.configure(connection).get_current_revision()
     known = [each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()]
     if revision is not None and revision not in known:
