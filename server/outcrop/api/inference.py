@@ -118,9 +118,9 @@ class Inference:
             raise errors.max_tokens_exceeded(model.max_model_len)
         principal = caller.principal
         with self.admission.slot():
-            principal.admit()
+            await principal.admit()
             prompt = await self._bounded_prompt(call)
-            principal.admit_tokens(len(prompt.ids))
+            await principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
@@ -146,7 +146,7 @@ class Inference:
     async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
         """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
         with self.admission.slot():
-            caller.principal.admit()
+            await caller.principal.admit()
             return len((await self._prepare(prepare)).ids)
 
     def _generate(
