@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def settings_of(text: str, folder: Path, **variables: str) -> Settings:
 
 def require(program: str, package: str) -> str:
     """The path of a program, or a skipped test that says where it comes from."""
-    found = shutil.which(program)
+    found = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
         pytest.skip(f"{program} comes with {package}")
     return found

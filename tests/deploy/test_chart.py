@@ -23,6 +23,8 @@ OLDEST, NEWEST = "1.30", "1.34"
 """Of Kubernetes: Chart.yaml asks for the first."""
 
 CHART = DEPLOY / "helm" / "outcrop"
+SHARED = "postgresql://user@host/outcrop"
+"""What the chart takes from a Secret."""
 CUSTOM = {"NodePool", "EC2NodeClass", "ScaledObject", "ServiceMonitor"}
 NAMES = [path.name for path in VALUES]
 
@@ -51,7 +53,7 @@ class Rendered:
         return dict(found)
 
     def settings(self, folder: Path) -> Settings:
-        variables = {each["name"]: each.get("value", "sqlite://") for each in self.container["env"]}
+        variables = {each["name"]: each.get("value", SHARED) for each in self.container["env"]}
         given = {name: value for name, value in variables.items() if name.startswith("OUTCROP_")}
         return settings_of(self.of("ConfigMap")["data"]["outcrop.toml"], folder, **given)
 
@@ -103,8 +105,11 @@ def test_ports_and_paths_are_the_servers(rendered: Rendered, tmp_path: Path) -> 
         assert asked["port"] == "http"
     (served,) = rendered.of("Service")["spec"]["ports"]
     assert served["targetPort"] == "http"
-    assert Path(settings.state) == Path("/var/lib/outcrop/state.db") or settings.state == "sqlite://"
-    assert settings.auth.keys == Path("/etc/outcrop/keys/keys.json")
+    if settings.state == SHARED:
+        assert settings.auth.keys is None, "keys are where all pods have them, too"
+    else:
+        assert settings.state == "/var/lib/outcrop/state.db"
+        assert settings.auth.keys == Path("/etc/outcrop/keys/keys.json")
 
 
 def test_every_file_that_is_written_is_on_a_volume(rendered: Rendered) -> None:
@@ -147,6 +152,11 @@ def test_starting_takes_as_long_as_loading(rendered: Rendered) -> None:
     assert rendered.of("Deployment")["spec"]["progressDeadlineSeconds"] > patience
 
 
+def test_engines_of_a_pod_are_replicas(tmp_path: Path) -> None:
+    (model,) = Rendered("inf2-48xlarge.yaml").settings(tmp_path).models
+    assert model.replicas == 3
+
+
 @pytest.mark.parametrize(
     ("name", "devices", "scheduler"),
     [
@@ -185,7 +195,7 @@ def test_what_scales_is_measured() -> None:
     rendered = Rendered("spot-fleet.yaml")
     exposed = set(re.findall(rb"# TYPE (\S+) gauge", Metrics({}).render("")[0]))
     triggers = rendered.of("ScaledObject")["spec"]["triggers"]
-    asked = {re.findall(r"sum\(([\w:]+){", each["metadata"]["query"])[0].encode() for each in triggers}
+    asked = {re.findall(r"\(([\w:]+){", each["metadata"]["query"])[0].encode() for each in triggers}
     assert asked == {b"vllm:num_requests_waiting", b"vllm:kv_cache_usage_perc"}
     assert asked <= exposed
     labels = re.findall(r'(\w+)="([^"]+)"', triggers[0]["metadata"]["query"])

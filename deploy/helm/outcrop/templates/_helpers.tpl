@@ -75,6 +75,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 /artifacts/{{ trunc 12 .Values.model.artifact.key }}
 {{- end -}}
 
+{{/* Set where keys are in a file; those of servers that share a database are there. */}}
+{{- define "outcrop.keysFromSecret" -}}
+{{- if and .Values.auth.existingSecret (not .Values.state.existingSecret) -}}true{{- end -}}
+{{- end -}}
+
 {{/* outcrop.toml. What is the chart's business goes before `server` and `model.settings`. */}}
 {{- define "outcrop.config" -}}
 {{- $model := dict "backend" .Values.backend -}}
@@ -85,10 +90,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else -}}
 {{- $_ := set $model "path" (required "model.path: backend cpu needs a checkpoint" .Values.model.path) -}}
 {{- end -}}
+{{- if gt (int .Values.replicasPerPod) 1 }}{{ $_ := set $model "replicas" (int .Values.replicasPerPod) }}{{ end -}}
 {{- $model = merge $model .Values.model.settings -}}
 {{- $telemetry := merge (dict) (default (dict) .Values.server.telemetry) (dict "log_format" "json") -}}
 {{- $config := dict "host" "0.0.0.0" "port" 8080 "drain_seconds" (int .Values.drain.seconds) "notice_seconds" (int .Values.drain.noticeSeconds) "models" (list $model) "telemetry" $telemetry -}}
-{{- if .Values.auth.existingSecret -}}
+{{- if include "outcrop.keysFromSecret" . -}}
 {{- $_ := set $config "auth" (merge (dict "keys" "/etc/outcrop/keys/keys.json") (default (dict) .Values.server.auth)) -}}
 {{- end -}}
 {{- merge $config .Values.server | toToml -}}
