@@ -38,10 +38,12 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log."""
+    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log.
+    num_blocks: of KV memory."""
 
     max_model_len: int
     description: str
+    num_blocks: int
 
 
 class Building(msgspec.Struct, tag=True, array_like=True):
