@@ -155,7 +155,6 @@ class HttpServer(uvicorn.Server):
             fault_injection=settings.fault_injection,
             seed=settings.seed,
         )
-        self.catalog = catalog
         self._authenticator = build_authenticator(settings)
         database = Database(settings.state)
         database.open()

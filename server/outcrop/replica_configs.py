@@ -18,10 +18,10 @@ from outcrop_compile.processors import divided_processors, usable_processors
 
 
 def replica_configs(model: ModelSettings, **more: Any) -> list[EngineConfig]:
-    """What each engine process of a model is told: all the same but for the part of the machine that it has.
-    Neuron: consecutive cores, as many as the artifact's ranks. CPU: processors of its own, whole cores side by
-    side, where there are enough; its threads run there alone. more: fields that are not settings. Raises
-    ValueError and OSError."""
+    """What each engine process of a model is told: all the same but for its part of the machine. Neuron:
+    consecutive cores, as many as the artifact has ranks. CPU: processors of its own, whole cores side by side,
+    where there are enough; its threads run there alone. more: fields that are not settings. Raises ValueError
+    and OSError."""
     config, count = model.engine_config(**more), model.replicas
     if count == 1 or model.backend == "fake":
         return [config] * count
@@ -45,7 +45,7 @@ def cache_block(model: ModelSettings) -> int:
 
 
 def exclude_each_other(old: Sequence[EngineConfig], new: Sequence[EngineConfig]) -> bool:
-    """Whether engines of `new` cannot be started while those of `old` run: NeuronCores belong to one process."""
+    """Whether engines of `new` cannot start while those of `old` run: NeuronCores belong to one process."""
     held = {core for config in old for core in _cores(config)}
     return any(core in held for config in new for core in _cores(config))
 
@@ -56,8 +56,8 @@ def _divided_cores(model: ModelSettings, count: int) -> list[range]:
     if len(wanted) != tp * count:
         right = format_cores(range(wanted.start, wanted.start + tp * count))
         raise ValueError(
-            f"cores {model.cores} are {len(wanted)}, but {count} replicas of an artifact that is built for {tp} "
-            f"(target.tp) take {tp * count}: give --cores {right}, or another number of --replicas"
+            f"cores {model.cores} are {len(wanted)}, but {count} replicas of an artifact that is built for "
+            f"{tp} (target.tp) take {tp * count}: give --cores {right}, or another number of --replicas"
         )
     return [wanted[first : first + tp] for first in range(0, len(wanted), tp)]
 

@@ -71,17 +71,15 @@ class Rollover:
         count = self._settings.models[index].replicas
         try:
             # The number of replicas is that of the server's start.
-            configs = await asyncio.to_thread(
-                self._configure, wanted.model_copy(update={"replicas": count})
-            )
+            configs = await asyncio.to_thread(self._configure, wanted.model_copy(update={"replicas": count}))
             files = await asyncio.to_thread(_files, wanted)
             if list(configs) == engine.configs and files == self._files[index]:
                 logger.info("%s: nothing has changed", served.id)
                 return
             if difference := await asyncio.to_thread(_difference, served, wanted):
                 raise ValueError(
-                    f"{wanted.path} has another {difference} than what is served; serve it under an id of its "
-                    "own, or start the server anew"
+                    f"{wanted.path} has another {difference} than what is served; serve it under an id of "
+                    "its own, or start the server anew"
                 )
             logger.info("%s: replacing %d replicas", served.id, count)
             await engine.update(configs, in_place=exclude_each_other(engine.configs, configs))

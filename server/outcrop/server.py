@@ -17,12 +17,12 @@ from outcrop.engine.client import EngineUnavailable
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.replicas import ReplicaSet
 from outcrop.replica_configs import cache_block, replica_configs
-from outcrop.rollover import Rollover
 from outcrop.settings import ModelSettings, Settings
 from outcrop.telemetry import logs
 
 if TYPE_CHECKING:
     from outcrop.http_server import HttpServer
+    from outcrop.rollover import Rollover
 
 
 def run(settings: Settings, load: Callable[[], Settings]) -> int:
@@ -72,8 +72,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], display: Disp
                 engines.append(engine)
                 # Engines take seconds to load, so they begin before this process imports what HTTP needs.
                 starting.append(asyncio.create_task(engine.start()))
-            server = await asyncio.to_thread(_http_server, settings, engines)
-            rollover = Rollover(settings, load, _configure, engines, server.catalog.models)
+            server, rollover = await asyncio.to_thread(_http_server, settings, load, engines)
             updating = _update_at_hangup(rollover)
             watch = asyncio.create_task(_watch(engines, starting, server, listener, settings, display))
             try:
@@ -135,14 +134,19 @@ def _engine(
     )
 
 
-def _http_server(settings: Settings, engines: list[ReplicaSet]) -> HttpServer:
+def _http_server(
+    settings: Settings, load: Callable[[], Settings], engines: list[ReplicaSet]
+) -> tuple[HttpServer, Rollover]:
     from outcrop.http_server import HttpServer, build_catalog
+    from outcrop.rollover import Rollover
 
     def make_engine(model: ModelSettings) -> ReplicaSet:
         """For a model that is imported: its start is no business of the display."""
         return _engine(model, settings, lambda stage, fraction: None)
 
-    return HttpServer(settings, build_catalog(settings, engines), make_engine)
+    catalog = build_catalog(settings, engines)
+    rollover = Rollover(settings, load, _configure, engines, catalog.models)
+    return HttpServer(settings, catalog, make_engine), rollover
 
 
 async def _watch(

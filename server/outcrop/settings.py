@@ -135,7 +135,7 @@ _OF_THE_ARTIFACT = (
 
 
 class ModelSettings(_Section):
-    """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig, each of every
+    """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig, of each
     replica. path: as seen from the working directory; left out where there is an artifact, it is the
     checkpoint's files there (tokenizer, chat template). replicas: engine processes that share the requests;
     cores are those of all of them."""
@@ -320,9 +320,9 @@ class LedgerSettings(_Sources):
 
 class Settings(_Sources):
     """The whole server. models: at least one; a single model without an id answers to every Bedrock
-    model id (demo mode). max_inflight: calls in progress beyond which new ones are throttled, for each replica
-    that is ready, of the model that has most of them. drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
-    seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
+    model id (demo mode). max_inflight: calls in progress beyond which new ones are throttled, for each
+    replica that is ready, of the model that has most of them. drain_seconds: how long open calls may go on
+    after SIGTERM. step_timeout: seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
     state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
     inspect: how many of the last requests and answers are kept in memory, for GET /inspector.

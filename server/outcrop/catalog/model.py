@@ -117,9 +117,7 @@ class ServedModel:
         """
         detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
-        request = GenerationRequest(
-            request_id, prompt, sampling, priority, cache_salt, session=session
-        )
+        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt, session=session)
         generated = 0
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:

@@ -51,8 +51,8 @@ def serve(
     log_level: options.LogLevel = None,
     config: options.Config = None,
 ) -> None:
-    """Serve a model until Ctrl-C or SIGTERM. SIGHUP: read the configuration again, and bring what is new of the
-    models into service without a failed request.
+    """Serve a model until Ctrl-C or SIGTERM. SIGHUP: read the configuration again, and bring changed models
+    into service without a failed request.
 
     For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """

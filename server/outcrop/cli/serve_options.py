@@ -80,7 +80,9 @@ Threads = Annotated[Given, _model("N", "CPU threads.", "one a core")]
 Host = Annotated[Given, _server("ADDRESS", "Address to listen on.", "127.0.0.1")]
 Port = Annotated[Given, _server("PORT", "Port to listen on; 0 picks a free one.", "8080")]
 Region = Annotated[Given, _server("NAME", "AWS region that ARNs in answers name.", "us-east-1")]
-MaxInflight = Annotated[Given, _server("N", "Calls in progress, a replica, beyond which new ones are throttled.", "256")]
+MaxInflight = Annotated[
+    Given, _server("N", "Calls in progress, a replica, beyond which new ones are throttled.", "256")
+]
 DrainSeconds = Annotated[Given, _server("SECONDS", "How long calls in progress may go on at shutdown.", "30")]
 StepTimeout = Annotated[
     Given, _server("SECONDS", "Silence after which an engine is taken for hung and restarted.", "120")

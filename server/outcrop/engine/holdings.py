@@ -10,8 +10,8 @@ _NOBODY: tuple[int, ...] = ()
 
 
 class Holdings:
-    """For each replica the keys (`prefix_keys`) of the blocks that it was given to compute, least recently used
-    first, as many as it has room for: its own cache evicts in about that order.
+    """For each replica the keys (`prefix_keys`) of the blocks that it was given to compute, as many as it has
+    room for, least recently used first: its own cache evicts in about that order.
 
     A key is promised when a request is sent to a replica, and computed once the replica has begun with it.
     Whoever holds a key also holds those before it in its chain: a chain is used from its end to its

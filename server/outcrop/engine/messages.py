@@ -56,8 +56,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
     prompt: token ids, at least one. resumed: tokens already generated (and streamed) before an engine
     restart; they count as output. priority: higher runs first; see BACKGROUND for the lowest. cache_salt:
     prefix-cache entries are shared only between requests with the same salt (one per tenant). session: where
-    there are several replicas, a request goes to the one that had the last of its session, if that is not much
-    busier; "" for none.
+    there are several replicas, requests of a session are best answered by one of them; "" for none.
     """
 
     request_id: str

@@ -252,9 +252,7 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         gc.enable()
         capabilities = backend.capabilities
         socket.send(Ready(capabilities.max_model_len, description, capabilities.num_blocks))
-        builder = GrammarBuilder(
-            lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver
-        )
+        builder = GrammarBuilder(lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver)
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0
     except DeviceFailure as failure:

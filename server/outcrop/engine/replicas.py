@@ -108,7 +108,9 @@ class ReplicaSet(EngineClient):
     @property
     def max_model_len(self) -> int:
         """The least of the replicas', which differ only during an update."""
-        return min((each.client.max_model_len for each in self._slots if each.client.max_model_len), default=0)
+        return min(
+            (each.client.max_model_len for each in self._slots if each.client.max_model_len), default=0
+        )
 
     @property
     def stats(self) -> EngineStats:
@@ -179,8 +181,8 @@ class ReplicaSet(EngineClient):
         old = self._slots[slot]
         if old.client.ready and self._router.in_rotation == 1:
             raise EngineUnavailable(
-                f"replica {slot + 1} is the only one that serves, and the new engine cannot be started beside "
-                "it: give the new one cores that are free, or the model another replica"
+                f"replica {slot + 1} is the only one that serves, and the new engine cannot start beside it: "
+                "give the new one cores that are free, or the model another replica"
             )
         old.retiring = True
         self._router.leave(slot)
@@ -204,7 +206,8 @@ class ReplicaSet(EngineClient):
 
     def _returns_to(self, old: _Replica) -> bool:
         """Whether a stream waits for a replica that is being restarted."""
-        return not old.client.over and any(each.tokens and each.version == old.version for each in self._lobby)
+        waiting = (each for each in self._lobby if each.tokens and each.version == old.version)
+        return not old.client.over and any(waiting)
 
     # -- replicas come and go --------------------------------------------------------------------
 

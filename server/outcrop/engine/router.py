@@ -6,20 +6,16 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from outcrop.engine.holdings import Holdings
 from outcrop.engine.stats import Routing
-
-Ranks = npt.NDArray[np.int64]
+from outcrop.engine.tournament import Tournament
 
 LEAD = 4
 """A replica that holds a prompt's beginning may have so many more tokens in flight, for each token that it
 need not compute, than the replica that has the fewest: a token of a prompt costs a step less than one of an
 answer does."""
 MANY = 32
-"""A beginning that more replicas than these hold is a reason for none of them: the others will hold it soon."""
+"""A beginning that more replicas than these hold speaks for none of them: the others will hold it soon."""
 SESSIONS = 65_536
 """Sessions whose replica is remembered."""
 
@@ -30,10 +26,10 @@ _ANSWER = 256.0
 _MEMORY = 64
 """Answers that the expected length is a mean of, roughly."""
 
-_SHIFT = 20
-_MOST_BLOCKS = (1 << _SHIFT) - 1
-_OUT = 1 << 61
-"""Added to the rank of a replica that is out of rotation."""
+_TIE = 1 << 24
+"""More than the blocks that a replica holds, which decide between those with the same load."""
+_OUT = float("inf")
+"""The rank of a replica that is out of rotation."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +65,7 @@ class _Sessions:
 
 
 class Router:
-    """Chooses among replicas by numbers alone; knows no engine, socket or clock, so a simulation can drive it.
+    """Chooses among replicas by numbers alone; it knows no engine, socket or clock.
 
     A request goes to the replica with the fewest tokens in flight (of prompts what has to be computed, of
     answers what is to be expected), unless another one holds the beginning of its prompt, or had the last
@@ -85,12 +81,12 @@ class Router:
         """block_size: tokens that a key of `prefix_keys` stands for."""
         self.routing = Routing()
         self._block_size = block_size
-        # For argmin: tokens in flight, then blocks held. Row 0 leaves the background out.
-        self._ranks = np.full((2, replicas), _OUT, dtype=np.int64)
+        # Tokens in flight, without the background and with it; beside each who has least.
+        self._loads = ([0] * replicas, [0] * replicas)
+        self._ranks = (Tournament(replicas, _OUT), Tournament(replicas, _OUT))
         self._in = [False] * replicas
         self._epochs = [0] * replicas
         self._most_ahead = [0] * replicas
-        self._held = [0] * replicas
         self._holdings = Holdings(replicas)
         self._sessions = _Sessions()
         self._answer = _ANSWER
@@ -101,15 +97,16 @@ class Router:
         self._in[replica] = True
         self._holdings.set_room(replica, blocks)
         self._most_ahead[replica] = blocks * self._block_size // _SHARE_OF_KV
-        self._ranks[:, replica] = 0
+        self._rank(replica)
 
     def leave(self, replica: int) -> None:
         """A replica takes no more requests, or was lost; tickets for it mean nothing any more."""
         self._in[replica] = False
         self._epochs[replica] += 1
         self._holdings.clear(replica)
-        self._held[replica] = 0
-        self._ranks[:, replica] = _OUT
+        for loads in self._loads:
+            loads[replica] = 0
+        self._rank(replica)
 
     @property
     def in_rotation(self) -> int:
@@ -118,7 +115,7 @@ class Router:
 
     def load(self, replica: int) -> int:
         """Tokens in flight at a replica that is in rotation."""
-        return int(self._ranks[1, replica]) >> _SHIFT
+        return self._loads[1][replica]
 
     def choose(
         self,
@@ -133,17 +130,20 @@ class Router:
         """Send a request to a replica; None if none is in rotation. keys: of the prompt's blocks. prompt:
         tokens of it. limit: tokens that the answer may have at most. among: the only replicas that may have
         it, each of which is in rotation."""
-        ranks = self._ranks[int(background)]
-        least = int(ranks.argmin()) if among is None else min(among, key=ranks.__getitem__)
-        floor = int(ranks[least]) >> _SHIFT
+        ranks, loads = self._ranks[background], self._loads[background]
+        least = ranks.least if among is None else min(among, key=ranks.__getitem__)
         if not self._in[least]:
             return None
+        floor = loads[least]
         answer = min(limit, int(self._answer))
-        replica, depth = (least, 0) if among is not None else self._holder(keys, ranks, floor)
+        replica, depth = (least, 0) if among is not None else self._holder(keys, loads, floor)
         if depth:
             self.routing.prefix += 1
-        elif (last := self._sessions.find(session)) is not None and self._may_have(
-            last, ranks, floor + prompt + answer
+        elif (
+            among is None
+            and (last := self._sessions.find(session)) is not None
+            and self._in[last]
+            and loads[last] <= floor + prompt + answer
         ):
             replica = last
             self.routing.session += 1
@@ -154,9 +154,8 @@ class Router:
         held, computed = self._holdings.held(replica, keys)
         weight = max(1, prompt - held * self._block_size + answer)
         ticket = Ticket(replica, self._epochs[replica], weight, background, keys, held, computed)
-        self._add(ticket, weight)
         self._holdings.promise(replica, keys)
-        self._note_held(replica)
+        self._add(ticket, weight)
         return ticket
 
     def started(self, ticket: Ticket, cached: int) -> None:
@@ -167,7 +166,7 @@ class Router:
         if (missing := ticket.computed - cached // self._block_size - 1) > 0:
             self._holdings.forget(ticket.replica, missing)
         self._holdings.compute(ticket.replica, ticket.keys)
-        self._note_held(ticket.replica)
+        self._rank(ticket.replica)
 
     def release(self, ticket: Ticket, generated: int = 0, more: Sequence[int] = ()) -> None:
         """A request has left its replica. generated: tokens of its answer, if it is complete. more: keys of
@@ -176,36 +175,33 @@ class Router:
             self._answer += (generated - self._answer) / _MEMORY
         if self._epochs[ticket.replica] != ticket.epoch:
             return
-        self._add(ticket, -ticket.weight)
         if more:
             self._holdings.compute(ticket.replica, [*ticket.keys, *more])
-            self._note_held(ticket.replica)
+        self._add(ticket, -ticket.weight)
 
-    def _holder(self, keys: Sequence[int], ranks: Ranks, floor: int) -> tuple[int, int]:
-        """The replica that holds most of a chain's beginning among those that may have the request, and how
-        many blocks that are; 0 if none may."""
+    def _holder(self, keys: Sequence[int], loads: Sequence[int], floor: int) -> tuple[int, int]:
+        """The replica that holds most of a chain's beginning among those that are not too busy, and how many
+        blocks that are; 0 if none may have it."""
         holdings = self._holdings
         depth = holdings.depth(keys)
         while depth:
             holders = holdings.holders(keys[depth - 1])
             if len(holders) > MANY:
                 break
-            best = min(holders, key=ranks.__getitem__)
-            ahead = min(LEAD * depth * self._block_size, self._most_ahead[best])
-            if self._may_have(best, ranks, floor + ahead):
+            best = min(holders, key=loads.__getitem__)
+            if loads[best] <= floor + min(LEAD * depth * self._block_size, self._most_ahead[best]):
                 return best, depth
             # Others may hold a shorter beginning.
             while depth and len(holdings.holders(keys[depth - 1])) == len(holders):
                 depth -= 1
         return 0, 0
 
-    def _may_have(self, replica: int, ranks: Ranks, most: int) -> bool:
-        return self._in[replica] and int(ranks[replica]) >> _SHIFT <= most
-
     def _add(self, ticket: Ticket, tokens: int) -> None:
-        self._ranks[int(ticket.background) :, ticket.replica] += tokens << _SHIFT
+        for loads in self._loads[ticket.background :]:
+            loads[ticket.replica] += tokens
+        self._rank(ticket.replica)
 
-    def _note_held(self, replica: int) -> None:
-        held = min(self._holdings.count(replica), _MOST_BLOCKS)
-        self._ranks[:, replica] += held - self._held[replica]
-        self._held[replica] = held
+    def _rank(self, replica: int) -> None:
+        held = self._holdings.count(replica)
+        for loads, ranks in zip(self._loads, self._ranks, strict=True):
+            ranks.set(replica, loads[replica] * _TIE + held if self._in[replica] else _OUT)
