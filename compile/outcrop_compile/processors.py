@@ -31,8 +31,8 @@ def usable_cores(topology: Path = _TOPOLOGY) -> int:
 
 
 def divided_processors(parts: int, topology: Path = _TOPOLOGY) -> list[tuple[int, ...]]:
-    """The processors that it may run on, divided into parts of whole cores, those of a part side by side. Parts
-    share cores only where there are more parts than cores."""
+    """The processors that it may run on, divided into parts of whole cores, those of a part side by side.
+    Parts share cores only where there are more parts than cores."""
     cores = _cores(topology)
     if parts > len(cores):
         return [cores[part % len(cores)] for part in range(parts)]

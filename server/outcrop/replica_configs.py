@@ -19,9 +19,9 @@ from outcrop_compile.processors import divided_processors, usable_processors
 
 def replica_configs(model: ModelSettings, **more: Any) -> list[EngineConfig]:
     """What each engine process of a model is told: all the same but for its part of the machine. Neuron:
-    consecutive cores, as many as the artifact has ranks. CPU: processors of its own, whole cores side by side,
-    where there are enough; its threads run there alone. more: fields that are not settings. Raises ValueError
-    and OSError."""
+    consecutive cores, as many as the artifact has ranks. CPU: processors of its own, whole cores side by
+    side, where there are enough; its threads run there alone. more: fields that are not settings. Raises
+    ValueError and OSError."""
     config, count = model.engine_config(**more), model.replicas
     if count == 1 or model.backend == "fake":
         return [config] * count

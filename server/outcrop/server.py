@@ -130,7 +130,7 @@ def _engine(
         block_size=cache_block(model),
         step_timeout=settings.step_timeout,
         on_progress=on_progress,
-        name=f"model {model.id or model.path.stem}",
+        name=model.id or model.path.stem,
     )
 
 

@@ -13,11 +13,11 @@ from outcrop.api import errors
 class ApiLimits:
     """Bounds on what clients may ask of the API process.
 
-    max_inflight: generations admitted at once for each replica; further ones are throttled. max_body_bytes: of
-    one request (the service's own limit for InvokeModel). body_timeout: seconds within which a body must
-    arrive. tokenizer_threads: prompts tokenized side by side. strict: refuse what Bedrock's own Llama refuses.
-    fault_injection: let a call ask for the error, delay or broken stream it is to get.
-    seed: of calls that give none, so that an answer depends on its request alone; None draws one for each.
+    max_inflight: generations admitted at once for each replica; further ones are throttled. max_body_bytes:
+    of one request (the service's own limit for InvokeModel). body_timeout: seconds within which a body must
+    arrive. tokenizer_threads: prompts tokenized side by side. strict: refuse what Bedrock's own Llama
+    refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get. seed: of
+    calls that give none, so that an answer depends on its request alone; None draws one for each.
     """
 
     max_inflight: int = 256

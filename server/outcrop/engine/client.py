@@ -38,9 +38,9 @@ class ModelFailure(Exception):
 
 
 class EngineClient(ABC):
-    """One model's engine. Implementations: `ProcessClient` (its own process, supervised), `ReplicaSet` (some of
-    those), `OnDemandEngine` (another one, once somebody asks for it) and `InProcessClient` (a thread of this
-    process, for tests and notebooks)."""
+    """One model's engine. Implementations: `ProcessClient` (its own process, supervised), `ReplicaSet` (some
+    of those), `OnDemandEngine` (another one, once somebody asks for it) and `InProcessClient` (a thread of
+    this process, for tests and notebooks)."""
 
     @abstractmethod
     async def start(self) -> None:
