@@ -10,7 +10,7 @@ from typing import Any
 from demo import PATH
 from serving import ANY_MODEL, Served, eventually, serving
 
-CALLS = 6
+CALLS = 4
 
 
 def configure(folder: Path, model: Path, step_ms: int, server: str = "") -> Path:
@@ -58,7 +58,7 @@ def test_new_engines_take_over_under_load_without_a_failed_or_different_answer(t
         answers: list[tuple[int, int, tuple[str, str]]] = []
 
         def load(client: Any, number: int) -> None:
-            tokens = 400 if number == 0 else 40
+            tokens = 200 if number == 0 else 40
             while not done.is_set():
                 answers.append((number, tokens, ask(client, number, tokens)))
 

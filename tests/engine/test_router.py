@@ -313,7 +313,7 @@ def hit_share(replicas: int) -> tuple[float, Router]:
             news = core.step()
             if not news:
                 continue
-            for final in news.finals:
+            for final in news.others:
                 talk, turn, ticket, prompt = open_requests.pop(final.request_id)
                 # Whose tokens they are does not matter here: another user's words are as good.
                 talks[talk] = [*prompt, *final.tokens, *words(talk * 10 + turn, 8)]

@@ -82,22 +82,31 @@ class Dispatcher:
                 self._by_slot[slot] = stream
                 self.lobby.started(stream)
 
-    def deliver(self, slots: list[int], tokens: list[int], finals: list[GenerationDelta]) -> None:
-        """Columns and last deltas of a Stepped event."""
-        streams, lobby = self._by_slot, self.lobby
+    def deliver(self, slots: list[int], tokens: list[int], others: list[GenerationDelta]) -> None:
+        """What a Stepped event brings."""
+        streams = self._by_slot
         for slot, token in zip(slots, tokens, strict=True):
             if (stream := streams.get(slot)) is None:
                 continue  # aborted meanwhile
             stream.tokens.append(token)
-            stream.crashes = 0
-            stream.wake()
-            if stream is lobby.on_trial:
-                lobby.absolved()
-        for final in finals:
-            if (ended := self._streams.get(final.request_id)) is not None:
-                ended.tokens.extend(final.tokens)
-                failure = _FAILURES.get(final.finish) if final.finish is not None else None
-                self._end(ended, final if failure is None else ModelFailure(failure))
+            self._advanced(stream)
+        for delta in others:
+            if (named := self._streams.get(delta.request_id)) is None:
+                continue
+            named.tokens.extend(delta.tokens)
+            named.logprobs.extend(delta.logprobs)
+            if delta.finish is None:
+                self._advanced(named)
+            else:
+                failure = _FAILURES.get(delta.finish)
+                self._end(named, delta if failure is None else ModelFailure(failure))
+
+    def _advanced(self, stream: Stream) -> None:
+        """It has a token more."""
+        stream.crashes = 0
+        stream.wake()
+        if stream is self.lobby.on_trial:
+            self.lobby.absolved()
 
     def crashed(self) -> None:
         """The engine died. Requests that were in two such crashes without progress end here; the others go

@@ -84,6 +84,7 @@ class ProcessClient(EngineClient):
         self.over = False
         """The engine was given up: it is beyond its restart budget, drained, or has never started."""
         self._max_model_len = 0
+        self._logprobs: int | None = None
         self.num_blocks = 0
         """Of KV memory. Valid once started."""
         self._stats = EngineStats()
@@ -130,6 +131,10 @@ class ProcessClient(EngineClient):
     @property
     def max_model_len(self) -> int:
         return self._max_model_len
+
+    @property
+    def logprobs(self) -> int | None:
+        return self._logprobs
 
     @property
     def stats(self) -> EngineStats:
@@ -264,7 +269,7 @@ class ProcessClient(EngineClient):
         self._last_event = time.monotonic()
         if isinstance(event, Stepped):
             self._stats = event.stats
-            self.dispatcher.deliver(event.slots, event.tokens, event.finals)
+            self.dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
             self.dispatcher.started(event.request_ids, event.slots, event.cached)
         elif isinstance(event, Building):
@@ -273,7 +278,8 @@ class ProcessClient(EngineClient):
             self._on_progress(event.stage, event.fraction)
         elif isinstance(event, Ready):
             logger.info("engine ready: %s", event.description)
-            self._max_model_len, self.num_blocks = event.max_model_len, event.num_blocks
+            self._max_model_len, self._logprobs = event.max_model_len, event.logprobs
+            self.num_blocks = event.num_blocks
             self._ready = self._was_ready = True
             self.dispatcher.restarted()
             if self._on_change is not None:

@@ -113,6 +113,13 @@ class ReplicaSet(EngineClient):
         )
 
     @property
+    def logprobs(self) -> int | None:
+        """What every replica that has started can tell."""
+        told = [each.client.logprobs for each in self._slots if each.client.max_model_len]
+        known = [count for count in told if count is not None]
+        return min(known) if known and len(known) == len(told) else None
+
+    @property
     def stats(self) -> EngineStats:
         return EngineStats.sum(each.client.stats for each in self._slots)
 

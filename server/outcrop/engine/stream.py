@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from outcrop.engine.messages import GenerationDelta, GenerationRequest
+from outcrop.engine.messages import GenerationDelta, GenerationRequest, TokenLogprobs
 from outcrop.engine.router import Ticket
 
 
@@ -22,16 +22,18 @@ class Home(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """tokens: those that engines have delivered; the client has the first `taken` of them. cached, queued: as
-    in GenerationDelta, once it was in a step. end: its last delta, if it has come, or why there is none.
-    slot: its name in the engine's steps, once it has one. started: in a step, or its grammar begun, since it
-    was given to its engine. crashes: engine crashes it was part of since its last token. reader: waits for
-    news. ticket: of the replica that it was sent to; version: of the model that this replica serves."""
+    """tokens: those that engines have delivered; the client has the first `taken` of them. logprobs: of
+    those that it has not had, where it asked for them. cached, queued: as in GenerationDelta, once it was in
+    a step. end: its last delta, if it has come, or why there is none. slot: its name in the engine's steps,
+    once it has one. started: in a step, or its grammar begun, since it was given to its engine. crashes:
+    engine crashes it was part of since its last token. reader: waits for news. ticket: of the replica that
+    it was sent to; version: of the model that this replica serves."""
 
     request: GenerationRequest
     submitted: float
     tokens: list[int] = field(default_factory=list)
     taken: int = 0
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     cached: int = 0
     queued: float | None = None
     end: GenerationDelta | Exception | None = None
@@ -51,11 +53,16 @@ class Stream:
         """All that its client has not had yet, or None. Raises what ended it."""
         tokens = self.tokens[self.taken :]
         self.taken += len(tokens)
+        queued, logprobs = self.queued or 0.0, self.logprobs
+        if logprobs:
+            self.logprobs = []
         if isinstance(self.end, GenerationDelta):
-            return msgspec.structs.replace(self.end, tokens=tokens, queued=self.queued or 0.0)
+            return msgspec.structs.replace(self.end, tokens=tokens, queued=queued, logprobs=logprobs)
         if tokens:
-            request_id, queued = self.request.request_id, self.queued or 0.0
-            return GenerationDelta(request_id, tokens, self.taken, self.cached, queued=queued)
+            request_id = self.request.request_id
+            return GenerationDelta(
+                request_id, tokens, self.taken, self.cached, queued=queued, logprobs=logprobs
+            )
         if self.end is not None:
             raise self.end
         return None
