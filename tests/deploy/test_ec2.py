@@ -330,10 +330,12 @@ def test_bootstrap_makes_a_server_of_a_machine_and_then_changes_nothing(
     made = inside(machine, sys.executable, "-m", "venv", "--without-pip", "--copies", venv)
     assert made.returncode == 0, made.stderr
     (site,) = (machine / venv.lstrip("/")).glob("lib/python3*/site-packages")
-    # In place of the SDK: what these tests run with.
-    (site / "here.pth").write_text(
-        "".join(f"{path}\n" for path in sys.path if path.endswith("site-packages"))
-    )
+    # In place of the SDK: what these tests run with, where everybody may look in.
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "here.pth").write_text("".join(f"{path}\n" for path in packages))
+    for path in {each for place in (sys.base_prefix, *packages) for each in Path(place).parents}:
+        copy = machine / path.relative_to("/")
+        copy.chmod(copy.stat().st_mode | 0o555)
     command = [
         *("/opt/bootstrap/bootstrap.sh", "--no-start", "--region", "us-west-2"),
         *("--wheel", f"/opt/bootstrap/{wheel.name}", "--store", "/opt/store", "--artifact", store[1]),
