@@ -4,6 +4,7 @@ is obeyed."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -59,7 +60,7 @@ class Builder:
 
     def build(self, dockerfile: Path) -> Stage:
         """The last stage. Fails at an instruction that it does not know."""
-        parser = DockerfileParser(path=str(dockerfile), cache_content=True)
+        parser = DockerfileParser(fileobj=io.BytesIO(dockerfile.read_bytes()))
         stage: Stage | None = None
         for each in parser.structure:
             instruction, value = each["instruction"], each["value"]
