@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+import httpx
 import pytest
 from demo import PATH
 
@@ -18,6 +19,7 @@ from outcrop.settings import ModelSettings, Settings
 from outcrop.telemetry.metrics import Metrics
 
 from .doubles import ScriptedEngine, served
+from .server import Server
 
 
 class Pair(ScriptedEngine):
@@ -116,3 +118,12 @@ def test_weights_with_another_vocabulary_are_not_taken_over(
         f"m is not updated: {other} has another vocabulary than what is served; serve it under an id of its "
         "own, or start the server anew"
     ]
+
+
+def test_a_session_reaches_the_engine(http: httpx.Client, server: Server) -> None:
+    hello = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
+    for headers in ({}, {"x-outcrop-session": "s" * 300}):
+        assert http.post(
+            "/model/meta.llama3-8b-instruct-v1:0/converse", json=hello, headers=headers
+        ).is_success
+    assert [request.session for request in server.engine.requests] == ["", "s" * 256]
