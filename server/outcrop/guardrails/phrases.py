@@ -59,9 +59,7 @@ class Phrases:
         if tokens:
             node.setdefault(_HERE, []).append(filter_)
 
-    def _walk(
-        self, text: str, tokens: list[re.Match[str]], first: int
-    ) -> Iterator[tuple[int, list[Filter]]]:
+    def _walk(self, text: str, tokens: list[re.Match[str]], first: int) -> Iterator[tuple[int, list[Filter]]]:
         """The phrases that begin at a token: where each ends, and whose it is."""
         node = self._root
         for index in range(first, len(tokens)):

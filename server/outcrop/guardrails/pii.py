@@ -52,9 +52,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
     ),
     "AWS_ACCESS_KEY": (Form(r"\b(?:AKIA|ASIA|AROA|AIDA|AGPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16}\b"),),
     "AWS_SECRET_KEY": (
-        Form(
-            r"(?:^|[^A-Za-z0-9/+])(?P<value>[A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)", checks.secret_key
-        ),
+        Form(r"(?:^|[^A-Za-z0-9/+])(?P<value>[A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)", checks.secret_key),
     ),
     "CA_HEALTH_NUMBER": (
         Form(r"\b\d{4}[ -]\d{3}[ -]\d{3}\b", checks.luhn),
@@ -62,7 +60,9 @@ FORMS: dict[str, tuple[Form, ...]] = {
     ),
     "CA_SOCIAL_INSURANCE_NUMBER": (Form(r"\b\d{3}[ -]\d{3}[ -]\d{3}\b", checks.luhn),),
     "CREDIT_DEBIT_CARD_CVV": (
-        Form(rf"(?i:\b(?:cvv2?|cvc2?|cid|security\s+code|verification\s+code)){_NUMBER}(?P<value>\d{{3,4}})\b"),
+        Form(
+            rf"(?i:\b(?:cvv2?|cvc2?|cid|security\s+code|verification\s+code)){_NUMBER}(?P<value>\d{{3,4}})\b"
+        ),
     ),
     "CREDIT_DEBIT_CARD_EXPIRY": (
         Form(
@@ -72,9 +72,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         ),
     ),
     "CREDIT_DEBIT_CARD_NUMBER": (
-        Form(
-            r"\b(?:\d{4}[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}|\d{4}[ -]?\d{6}[ -]?\d{5}|\d{13,19})\b", checks.card
-        ),
+        Form(r"\b(?:\d{4}[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}|\d{4}[ -]?\d{6}[ -]?\d{5}|\d{13,19})\b", checks.card),
     ),
     "DRIVER_ID": (
         Form(
@@ -101,13 +99,12 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "PASSWORD": (
         Form(r"(?i:\b(?:password|passwd|passphrase|pwd))\s*[:=]\s*(?P<value>[^\s,;]*[^\s,;.!?])"),
         Form(
-            r"(?i:\b(?:password|passwd|passphrase|pwd))\s+(?i:is)\s+(?P<value>[^\s,;]*[^\s,;.!?])", _is_no_word
+            r"(?i:\b(?:password|passwd|passphrase|pwd))\s+(?i:is)\s+(?P<value>[^\s,;]*[^\s,;.!?])",
+            _is_no_word,
         ),
     ),
     "PHONE": (
-        Form(
-            r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}\b", checks.phone_number
-        ),
+        Form(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}\b", checks.phone_number),
         Form(r"(?:\(\d{3}\) ?|\b\d{3}[ .-])\d{3}[ .-]\d{4}\b"),
         Form(r"\b0\d{2,4}[ -]\d{3,4}(?:[ -]?\d{3,4})?\b", checks.phone_number),
     ),
@@ -122,9 +119,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(r"\b\d{3}[ -]?\d{3}[ -]?\d{4}\b", checks.health_service_number),
     ),
     "UK_NATIONAL_INSURANCE_NUMBER": (
-        Form(
-            r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][ -]?\d{2}[ -]?\d{2}[ -]?\d{2}[ -]?[A-D]\b", _is_insured
-        ),
+        Form(r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][ -]?\d{2}[ -]?\d{2}[ -]?\d{2}[ -]?[A-D]\b", _is_insured),
     ),
     "UK_UNIQUE_TAXPAYER_REFERENCE_NUMBER": (
         Form(
@@ -162,9 +157,7 @@ def patterns(type_: str) -> tuple[tuple[Pattern, Callable[[str], bool] | None], 
 class PatternFinder:
     """Finds what a pattern matches, none overlapping."""
 
-    def __init__(
-        self, filter_: Filter, pattern: Pattern, check: Callable[[str], bool] | None = None
-    ) -> None:
+    def __init__(self, filter_: Filter, pattern: Pattern, check: Callable[[str], bool] | None = None) -> None:
         """check: which matches count."""
         self._filter = filter_
         self._pattern = pattern

@@ -53,10 +53,10 @@ class Rules:
 
     def filters(self) -> Filters:
         """Raises PatternError. pii: of types that have a form."""
-        topics = [
-            Topic(Filter(Policy.TOPIC, rule.name, rule.action), rule.texts) for rule in self.topics
-        ]
-        phrases = {Filter(Policy.WORD, rule.name, rule.action): (rule.name,) for rule in self.words}
+        topics = [Topic(Filter(Policy.TOPIC, rule.name, rule.action), rule.texts) for rule in self.topics]
+        phrases: dict[Filter, Sequence[str]] = {
+            Filter(Policy.WORD, rule.name, rule.action): (rule.name,) for rule in self.words
+        }
         if self.profanity is not None:
             phrases[Filter(Policy.MANAGED_WORD, PROFANITY, self.profanity)] = profanity()
         finders: list[Finder] = [TopicFinder(topic) for topic in topics]

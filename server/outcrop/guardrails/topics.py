@@ -19,8 +19,7 @@ from dataclasses import dataclass
 
 from outcrop.guardrails.filter import Filter, Hit
 
-STOP_WORDS = frozenset(
-    """
+_STOP_WORDS = """
     a about all am an and any are as ask asks asking at be because been but by can could did do does doing
     etc explain for from get give given gives has have having help her here hers him his how i if in inquiry
     inquiries into is it its know let like made make makes many may me might more most much must my need no
@@ -28,8 +27,8 @@ STOP_WORDS = frozenset(
     recommendation recommendations regarding related relating request requests say she should show so some
     such tell than that the their them then there these they thing things this those to too topic us use
     used using very want wants was we were what when where which who whom whose why will with would you your
-    """.split()
-)
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _END = re.compile(r"[.!?…]+\s|\n")
@@ -59,7 +58,7 @@ def keywords(text: str) -> frozenset[str]:
 
 
 def _keyword(word: str) -> str:
-    """"" for a word that is none."""
+    """ "" for a word that is none."""
     word = word.lower().partition("'")[0].partition("’")[0]
     if word in STOP_WORDS:
         return ""

@@ -21,6 +21,7 @@ _REASONS = {
     EndReason.STOP_SEQUENCE: "stop",
     EndReason.MAX_TOKENS: "length",
     EndReason.CONTEXT: "length",
+    EndReason.GUARDRAIL: "endoftext",
 }
 
 

@@ -20,6 +20,7 @@ _REASONS = {
     EndReason.STOP_SEQUENCE: "STOP_CRITERIA_MET",
     EndReason.MAX_TOKENS: "LENGTH",
     EndReason.CONTEXT: "LENGTH",
+    EndReason.GUARDRAIL: "CONTENT_FILTERED",
 }
 
 
