@@ -102,6 +102,11 @@ def ip_address(text: str) -> bool:
     return True
 
 
+def british_phone_number(text: str) -> bool:
+    """Ofcom's numbering plan: ten or eleven digits, the first zero among them."""
+    return len(_compact(text)) in (10, 11)
+
+
 def phone_number(text: str) -> bool:
     """E.164 allows 15 digits; fewer than 7 are no number that can be called from elsewhere."""
     return 7 <= len(_compact(text)) <= 15

@@ -28,6 +28,7 @@ VALUE = "value"
 """The name of the group that is what a match is about, where that is not all of it."""
 
 _MEMORY = 32 << 20  # bytes, of one RE2 object with its automata
+_TOGETHER = 16_000  # characters of patterns in one RE2 object: longer ones take long to compile
 _CLASSES = {
     "CATEGORY_DIGIT": r"\d",
     "CATEGORY_NOT_DIGIT": r"\D",
@@ -96,11 +97,16 @@ class Beginnings:
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         """Raises PatternError."""
-        self._regex = compiled(f"(?:{'|'.join(pattern.beginnings for pattern in patterns)})\\z")
+        groups: list[list[str]] = [[]]
+        for pattern in patterns:
+            if sum(map(len, groups[-1])) + len(pattern.beginnings) > _TOGETHER:
+                groups.append([])
+            groups[-1].append(pattern.beginnings)
+        self._regexes = [compiled(f"(?:{'|'.join(group)})\\z") for group in groups]
 
     def undecided(self, text: str, start: int) -> int:
-        found = self._regex.search(text, start)
-        return len(text) if found is None else int(found.start())
+        found = (regex.search(text, start) for regex in self._regexes)
+        return min((int(each.start()) for each in found if each is not None), default=len(text))
 
 
 def compiled(pattern: str) -> Any:

@@ -106,7 +106,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "PHONE": (
         Form(r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}\b", checks.phone_number),
         Form(r"(?:\(\d{3}\) ?|\b\d{3}[ .-])\d{3}[ .-]\d{4}\b"),
-        Form(r"\b0\d{2,4}[ -]\d{3,4}(?:[ -]?\d{3,4})?\b", checks.phone_number),
+        Form(r"\b0\d{2,4}[ -]\d{3,4}(?:[ -]?\d{3,4})?\b", checks.british_phone_number),
     ),
     "PIN": (Form(rf"(?i:\bpin){_NUMBER}(?P<value>\d{{4,6}})\b"),),
     "SWIFT_CODE": (
