@@ -21,7 +21,7 @@ import re2
 # since Python 3.11, and has no other.
 _parser: Any = importlib.import_module("re._parser")
 
-MAX_PROGRAM = 20_000
+MAX_PROGRAM = 8_000
 """Instructions of RE2 that one pattern may take; a search takes at most as many steps for a character."""
 
 VALUE = "value"
