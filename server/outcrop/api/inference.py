@@ -60,6 +60,7 @@ class GenerationCall:
     choice: which of several answers to one request this is; their seeds are a row.
     guard: the guardrail that the request names, through which whoever takes the deltas sends their text. Its
     look at the prompt is a part of `prepare`.
+    logprobs: as in SamplingParams.
     """
 
     model: ServedModel
@@ -78,6 +79,7 @@ class GenerationCall:
     operation: str = "chat"
     choice: int = 0
     guard: Guard | None = None
+    logprobs: int | None = None
 
     @property
     def context(self) -> int:
@@ -252,4 +254,5 @@ def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) ->
         frequency_penalty=extras.frequency_penalty,
         logit_bias=dict(extras.logit_bias),
         grammar=prompt.grammar,
+        logprobs=call.logprobs,
     )

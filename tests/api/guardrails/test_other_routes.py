@@ -142,6 +142,16 @@ def test_native_streams_without_waiting(http: httpx.Client, server: Server, guar
     )
 
 
+@pytest.mark.parametrize("model", [families.GPT_OSS, families.JAMBA, families.MISTRAL_CHAT])
+def test_log_probabilities_would_tell_what_is_masked(
+    http: httpx.Client, server: Server, guardrails: Guardrails, model: str
+) -> None:
+    body = BODIES[model] | {"logprobs": True}
+    answer = http.post(f"/model/{model}/invoke", json=body, headers=guardrails.headers("mask"))
+    assert "logprobs" in message_of(answer)
+    assert server.engine.requests == []
+
+
 def apply(http: httpx.Client, identifier: str, *texts: str, **fields: Any) -> dict[str, Any]:
     body = {"source": "OUTPUT", "content": [{"text": {"text": text}} for text in texts], **fields}
     response = http.post(f"/guardrail/{identifier}/version/DRAFT/apply", json=body)

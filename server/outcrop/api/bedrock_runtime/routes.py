@@ -130,6 +130,10 @@ class BedrockRuntime:
             asynchronous=streaming and guarded.config.asynchronous,
         )
         invocation = family.parse(guarded.body, target, headers.tier)
+        if invocation.call.logprobs is not None:
+            raise errors.malformed_input(
+                ["#/logprobs: log probabilities would tell the very tokens that a guardrail keeps back"]
+            )
         guard = await self._guard(request, headers.guardrail_identifier, headers.guardrail_version, options)
         assert guard is not None
 
