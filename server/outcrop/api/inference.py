@@ -129,13 +129,13 @@ class Inference:
             raise errors.max_tokens_exceeded(model.max_model_len)
         principal = caller.principal
         with self.admission.slot():
-            principal.admit()
+            await principal.admit()
             try:
                 prompt = await self._bounded_prompt(call)
             except InputBlocked:
                 yield TextDelta("", 0, 0, 0, EndReason.GUARDRAIL)
                 return
-            principal.admit_tokens(len(prompt.ids))
+            await principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
@@ -161,13 +161,13 @@ class Inference:
     async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
         """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
         with self.admission.slot():
-            caller.principal.admit()
+            await caller.principal.admit()
             return len((await self._prepare(prepare)).ids)
 
     async def run(self, work: Callable[[], T], caller: Caller) -> T:
         """The result of slow work on texts, which has nothing to do with a model."""
         with self.admission.slot():
-            caller.principal.admit()
+            await caller.principal.admit()
             return await asyncio.get_running_loop().run_in_executor(self._tokenizers, work)
 
     def _generate(
