@@ -257,6 +257,7 @@ def test_a_batch_job_runs_once(pair: Pair) -> None:
     assert sum(map(pair.answered, pair.servers)) == 60
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_when_its_server_is_killed(pair: Pair) -> None:
     """The last test of the two, since it leaves one."""
     before = [pair.answered(server) for server in pair.servers]

@@ -26,6 +26,7 @@ from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
+from outcrop.api.guardrails.store import GuardrailStore
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
 from outcrop.api.inspector import Inspector
@@ -108,7 +109,7 @@ def create_app(
             await asyncio.to_thread(state.close)
 
     operations = (
-        *BedrockRuntime(inference).routes(),
+        *BedrockRuntime(inference, GuardrailStore(state)).routes(),
         *control_plane.routes(),
         *OpenAi(inference).routes(),
         *Anthropic(inference).routes(),

@@ -25,7 +25,8 @@ def now(session: Session) -> datetime:
     term."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)  # a file of this machine
-    return session.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def take(session: Session, name: str, owner: str, moment: datetime, term: timedelta) -> bool:

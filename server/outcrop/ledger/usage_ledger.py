@@ -133,5 +133,6 @@ class UsageLedger:
 def _insert_new(session: Session) -> Insert:
     """An insertion that leaves out rows that are there: a record of a batch job may be answered again
     after a crash, under its old id, and one such row must not keep all others from being written."""
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    return dialect.insert(Usage).on_conflict_do_nothing()
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(Usage).on_conflict_do_nothing()
+    return postgresql.insert(Usage).on_conflict_do_nothing()

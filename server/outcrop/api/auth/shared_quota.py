@@ -125,7 +125,7 @@ class SharedBucket:
             return self._by_itself.take(amount)
         if self.level < amount:
             return False
-        given = asyncio.get_running_loop().create_future()
+        given: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._takers.append((amount, given))
         self._settle_soon()
         return await given

@@ -16,6 +16,7 @@ from outcrop.api.bedrock.inference_profiles import InferenceProfiles
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.tagging import Tagging
+from outcrop.api.guardrails.routes import Guardrails
 from outcrop.api.imports import shapes as imports
 from outcrop.api.imports.job import ImportJob
 from outcrop.api.imports.registry import ImportedModels
@@ -76,6 +77,7 @@ class Bedrock:
             InvocationJobs(plane, storage, self._batch),
             self._imports,
             AsyncInvokes(plane, storage, self._async),
+            Guardrails(plane),
         )
 
     def routes(self) -> list[Route]:
