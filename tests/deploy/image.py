@@ -224,9 +224,11 @@ class Container:
         return self._unshare.returncode, output.decode()
 
     def kill(self) -> None:
-        if self._unshare.poll() is None:
-            self._unshare.kill()  # and its child with it
-            self._unshare.communicate()
+        if self.process.is_running():
+            self.process.kill()  # the first process of its namespace: the others end with it
+        self._unshare.wait()
+        if self._unshare.stdout is not None:
+            self._unshare.stdout.close()
 
 
 def _system(root: Path) -> list[str]:
