@@ -18,7 +18,7 @@ from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
-from outcrop.engine.client import ModelFailure, SamplingParams
+from outcrop.engine.client import ModelFailure, SamplingParams, lacking
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
@@ -120,12 +120,13 @@ class Inference:
         with self.admission.slot():
             principal.admit()
             prompt = await self._bounded_prompt(call)
+            sampling = self._sampling(call, prompt)
             principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
             try:
-                async with aclosing(self._generate(call, prompt, caller)) as deltas:
+                async with aclosing(self._generate(call, prompt, sampling, caller)) as deltas:
                     async for delta in deltas:
                         watched.delta(delta)
                         if delta.end is not None:
@@ -150,17 +151,26 @@ class Inference:
             return len((await self._prepare(prepare)).ids)
 
     def _generate(
-        self, call: GenerationCall, prompt: Prompt, caller: Caller
+        self, call: GenerationCall, prompt: Prompt, sampling: SamplingParams, caller: Caller
     ) -> AsyncGenerator[TextDelta, None]:
         return call.model.generate(
             caller.request_id,
             prompt.ids,
-            _sampling(call, prompt, self.limits.seed),
+            sampling,
             call.stop,
             visible=call.visible,
             priority=call.priority,
             cache_salt=caller.principal.tenant,
         )
+
+    def _sampling(self, call: GenerationCall, prompt: Prompt) -> SamplingParams:
+        """What the engine is told. Raises ApiError where it can do less than is asked."""
+        sampling = _sampling(call, prompt, self.limits.seed)
+        seeded = call.extras.seed is not None
+        what = lacking(call.model.engine.abilities, sampling, priority=call.priority, seeded=seeded)
+        if what is not None:
+            raise errors.unsupported_by_engine(what)
+        return sampling
 
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()

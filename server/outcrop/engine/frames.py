@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from outcrop.engine.abilities import Abilities
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.stats import EngineStats
 
@@ -38,12 +39,12 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log. logprobs:
-    as in Capabilities."""
+    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log.
+    abilities: what requests may ask for."""
 
     max_model_len: int
     description: str
-    logprobs: int | None = None
+    abilities: Abilities
 
 
 class Building(msgspec.Struct, tag=True, array_like=True):

@@ -252,7 +252,7 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         gc.freeze()
         gc.enable()
         capabilities = backend.capabilities
-        socket.send(Ready(capabilities.max_model_len, description, capabilities.logprobs))
+        socket.send(Ready(capabilities.max_model_len, description, core.abilities))
         builder = GrammarBuilder(lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver)
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from outcrop.engine.abilities import ABILITIES, Abilities
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.dispatch import Dispatcher
@@ -75,7 +76,7 @@ class ProcessClient(EngineClient):
         self._launches = 0
         self._ready = self._was_ready = self._closing = False
         self._max_model_len = 0
-        self._logprobs: int | None = None
+        self._abilities = ABILITIES["outcrop"]
         self._stats = EngineStats()
         self._last_event = 0.0
         self._reason = ""
@@ -121,8 +122,8 @@ class ProcessClient(EngineClient):
         return self._max_model_len
 
     @property
-    def logprobs(self) -> int | None:
-        return self._logprobs
+    def abilities(self) -> Abilities:
+        return self._abilities
 
     @property
     def stats(self) -> EngineStats:
@@ -253,7 +254,7 @@ class ProcessClient(EngineClient):
             self._on_progress(event.stage, event.fraction)
         elif isinstance(event, Ready):
             logger.info("engine ready: %s", event.description)
-            self._max_model_len, self._logprobs = event.max_model_len, event.logprobs
+            self._max_model_len, self._abilities = event.max_model_len, event.abilities
             self._ready = self._was_ready = True
             self._dispatcher.resubmit()
             if self._started is not None and not self._started.done():
