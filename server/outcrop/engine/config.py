@@ -35,11 +35,11 @@ class EngineConfig(msgspec.Struct, frozen=True):
     none. threads: for computing; None is one a core. vocab_size: of the fake backend, which has no weights to
     tell it. fake_*: its time per step and its fatal token (`backends.fake.FakeHooks`).
 
-    Of the vLLM backend, to which kv_memory, max_rows and block_size of 0 leave the choice: url, of a server that
-    runs already; else python, the interpreter of the environment that has vLLM ("" is this one's), and
-    engine_args, further arguments of its AsyncEngineArgs. served_name: the server's name for the model, "" for
-    its first. api_key_env: the environment variable with the server's key. adapters: LoRA adapters by name,
-    folders of the engine process or, with a url, names that the server knows.
+    Of the vLLM backend, to which kv_memory, max_rows and block_size of 0 leave the choice: url, of a server
+    that runs already; else python, the interpreter of the environment that has vLLM ("" is this one's), and
+    engine_args, further arguments of its AsyncEngineArgs. served_name: the server's name for the model, ""
+    for its first. api_key_env: the environment variable with the server's key. adapters: folders of LoRA
+    adapters by their names, which a server has to know.
     """
 
     model: str

@@ -215,7 +215,7 @@ class ProcessClient(EngineClient):
             self._process.stdin.write(msgspec.json.encode(self._config) + b"\n")
 
     def _environment(self) -> dict[str, str] | None:
-        """Another interpreter finds Outcrop's packages, and nothing else of this one's, in a folder of links."""
+        """Another interpreter finds Outcrop's packages, and no others of this one's, in a folder of links."""
         if not self._config.python:
             return None
         folder = Path(self._directory.name) / PACKAGES

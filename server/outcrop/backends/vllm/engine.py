@@ -3,8 +3,8 @@
 The only module that imports vLLM, in whatever environment the engine process was started in
 (`EngineConfig.python`). Names and arguments are those that vLLM has in 0.11, 0.13 and 0.32:
 vllm/v1/engine/async_llm.py, vllm/engine/arg_utils.py, vllm/sampling_params.py, vllm/outputs.py. On a
-NeuronCore it runs through a plug-in that vLLM finds by itself (vllm-neuron 0.4.1, optimum-neuron 0.4.5); that is
-not yet run on a device.
+NeuronCore it runs through a plug-in that vLLM finds by itself (vllm-neuron 0.4.1, optimum-neuron 0.4.5); that
+is not yet run on a device.
 """
 
 from __future__ import annotations

@@ -167,20 +167,32 @@ class VllmServer:
                 logger.error("%s answers %d: %s", url, response.status_code, await _text(response))
                 yield answer.failed(FinishReason.GRAMMAR if request.sampling.grammar else FinishReason.ERROR)
                 return
-            last = None
+            async for piece in self._pieces(request, answer, response, asked):
+                yield piece
+
+    async def _pieces(
+        self, request: GenerationRequest, answer: Answer, response: httpx.Response, asked: float
+    ) -> AsyncGenerator[Piece, None]:
+        """The last waits for the usage, which comes after it, and goes without where that does not come."""
+        last = None
+        try:
             async for event in _events(response):
                 if "error" in event:
                     raise EngineLost(f"the vLLM server failed: {event['error']}")
-                if last is not None and event.get("usage"):
-                    # The last piece waits for the usage, which comes after it.
-                    yield dataclasses.replace(last, cached=_cached(event["usage"], request))
-                elif (
-                    event.get("choices") and (piece := _piece(answer, event["choices"][0], asked)) is not None
-                ):
-                    if piece.finish is None:
+                if choices := event.get("choices"):
+                    piece = _piece(answer, choices[0], asked)
+                    if piece is not None and piece.finish is None:
                         yield piece
-                    else:
+                    elif piece is not None:
                         last = piece
+                if answer.ended and (usage := event.get("usage")):
+                    last = last and dataclasses.replace(last, cached=_cached(usage, request))
+                    break
+        except httpx.HTTPError:
+            if last is None:
+                raise
+        if last is not None:
+            yield last
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
         prompt, arguments = request.prompt, sampling_arguments(request)

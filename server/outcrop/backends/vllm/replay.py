@@ -1,8 +1,8 @@
 """A logits processor for vLLM: the first tokens of an answer are given.
 
 An answer that follows a grammar, or is penalised for what it has said, cannot go on after a restart with its
-tokens in the prompt: vLLM would begin the grammar anew and forget what was said. It is generated again instead,
-and made to say the same until it is where it was. Imported by vLLM's worker, in its environment.
+tokens in the prompt: vLLM would begin the grammar anew and forget what was said. It is generated again
+instead, and made to say the same until it is where it was. Imported by vLLM's worker, in its environment.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 ARGUMENT = "outcrop_replay"
 """The member of `SamplingParams.extra_args` that has the token ids."""
-
-NAME = f"{__name__}:Replay"
-"""As vLLM's engine arguments name it."""
 
 
 class Replay(AdapterLogitsProcessor):

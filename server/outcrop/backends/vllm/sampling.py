@@ -10,8 +10,8 @@ from outcrop.engine.messages import GenerationRequest
 
 def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
     """Names as of vLLM's SamplingParams (vllm/sampling_params.py) and CompletionRequest
-    (vllm/entrypoints/openai/completion/protocol.py), 0.11 to 0.32. The request's own end tokens stop it, not the
-    model's configuration, save where a grammar ends with the tokenizer's."""
+    (vllm/entrypoints/openai/completion/protocol.py), 0.11 to 0.32. The request's own end tokens stop it, not
+    the model's configuration, save where a grammar ends with the tokenizer's."""
     sampling = request.sampling
     arguments: dict[str, Any] = {
         "temperature": sampling.temperature,
@@ -34,8 +34,8 @@ def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
 
 
 def structured_outputs(grammar: str) -> dict[str, str]:
-    """A grammar of `text/grammar.py` as the argument of vLLM's StructuredOutputsParams: a schema by itself, or
-    llguidance's Lark. vLLM's "guidance" backend gives both to llguidance as they are."""
+    """A grammar of `text/grammar.py` as the argument of vLLM's StructuredOutputsParams: a schema by itself,
+    or llguidance's Lark. vLLM's "guidance" backend gives both to llguidance as they are."""
     if not grammar.startswith("{"):
         return {"grammar": grammar}
     (only,) = json.loads(grammar)["grammars"]
