@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
@@ -68,7 +69,11 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 cache_block=_block_size(model) if model.prefix_cache else 0,
             )
         )
-    return Catalog(models, demo=settings.demo, region=settings.region)
+    catalog = Catalog(models, demo=settings.demo, region=settings.region)
+    for model, served in zip(settings.models, models, strict=True):
+        for name in model.adapters:
+            catalog.add(replace(served, id=name, name=name, aliases=(), adapter=name))
+    return catalog
 
 
 MakeEngine = Callable[[ModelSettings], EngineClient]
@@ -102,7 +107,9 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
 
 
 def _block_size(model: ModelSettings) -> int:
-    """Tokens of a KV block. Raises ArtifactError."""
+    """Tokens of a KV block; 0 where vLLM chooses. Raises ArtifactError."""
+    if model.backend == "vllm" and "block_size" not in model.model_fields_set:
+        return 0
     if model.artifact is None:
         return model.block_size
     return read_manifest(model.artifact / NAME).shapes.block_size

@@ -34,12 +34,13 @@ def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
 
 
 def structured_outputs(grammar: str) -> dict[str, str]:
-    """A grammar of `text/grammar.py` as the argument of vLLM's StructuredOutputsParams: a schema by itself,
-    or llguidance's Lark. vLLM's "guidance" backend gives both to llguidance as they are."""
-    if not grammar.startswith("{"):
-        return {"grammar": grammar}
-    (only,) = json.loads(grammar)["grammars"]
-    return {"json": json.dumps(only["json_schema"])}
+    """A grammar of `text/grammar.py` as the argument of vLLM's StructuredOutputsParams: llguidance's Lark,
+    which vLLM's "guidance" backend gives to llguidance as it is. (As `json`, a schema would be given other
+    white space.)"""
+    if grammar.startswith("{"):
+        (only,) = json.loads(grammar)["grammars"]
+        grammar = f"start: %json {json.dumps(only['json_schema'])}"
+    return {"grammar": grammar}
 
 
 def depends_on_answer(request: GenerationRequest) -> bool:
