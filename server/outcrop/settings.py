@@ -157,8 +157,8 @@ _OF_THE_ARTIFACT = (
 class ModelSettings(_Section):
     """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig. path: as
     seen from the working directory; left out where there is an artifact, it is the checkpoint's files there
-    (tokenizer, chat template). adapters: LoRA adapters' folders, by the ids that they answer to; with a url, ""
-    for each, and the ids are the server's names."""
+    (tokenizer, chat template). adapters: LoRA adapters' folders, by the ids that they answer to; with a url,
+    "" for each, and the ids are the server's names."""
 
     path: ExistingPath
     id: Name | None = None
