@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
@@ -69,7 +70,11 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 cache_block=cache_block(model),
             )
         )
-    return Catalog(models, demo=settings.demo, region=settings.region)
+    catalog = Catalog(models, demo=settings.demo, region=settings.region)
+    for model, served in zip(settings.models, models, strict=True):
+        for name in model.adapters:
+            catalog.add(replace(served, id=name, name=name, aliases=(), adapter=name))
+    return catalog
 
 
 MakeEngine = Callable[[ModelSettings], EngineClient]

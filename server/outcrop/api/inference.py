@@ -22,7 +22,7 @@ from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
-from outcrop.engine.client import ModelFailure, SamplingParams
+from outcrop.engine.client import ModelFailure, SamplingParams, lacking
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
@@ -135,12 +135,13 @@ class Inference:
             except InputBlocked:
                 yield TextDelta("", 0, 0, 0, EndReason.GUARDRAIL)
                 return
+            sampling = self._sampling(call, prompt)
             await principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
             try:
-                async with aclosing(self._generate(call, prompt, caller)) as deltas:
+                async with aclosing(self._generate(call, prompt, sampling, caller)) as deltas:
                     async for delta in deltas:
                         watched.delta(delta)
                         if delta.end is not None:
@@ -171,12 +172,12 @@ class Inference:
             return await asyncio.get_running_loop().run_in_executor(self._tokenizers, work)
 
     def _generate(
-        self, call: GenerationCall, prompt: Prompt, caller: Caller
+        self, call: GenerationCall, prompt: Prompt, sampling: SamplingParams, caller: Caller
     ) -> AsyncGenerator[TextDelta, None]:
         deltas = call.model.generate(
             caller.request_id,
             prompt.ids,
-            _sampling(call, prompt, self.limits.seed),
+            sampling,
             call.stop,
             visible=call.visible,
             priority=call.priority,
@@ -184,6 +185,15 @@ class Inference:
             session=caller.session,
         )
         return deltas if call.guard is None else _until_blocked(deltas, call.guard)
+
+    def _sampling(self, call: GenerationCall, prompt: Prompt) -> SamplingParams:
+        """What the engine is told. Raises ApiError where it can do less than is asked."""
+        sampling = _sampling(call, prompt, self.limits.seed)
+        seeded = call.extras.seed is not None
+        what = lacking(call.model.engine.abilities, sampling, priority=call.priority, seeded=seeded)
+        if what is not None:
+            raise errors.unsupported_by_engine(what)
+        return sampling
 
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check()
