@@ -65,7 +65,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
-                cache_block=_block_size(model) if model.prefix_cache else 0,
+                cache_block=block_size(model) if model.prefix_cache else 0,
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
@@ -101,7 +101,7 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
     )
 
 
-def _block_size(model: ModelSettings) -> int:
+def block_size(model: ModelSettings) -> int:
     """Tokens of a KV block. Raises ArtifactError."""
     if model.artifact is None:
         return model.block_size
@@ -150,37 +150,44 @@ def build_tracing(settings: Settings) -> Tracing | None:
     return None if endpoint is None else Tracing.to_collector(endpoint)
 
 
+def build_app(
+    settings: Settings, catalog: Catalog, authenticator: Authenticator | None, make_engine: MakeEngine
+) -> FastAPI:
+    """The application of a server. make_engine: for models that are imported. Raises ValueError and OSError
+    for settings that cannot be."""
+    database = Database(settings.state)
+    database.open()
+    return create_app(
+        catalog,
+        ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+            seed=settings.seed,
+        ),
+        prompts=settings.prompts,
+        authenticator=authenticator,
+        database=database,
+        spend=build_spend(settings, [model.id for model in catalog.models]),
+        tracing=build_tracing(settings),
+        neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
+        inspect=settings.inspect,
+        control=ControlOptions(
+            storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+            jobs=JobOptions(**dict(settings.jobs)),
+            models=settings.storage.models.expanduser(),
+            load_model=functools.partial(load_imported, settings.models[0], make_engine),
+        ),
+    )
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
-        limits = ApiLimits(
-            max_inflight=settings.max_inflight,
-            strict=settings.strict,
-            fault_injection=settings.fault_injection,
-            seed=settings.seed,
-        )
         self._authenticator = build_authenticator(settings)
-        database = Database(settings.state)
-        database.open()
-        self._app: FastAPI = create_app(
-            catalog,
-            limits,
-            prompts=settings.prompts,
-            authenticator=self._authenticator,
-            database=database,
-            spend=build_spend(settings, [model.id for model in catalog.models]),
-            tracing=build_tracing(settings),
-            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
-            inspect=settings.inspect,
-            control=ControlOptions(
-                storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
-                jobs=JobOptions(**dict(settings.jobs)),
-                models=settings.storage.models.expanduser(),
-                load_model=functools.partial(load_imported, settings.models[0], make_engine),
-            ),
-        )
+        self._app = build_app(settings, catalog, self._authenticator, make_engine)
         super().__init__(
             uvicorn.Config(
                 self._app,

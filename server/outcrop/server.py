@@ -14,6 +14,7 @@ import uvloop
 
 from outcrop.cli.display import Display
 from outcrop.engine.client import EngineUnavailable
+from outcrop.engine.config import EngineConfig
 from outcrop.engine.process_client import ProcessClient
 from outcrop.settings import ModelSettings, Settings
 from outcrop.telemetry import logs
@@ -91,16 +92,20 @@ def _end_at_signals() -> None:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
 
 
+def engine_config(model: ModelSettings) -> EngineConfig:
+    """What the engine process of a model is told. Raises ValueError and OSError for a broken tokenizer."""
+    if model.backend != "fake":
+        return model.engine_config()
+    # It has no weights to tell it the size of the vocabulary.
+    from outcrop.text.tokenizer import load_tokenizer
+
+    return model.engine_config(vocab_size=load_tokenizer(model.path).vocab_size)
+
+
 def _engine(
     model: ModelSettings, settings: Settings, on_progress: Callable[[str, float], None]
 ) -> ProcessClient:
-    if model.backend == "fake":  # it has no weights to tell it the size of the vocabulary
-        from outcrop.text.tokenizer import load_tokenizer
-
-        config = model.engine_config(vocab_size=load_tokenizer(model.path).vocab_size)
-    else:
-        config = model.engine_config()
-    return ProcessClient(config, step_timeout=settings.step_timeout, on_progress=on_progress)
+    return ProcessClient(engine_config(model), step_timeout=settings.step_timeout, on_progress=on_progress)
 
 
 def _http_server(settings: Settings, engines: list[ProcessClient]) -> HttpServer:

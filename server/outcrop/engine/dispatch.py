@@ -91,7 +91,10 @@ class Dispatcher:
         """See EngineClient.generate. submit: whether the engine is up; if not, `resubmit` sends it."""
         if request.request_id in self._streams:
             raise ValueError(f"request id {request.request_id} is in use")
-        stream = self._streams[request.request_id] = _Stream(request, self._clock())
+        # What it resumes was delivered by another engine: it is its client's already, and goes with it.
+        had = request.resumed
+        stream = _Stream(request, self._clock(), tokens=list(had), taken=len(had))
+        self._streams[request.request_id] = stream
         if submit():
             self._send(Add(request))
         loop = asyncio.get_running_loop()

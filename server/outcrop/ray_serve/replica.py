@@ -1,0 +1,99 @@
+"""One replica of a model: an engine process, and the Ray actor that others reach it through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import ray
+from ray import serve
+
+from outcrop.engine.client import EngineUnavailable
+from outcrop.engine.config import EngineConfig
+from outcrop.engine.messages import GenerationDelta, GenerationRequest
+from outcrop.engine.process_client import ProcessClient
+from outcrop.engine.stats import EngineStats
+from outcrop.ray_serve.autoscaling import KV_USE
+
+NEURON_CORES = "neuron_cores"
+"""Ray's name for NeuronCores, which it finds and hands out by itself."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How a replica is. replica: its name, which no other ever has. drained: as of `EngineClient`."""
+
+    replica: str
+    ready: bool
+    drained: str
+    max_model_len: int
+    restarts: int
+    stats: EngineStats
+
+
+class EngineReplica:
+    """What Ray calls, on one event loop. Whatever keeps an engine running on a host is `ProcessClient`'s:
+    restarts, hangs, requests that kill it. Ray starts another replica for one that is beyond that, and none
+    for one whose hardware failed: it stays, so that nothing else is loaded onto its cores, and gets no
+    request (`PrefixRouter`)."""
+
+    async def __init__(self, config: EngineConfig, step_timeout: float) -> None:
+        """Returns when the engine is ready. Raises EngineUnavailable, and ValueError for cores that cannot
+        be used."""
+        if config.backend == "neuron":
+            config = msgspec.structs.replace(config, cores=_assigned_cores())
+        self._engine = ProcessClient(config, step_timeout=step_timeout)
+        self._name: str = serve.get_replica_context().replica_id.unique_id
+        await self._engine.start()
+        while not self._engine.stats.kv_blocks_total:  # the figures follow the news that it is ready
+            await asyncio.sleep(0.01)
+        self._given_up = asyncio.ensure_future(self._engine.given_up())
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """As of `EngineClient.generate`."""
+        async with aclosing(self._engine.generate(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def report(self) -> Report:
+        engine = self._engine
+        return Report(
+            self._name, engine.ready, engine.drained, engine.max_model_len, engine.restarts, engine.stats
+        )
+
+    # -- called by Ray, by these names -----------------------------------------------------------
+
+    async def check_health(self) -> None:
+        """Raises where Ray is to replace this replica."""
+        if self._given_up.done() and not self._engine.drained:
+            raise EngineUnavailable(self._given_up.result())
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """Once, for the router. kv_blocks: of the engine's KV memory."""
+        return {"kv_blocks": self._engine.stats.kv_blocks_total}
+
+    async def record_routing_stats(self) -> dict[str, Any]:
+        """Every so often, for the router."""
+        return {"drained": bool(self._engine.drained)}
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Every so often, for the autoscaler."""
+        stats = self._engine.stats
+        return {KV_USE: stats.kv_blocks_used / max(1, stats.kv_blocks_total)}
+
+    async def __del__(self) -> None:
+        await self._engine.close()
+
+
+def _assigned_cores() -> str:
+    """The NeuronCores that Ray has given this actor, as `EngineConfig.cores`. Raises ValueError. Not yet run
+    on a device."""
+    ids = sorted(map(int, ray.get_runtime_context().get_accelerator_ids()[NEURON_CORES]))
+    if not ids or ids != list(range(ids[0], ids[0] + len(ids))):
+        raise ValueError(
+            f"Ray has assigned the NeuronCores {ids}, which are not in a row, as collectives need them: give "
+            "all replicas of this host the same number of cores"
+        )
+    return f"{ids[0]}-{ids[-1]}"
