@@ -32,7 +32,8 @@ from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.process_client import ProcessClient
-from outcrop.engine.scheduler import ScheduledStep, Scheduler
+from outcrop.engine.scheduled_step import ScheduledStep
+from outcrop.engine.scheduler import Scheduler
 from outcrop_compile.bucket import StepKind
 
 VOCABULARY = 32000
@@ -119,13 +120,13 @@ class Host:
         news = self.scheduler.apply(step, output)
         applied = clock()
         frame = encode(
-            Stepped(news.slots.tolist(), news.tokens.tolist(), news.finals, self.scheduler.stats())
+            Stepped(news.slots.tolist(), news.tokens.tolist(), news.others, self.scheduler.stats())
         )
         encoded = clock()
         event = decode_event(frame)
         decoded = clock()
         assert isinstance(event, Stepped)
-        self.dispatcher.deliver(event.slots, event.tokens, event.finals)
+        self.dispatcher.deliver(event.slots, event.tokens, event.others)
         return {
             "apply": applied - collected,
             "encode": encoded - applied,

@@ -128,13 +128,17 @@ class PagedLlama(nn.Module):
         allowed: Tensor | None = None,
         bias: Tensor | None = None,
         repetition: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        *,
+        likeliest: int | None = None,
+    ) -> tuple[Tensor, ...]:
         """One step; arguments as in `outcrop.backends.base.StepInput`. Which of the last five are given
         is part of the graph's shape: without `sampling` and `draws` it takes the largest logit of every row,
         and where `draws` has a column for each token, it is a verify step.
 
         Returns tokens int32 [R], or [R, Q] in a verify step, and finite int32 [R]; the token table keeps a
-        row's token where `sampled`.
+        row's token where `sampled`. likeliest: where given, in a step that is no verify step, returns too, of
+        the logits before any edit, the log probability of each row's token float32 [R], and the ids int32 and
+        log probabilities float32 of the so many likeliest tokens [R, likeliest], falling.
         """
         rows, width = token_ids.shape
         verify = draws is not None and draws.dim() == 2
@@ -149,6 +153,7 @@ class PagedLlama(nn.Module):
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
         finite = _is_number(peaks[0]) & _is_number(self._over_ranks(peaks[1]))
         edits = (allowed, bias, repetition)
+        unedited = logits if likeliest is None else logits.clone()  # an edit may be in place
         if verify:
             assert sampling is not None
             assert draws is not None
@@ -161,7 +166,18 @@ class PagedLlama(nn.Module):
             kept = chosen
         kept_at = torch.where(sampled.to(torch.bool), slots, torch.full_like(slots, self.sink_slot))
         self.last_token = torch.index_put(self.last_token, (kept_at,), kept)
-        return chosen, finite.to(torch.int32)
+        told = () if likeliest is None else self._log_probabilities(unedited, chosen, likeliest)
+        return chosen, finite.to(torch.int32), *told
+
+    def _log_probabilities(
+        self, logits: Tensor, chosen: Tensor, likeliest: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward` returns them, from this rank's logits [R, V / world]."""
+        whole = self.parallel.all_gather(logits)
+        total = torch.logsumexp(whole, dim=-1, keepdim=True)
+        own = torch.gather(whole, 1, chosen[:, None].to(torch.int64)) - total
+        values, ids = self.operations.candidates(whole, min(likeliest, whole.shape[-1]))
+        return own[:, 0], ids, values - total
 
     def _over_ranks(self, peak: Tensor) -> Tensor:
         """The largest of a row's peaks on all ranks [R]."""

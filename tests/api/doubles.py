@@ -15,6 +15,7 @@ from outcrop.engine.client import (
     FinishReason,
     GenerationDelta,
     GenerationRequest,
+    TokenLogprobs,
 )
 from outcrop.text.chat_template import ChatMessage, ChatTemplate, ChatTemplateError
 from outcrop.text.tokenizer import Tokenizer
@@ -80,6 +81,7 @@ class ScriptedEngine(EngineClient):
     context: int = 512
     start_error: Exception | None = None
     starts_at_once: bool = True
+    likeliest: int | None = 20
 
     def __post_init__(self) -> None:
         self.requests: list[GenerationRequest] = []
@@ -109,6 +111,10 @@ class ScriptedEngine(EngineClient):
         return self.context
 
     @property
+    def logprobs(self) -> int | None:
+        return self.likeliest
+
+    @property
     def stats(self) -> EngineStats:
         return EngineStats(running=self.open, kv_blocks_used=1, kv_blocks_total=4, prompt_tokens=7)
 
@@ -130,7 +136,10 @@ class ScriptedEngine(EngineClient):
                     raise script.error
                 await asyncio.sleep(0)
                 generated += len(piece)
-                yield GenerationDelta(request.request_id, list(piece), generated, script.cached)
+                told = [] if (most := request.sampling.logprobs) is None else _logprobs(piece, most)
+                yield GenerationDelta(
+                    request.request_id, list(piece), generated, script.cached, logprobs=told
+                )
                 if script.hold:
                     await asyncio.Event().wait()
             if script.error is not None:
@@ -146,6 +155,13 @@ class ScriptedEngine(EngineClient):
         finally:
             self.open -= 1
             self.aborted += not finished
+
+
+def _logprobs(tokens: bytes, most: int) -> list[TokenLogprobs]:
+    """The likeliest of each place are the token itself and those after it."""
+    return [
+        TokenLogprobs(-0.5, [((token + rank) % 256, -0.5 - rank) for rank in range(most)]) for token in tokens
+    ]
 
 
 def served(

@@ -10,7 +10,7 @@ from tiny_models import LLAMA_32, tiny_model, write_huggingface
 
 from outcrop.backends.cpu import CpuBackend
 from outcrop.engine.core import EngineCore
-from outcrop.engine.messages import GenerationRequest, SamplingParams
+from outcrop.engine.messages import GenerationRequest, SamplingParams, TokenLogprobs
 from outcrop.engine.policy import Interleave
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import WeightType, load_weights
@@ -57,6 +57,47 @@ def test_bfloat16_runs_and_stays_close_to_float32() -> None:
         )
     agreement = torch.nn.functional.cosine_similarity(ours, wanted, dim=-1)
     assert float(agreement.min()) > 0.99
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_log_probabilities_equal_transformers() -> None:
+    """Those of the model, whatever is done to the logits afterwards."""
+    core = EngineCore(backend(), Interleave())
+    cases = [
+        SamplingParams(6, logprobs=20),
+        SamplingParams(6, 0.9, seed=4, logprobs=0),
+        SamplingParams(6, 0.7, seed=5, logprobs=3, logit_bias={11: 4.0}, repetition_penalty=1.5),
+        SamplingParams(6),
+    ]
+    requests = {
+        str(number): GenerationRequest(str(number), prompt, sampling)
+        for number, (prompt, sampling) in enumerate(zip(prompts(), cases, strict=False))
+    }
+    for request in requests.values():
+        core.add(request)
+    tokens: dict[str, list[int]] = {name: [] for name in requests}
+    told: dict[str, list[TokenLogprobs]] = {name: [] for name in requests}
+    while not core.idle:
+        for delta in core.step():
+            tokens[delta.request_id] += delta.tokens
+            told[delta.request_id] += delta.logprobs
+    judge = demo_weights().judge()
+    for name, request in requests.items():
+        most = request.sampling.logprobs
+        if most is None:
+            assert told[name] == []
+            continue
+        assert len(told[name]) == len(tokens[name]) == 6
+        with torch.inference_mode():
+            logits = judge(torch.tensor([request.prompt + tokens[name]])).logits[
+                0, len(request.prompt) - 1 : -1
+            ]
+        wanted = torch.log_softmax(logits, dim=-1)
+        for place, (token, each) in enumerate(zip(tokens[name], told[name], strict=True)):
+            assert each.logprob == pytest.approx(float(wanted[place, token]), abs=2e-3)
+            values, ids = wanted[place].topk(most)
+            assert [likely for likely, _ in each.likeliest] == ids.tolist()
+            assert [logprob for _, logprob in each.likeliest] == pytest.approx(values.tolist(), abs=2e-3)
 
 
 @pytest.mark.skipif(not available(), reason="the native kernels were not built")

@@ -12,6 +12,7 @@ from outcrop.engine.buckets import BucketTable
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
 from outcrop.engine.policy import POLICIES
+from outcrop.engine.speculation import NgramDrafter
 
 
 class Client:
@@ -330,3 +331,33 @@ def test_the_time_after_the_last_request_was_abandoned_is_not_idle_time() -> Non
     core.add(GenerationRequest("a", [4, 5, 6], SamplingParams(1)))
     core.step()
     assert core.stats().device_idle_us == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_only_those_who_ask_are_told_log_probabilities(depth: int) -> None:
+    """Beside others that do not, with guesses on, and however the answer ends."""
+    caps = capabilities(depth=depth, logprobs=5)
+    core = EngineCore(FakeBackend(caps), POLICIES["interleave"], drafter=NgramDrafter())
+    requests = [
+        GenerationRequest(str(index), [5, 6, 7, 5, 6], SamplingParams(9, seed=index, logprobs=most))
+        for index, most in enumerate((None, 0, 3))
+    ]
+    client, told = Client(core), dict[str, list[int]]()
+    for request in requests:
+        client.add(request)
+    while not core.idle:
+        news = list(core.step())
+        client.take(news)
+        for delta in news:
+            told.setdefault(delta.request_id, []).extend(len(each.likeliest) for each in delta.logprobs)
+            assert len(delta.logprobs) == (len(delta.tokens) if delta.request_id != "0" else 0)
+    for request in requests:
+        assert client.tokens[request.request_id] == answer(request, caps)[0]
+    assert told == {"0": [], "1": [0] * 9, "2": [3] * 9}
+
+
+def test_a_backend_without_log_probabilities_refuses_who_asks_for_them() -> None:
+    core = EngineCore(FakeBackend(capabilities()), POLICIES["interleave"])
+    refused = core.add(GenerationRequest("a", [5], SamplingParams(9, logprobs=0)))
+    assert refused is not None
+    assert refused.finish is FinishReason.ERROR

@@ -8,7 +8,13 @@ import pytest
 from outcrop.engine.client import EngineUnavailable, ModelFailure
 from outcrop.engine.dispatch import Dispatcher
 from outcrop.engine.frames import Abort, Add, Command
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, SamplingParams
+from outcrop.engine.messages import (
+    FinishReason,
+    GenerationDelta,
+    GenerationRequest,
+    SamplingParams,
+    TokenLogprobs,
+)
 
 
 class Engine:
@@ -179,5 +185,30 @@ def test_a_slot_that_changes_hands_never_brings_one_request_the_tokens_of_anothe
         for name, tokens in (("moved", [1, 2]), ("next", [5, 7])):
             engine.give(name, finish=FinishReason.EOS)
             assert await engine.tasks[name] == tokens
+
+    asyncio.run(scenario())
+
+
+def test_log_probabilities_come_with_their_tokens_and_no_others() -> None:
+    async def scenario() -> None:
+        engine = Engine()
+        sampling = SamplingParams(10, logprobs=0)
+        stream = engine.dispatcher.generate(GenerationRequest("a", [1, 2], sampling), submit=lambda: True)
+        told = [TokenLogprobs(-float(number), []) for number in range(4)]
+        reader = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        engine.start("a")
+        engine.dispatcher.deliver([], [], [GenerationDelta("a", [7], 1, logprobs=told[:1])])
+        first = await reader
+        assert (first.tokens, first.logprobs, first.finish) == ([7], told[:1], None)
+        for index in (1, 2):
+            delta = GenerationDelta("a", [7 + index], 1 + index, logprobs=[told[index]])
+            engine.dispatcher.deliver([], [], [delta])
+        assert engine.restart() == [("a", [7, 8, 9])]
+        last = GenerationDelta("a", [10], 4, finish=FinishReason.LENGTH, logprobs=told[3:])
+        engine.dispatcher.deliver([], [], [last])
+        rest = await anext(stream)
+        assert (rest.tokens, rest.logprobs, rest.finish) == ([8, 9, 10], told[1:], FinishReason.LENGTH)
+        await stream.aclose()
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@
 come and go, steps are submitted and collected out of phase, memory is scarce."""
 
 import dataclasses
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -28,7 +29,8 @@ from outcrop.engine.messages import (
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import POLICIES
 from outcrop.engine.request import Request, Status
-from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop.engine.scheduled_step import ScheduledStep
+from outcrop.engine.scheduler import RefusedError, Scheduler
 from outcrop_compile.bucket import StepKind
 
 prompts = st.tuples(st.integers(0, 13), st.lists(st.integers(1, 49), min_size=1, max_size=60)).map(
@@ -518,11 +520,14 @@ def test_the_background_stands_still_while_another_runs() -> None:
 def calls(function: Callable[[], object]) -> int:
     """How many calls, of Python and of C functions, running it takes."""
     counts: Counter[str] = Counter()
+    gc.collect()
+    gc.disable()  # a collection calls whoever asked to be told of one, Hypothesis for example
     sys.setprofile(lambda frame, event, argument: counts.update([event]))
     try:
         function()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return counts["call"] + counts["c_call"]
 
 

@@ -196,6 +196,16 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
     assert "usage cannot be read: file is not a database" in result.stderr
 
 
+def test_a_bill_without_an_instance_says_which_setting_names_one(database: Database, tmp_path: Path) -> None:
+    database.open()
+    asyncio.run(UsageLedger(database).record(row(1)))
+    result = CliRunner().invoke(
+        app, ["cost", "usage", "--since", "2026-01-01", "--state", str(tmp_path / "state.db")]
+    )
+    assert result.exit_code == 0
+    assert "[cost] in outcrop.toml" in " ".join(result.stdout.split())
+
+
 # -- a whole server --------------------------------------------------------------------------------
 
 

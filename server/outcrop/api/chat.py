@@ -59,6 +59,7 @@ class Chat:
         priority: int = 0,
         max_context: int | None = None,
         ignore_eos: bool = False,
+        logprobs: int | None = None,
     ) -> GenerationCall:
         """The call that answers it. Parameters as of GenerationCall."""
         return GenerationCall(
@@ -75,6 +76,7 @@ class Chat:
             priority=priority,
             max_context=max_context,
             ignore_eos=ignore_eos,
+            logprobs=logprobs,
         )
 
     def events(self, *, call_prefix: str = "tooluse_") -> AnswerEvents:

@@ -51,6 +51,7 @@ class GenerationCall:
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
     operation: what traces call it, by OpenTelemetry's conventions.
     choice: which of several answers to one request this is; their seeds are a row.
+    logprobs: as in SamplingParams.
     """
 
     model: ServedModel
@@ -68,6 +69,7 @@ class GenerationCall:
     ignore_eos: bool = False
     operation: str = "chat"
     choice: int = 0
+    logprobs: int | None = None
 
     @property
     def context(self) -> int:
@@ -217,4 +219,5 @@ def _sampling(call: GenerationCall, prompt: Prompt, default_seed: int | None) ->
         frequency_penalty=extras.frequency_penalty,
         logit_bias=dict(extras.logit_bias),
         grammar=prompt.grammar,
+        logprobs=call.logprobs,
     )

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from outcrop.engine.frames import Drain
+from outcrop.engine.messages import TokenLogprobs
 from outcrop_compile.bucket import Bucket, StepKind
 
 I32 = npt.NDArray[np.int32]
@@ -29,7 +30,8 @@ Progress = Callable[[str, float], None]
 class Capabilities:
     """What a backend can hold. max_rows: requests running at once. num_blocks: KV blocks, without the
     sink (its id is num_blocks). topk_cap: candidates that sampling considers. depth: steps that may be
-    submitted before the first of them is collected."""
+    submitted before the first of them is collected. logprobs: how many likeliest tokens a step can tell
+    beside the one it chose; None where it tells no log probabilities at all."""
 
     max_rows: int
     block_size: int
@@ -38,6 +40,7 @@ class Capabilities:
     vocab_size: int
     topk_cap: int
     depth: int
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,22 @@ class StepInput:
     allowed: I32 | None = None  # [R, ceil(V / 32)] bit mask of the tokens that may be sampled
     bias: F32 | None = None  # [R, V] added to the logits
     repetition: F32 | None = None  # [R, V] divides positive logits, multiplies the others
+    logprobs: bool = False  # whether to tell log probabilities; never in a verify step
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Log probabilities of a step's tokens, of the logits as they were before any edit. chosen: [R] of the
+    token that was sampled. ids, values: [R, C] the likeliest tokens and theirs, falling."""
+
+    chosen: F32
+    ids: I32
+    values: F32
+
+    def of(self, row: int, count: int) -> TokenLogprobs:
+        """Those of one row, with so many of its likeliest tokens."""
+        ids, values = self.ids[row, :count].tolist(), self.values[row, :count].tolist()
+        return TokenLogprobs(float(self.chosen[row]), list(zip(ids, values, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +100,8 @@ class StepOutput:
     [R, Q], the one sampled after each of the row's tokens as if those were right. finite: [R] 0 where
     the row's activations held NaN or Inf, or the device could not run it: its request ends with an error.
     device_us: microseconds the step ran. idle_us: microseconds the device had nothing to run before it.
-    compiles: compilations that the step set off, which is an error after warm-up."""
+    compiles: compilations that the step set off, which is an error after warm-up. logprobs: where the step
+    was to tell them."""
 
     step_id: int
     tokens: I32
@@ -89,6 +109,7 @@ class StepOutput:
     device_us: int
     idle_us: int = 0
     compiles: int = 0
+    logprobs: Logprobs | None = None
 
 
 class DeviceFailure(RuntimeError):

@@ -17,7 +17,15 @@ import numpy as np
 import torch
 
 from outcrop.backends import calibration
-from outcrop.backends.base import Capabilities, Progress, StepHandle, StepInput, StepOutput, blank_step
+from outcrop.backends.base import (
+    Capabilities,
+    Logprobs,
+    Progress,
+    StepHandle,
+    StepInput,
+    StepOutput,
+    blank_step,
+)
 from outcrop.backends.calibration import MOST_PREFILL, Calibration
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop_compile.bucket import Bucket, StepKind
@@ -32,6 +40,9 @@ from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.cpu.native.weight_memory import WeightMemory
 from outcrop_kernels.quantised import Quantised
 from outcrop_kernels.registry import operations
+
+_LOGPROBS = 20
+"""Likeliest tokens that a client may ask for: as many as OpenAI's API lets it."""
 
 _VERIFY_TOKENS = 16
 """Tokens of the largest verify step: with more, it is no longer the reading of the weights that takes time,
@@ -111,6 +122,7 @@ class CpuBackend:
             vocab_size=config.vocab_size,
             topk_cap=reference.TOPK_CAP,
             depth=depth,
+            logprobs=_LOGPROBS,
         )
         self.buckets = cpu_buckets(max_rows, -(-kv.max_model_len // block_size), guesses)
         self.dtype = parameters["embed"].dtype
@@ -193,7 +205,7 @@ class CpuBackend:
         begun = time.perf_counter_ns()
         idle = begun - self._idle_since
         with torch.inference_mode():
-            tokens, finite = self.model(
+            tokens, finite, *told = self.model(
                 torch.from_numpy(step.token_ids),
                 torch.from_numpy(step.use_last),
                 torch.from_numpy(step.positions),
@@ -208,11 +220,17 @@ class CpuBackend:
                     None if edit is None else torch.from_numpy(edit)
                     for edit in (step.allowed, step.bias, step.repetition)
                 ),
+                likeliest=_LOGPROBS if step.logprobs else None,
             )
             found = tokens.numpy(), finite.to(torch.uint8).numpy()
+            logprobs = Logprobs(*(each.numpy() for each in told)) if told else None
         self._idle_since = time.perf_counter_ns()
         return StepOutput(
-            step.step_id, *found, device_us=(self._idle_since - begun) // 1000, idle_us=idle // 1000
+            step.step_id,
+            *found,
+            device_us=(self._idle_since - begun) // 1000,
+            idle_us=idle // 1000,
+            logprobs=logprobs,
         )
 
 

@@ -6,6 +6,7 @@ shows, so a wrong block, slot, position or stale block changes the answer, as it
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from outcrop.backends.base import (
     I32,
     U8,
     Capabilities,
+    Logprobs,
     Progress,
     StepHandle,
     StepInput,
@@ -160,8 +162,16 @@ class FakeBackend:
             self.sleep(wait)
         if self.hooks.on_step is not None:
             self.hooks.on_step(submitted.step)
-        tokens, finite = self._run(submitted.step)
-        return StepOutput(submitted.step.step_id, tokens, finite, submitted.device_us, submitted.idle_us)
+        step = submitted.step
+        tokens, finite = self._run(step)
+        return StepOutput(
+            step.step_id,
+            tokens,
+            finite,
+            submitted.device_us,
+            submitted.idle_us,
+            logprobs=self._logprobs(len(tokens)) if step.logprobs else None,
+        )
 
     def close(self) -> None:
         self._queue.clear()
@@ -221,6 +231,15 @@ class FakeBackend:
         terms = (self._kv[written].astype(np.uint64) + np.uint64(1)) * self._powers
         fresh = np.arange(size) < filled[written][:, None]
         self._sums[written] = np.where(fresh, terms, np.uint64(0)).sum(axis=1, dtype=np.uint64)
+
+    def _logprobs(self, rows: int) -> Logprobs:
+        """All tokens are equally likely, so the likeliest are the first ones."""
+        count, each = self.capabilities.logprobs or 0, -math.log(self.capabilities.vocab_size)
+        return Logprobs(
+            chosen=np.full(rows, each, dtype=np.float32),
+            ids=np.tile(np.arange(count, dtype=np.int32), (rows, 1)),
+            values=np.full((rows, count), each, dtype=np.float32),
+        )
 
     def _choose(self, step: StepInput, hashes: U64) -> I32:
         vocab_size = self.capabilities.vocab_size

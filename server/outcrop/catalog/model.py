@@ -18,6 +18,7 @@ from outcrop.engine.client import (
     GenerationRequest,
     ModelFailure,
     SamplingParams,
+    TokenLogprobs,
 )
 from outcrop.text.chat_template import ChatTemplate
 from outcrop.text.detokenizer import Detokenizer
@@ -46,9 +47,9 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 
     prompt: tokens of the prompt; cached: how many of them came from the prefix cache; generated: output
     tokens so far, the end-of-turn token included. tokens: ids that the engine added, of which the text may
-    not show all yet. queued: seconds before its first step. On the last delta alone: `end`; stored, tokens of
-    the prompt that the prefix cache keeps and did not have before; matched, the stop sequence that ended the
-    answer, if one did.
+    not show all yet. logprobs: of these, where they were asked for. queued: seconds before its first step. On
+    the last delta alone: `end`; stored, tokens of the prompt that the prefix cache keeps and did not have
+    before; matched, the stop sequence that ended the answer, if one did.
     """
 
     text: str
@@ -60,6 +61,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     tokens: Sequence[int] = ()
     queued: float = 0.0
     matched: str | None = None
+    logprobs: Sequence[TokenLogprobs] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ class ServedModel:
                     tokens,
                     delta.queued,
                     matcher.matched,
+                    delta.logprobs[: len(tokens)],
                 )
                 if end is not None:
                     return

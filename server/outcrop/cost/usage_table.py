@@ -36,7 +36,7 @@ def print_bill(bill: UsageBill, deployment: Deployment, console: Console) -> Non
     _print_bedrock(bill, console)
     if bill.usd is None:
         console.print(
-            "What it cost here is not known: name what served (--instance, or [cost] in outcrop.toml)."
+            "What it cost here is not known: name what served (--instance, or \\[cost] in outcrop.toml)."
         )
     else:
         console.print(

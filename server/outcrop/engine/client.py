@@ -11,6 +11,7 @@ from outcrop.engine.messages import (
     GenerationDelta,
     GenerationRequest,
     SamplingParams,
+    TokenLogprobs,
 )
 from outcrop.engine.stats import EngineStats
 
@@ -24,6 +25,7 @@ __all__ = [
     "GenerationRequest",
     "ModelFailure",
     "SamplingParams",
+    "TokenLogprobs",
 ]
 
 
@@ -68,6 +70,12 @@ class EngineClient(ABC):
     @abstractmethod
     def max_model_len(self) -> int:
         """Tokens, prompt and output together, that one request may occupy. Valid once started."""
+
+    @property
+    def logprobs(self) -> int | None:
+        """How many likeliest tokens a request may ask for beside each of its tokens; None where log
+        probabilities are not told at all. Valid once started."""
+        return None
 
     @property
     @abstractmethod

@@ -14,7 +14,8 @@ from outcrop.engine.news import NO_NEWS, StepNews
 from outcrop.engine.plan import StepPlanner
 from outcrop.engine.policy import Policy
 from outcrop.engine.request import Request
-from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop.engine.scheduled_step import ScheduledStep
+from outcrop.engine.scheduler import RefusedError, Scheduler
 from outcrop.engine.speculation import Drafter
 from outcrop.engine.stats import EngineStats
 from outcrop_compile.bucket import StepKind

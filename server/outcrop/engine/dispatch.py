@@ -12,7 +12,7 @@ import msgspec
 
 from outcrop.engine.client import EngineUnavailable, ModelFailure
 from outcrop.engine.frames import Abort, Add, Command
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, TokenLogprobs
 
 MAX_CRASHES = 2
 """A request in this many engine crashes, with no token in between, is taken for their cause."""
@@ -26,15 +26,17 @@ _FAILURES = {
 @dataclass(slots=True, eq=False)
 class _Stream:
     """One request as its client sees it. tokens: those the engine has delivered; the client has the first
-    `taken` of them. cached, queued: as in GenerationDelta, once it was in a step. end: its last delta, if it
-    has come, or why there is none. slot: its name in the engine's steps, once it has one. started: in a step,
-    or its grammar begun, since the engine last started. crashes: engine crashes it was part of since its last
-    token. reader: waits for news."""
+    `taken` of them. logprobs: of those that it has not had, where it asked for them. cached, queued: as in
+    GenerationDelta, once it was in a step. end: its last delta, if it has come, or why there is none. slot:
+    its name in the engine's steps, once it has one. started: in a step, or its grammar begun, since the
+    engine last started. crashes: engine crashes it was part of since its last token. reader: waits for
+    news."""
 
     request: GenerationRequest
     submitted: float
     tokens: list[int] = field(default_factory=list)
     taken: int = 0
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     cached: int = 0
     queued: float | None = None
     end: GenerationDelta | Exception | None = None
@@ -51,11 +53,16 @@ class _Stream:
         """All that its client has not had yet, or None. Raises what ended it."""
         tokens = self.tokens[self.taken :]
         self.taken += len(tokens)
+        queued, logprobs = self.queued or 0.0, self.logprobs
+        if logprobs:
+            self.logprobs = []
         if isinstance(self.end, GenerationDelta):
-            return msgspec.structs.replace(self.end, tokens=tokens, queued=self.queued or 0.0)
+            return msgspec.structs.replace(self.end, tokens=tokens, queued=queued, logprobs=logprobs)
         if tokens:
-            request_id, queued = self.request.request_id, self.queued or 0.0
-            return GenerationDelta(request_id, tokens, self.taken, self.cached, queued=queued)
+            request_id = self.request.request_id
+            return GenerationDelta(
+                request_id, tokens, self.taken, self.cached, queued=queued, logprobs=logprobs
+            )
         if self.end is not None:
             raise self.end
         return None
@@ -130,22 +137,31 @@ class Dispatcher:
                     stream.queued = now - stream.submitted
                 self._by_slot[slot] = stream
 
-    def deliver(self, slots: list[int], tokens: list[int], finals: list[GenerationDelta]) -> None:
-        """Columns and last deltas of a Stepped event."""
+    def deliver(self, slots: list[int], tokens: list[int], others: list[GenerationDelta]) -> None:
+        """What a Stepped event brings."""
         streams = self._by_slot
         for slot, token in zip(slots, tokens, strict=True):
             if (stream := streams.get(slot)) is None:
                 continue  # aborted meanwhile
             stream.tokens.append(token)
-            stream.crashes = 0
-            stream.wake()
-            if stream is self._on_trial:
-                self._try_next_suspect()
-        for final in finals:
-            if (ended := self._streams.get(final.request_id)) is not None:
-                ended.tokens.extend(final.tokens)
-                failure = _FAILURES.get(final.finish) if final.finish is not None else None
-                self._end(ended, final if failure is None else ModelFailure(failure))
+            self._advanced(stream)
+        for delta in others:
+            if (named := self._streams.get(delta.request_id)) is None:
+                continue
+            named.tokens.extend(delta.tokens)
+            named.logprobs.extend(delta.logprobs)
+            if delta.finish is None:
+                self._advanced(named)
+            else:
+                failure = _FAILURES.get(delta.finish)
+                self._end(named, delta if failure is None else ModelFailure(failure))
+
+    def _advanced(self, stream: _Stream) -> None:
+        """It has a token more."""
+        stream.crashes = 0
+        stream.wake()
+        if stream is self._on_trial:
+            self._try_next_suspect()
 
     def crashed(self) -> None:
         """The engine died. Requests that were in two such crashes without progress end here."""

@@ -38,10 +38,12 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log."""
+    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log. logprobs:
+    as in Capabilities."""
 
     max_model_len: int
     description: str
+    logprobs: int | None = None
 
 
 class Building(msgspec.Struct, tag=True, array_like=True):
@@ -62,11 +64,12 @@ class Started(msgspec.Struct, tag=True, array_like=True):
 
 class Stepped(msgspec.Struct, tag=True, array_like=True):
     """One engine step's news. Columns: slots of requests that go on, and the new token of each; a slot that
-    occurs several times has several, in order. finals: last deltas of requests that do not go on."""
+    occurs several times has several, in order. others: deltas of requests that do not go on, or whose tokens
+    come with log probabilities."""
 
     slots: list[int]
     tokens: list[int]
-    finals: list[GenerationDelta]
+    others: list[GenerationDelta]
     stats: EngineStats
 
 

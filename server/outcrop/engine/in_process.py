@@ -72,6 +72,10 @@ class InProcessClient(EngineClient):
         return self.core.backend.capabilities.max_model_len
 
     @property
+    def logprobs(self) -> int | None:
+        return self.core.backend.capabilities.logprobs
+
+    @property
     def stats(self) -> EngineStats:
         return self._stats
 
@@ -101,7 +105,7 @@ class InProcessClient(EngineClient):
     def _handle(self, event: Event) -> None:
         if isinstance(event, Stepped):
             self._stats = event.stats
-            self._dispatcher.deliver(event.slots, event.tokens, event.finals)
+            self._dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
             self._dispatcher.started(event.request_ids, event.slots, event.cached)
         elif isinstance(event, Building):

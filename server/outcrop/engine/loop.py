@@ -64,4 +64,4 @@ def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None]
                 return
         news = core.step()
         if news:
-            send(Stepped(news.slots.tolist(), news.tokens.tolist(), news.finals, core.stats()))
+            send(Stepped(news.slots.tolist(), news.tokens.tolist(), news.others, core.stats()))

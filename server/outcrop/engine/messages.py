@@ -29,6 +29,9 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
     are positive and multiplies the others; presence_penalty is subtracted for tokens in the answer, and
     frequency_penalty for each time they are; logit_bias is added by token id. grammar (see
     `text/grammar.py`): the answer follows it, and ends when nothing but the end can follow.
+
+    logprobs: None for none; else each token comes with its TokenLogprobs, which name so many of the likeliest
+    tokens (at most `Capabilities.logprobs`).
     """
 
     max_tokens: int
@@ -43,6 +46,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, gc=False):
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = {}
     grammar: str = ""
+    logprobs: int | None = None
 
 
 BACKGROUND = -100
@@ -66,6 +70,15 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
     resumed: list[int] = []
 
 
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the model thought of a token that it gave: natural logarithms of probabilities, as the model has
+    them before temperature, penalties, biases and grammars. likeliest: ids and log probabilities of the
+    tokens that it found likeliest in that place, falling; as many as were asked for."""
+
+    logprob: float
+    likeliest: list[tuple[int, float]]
+
+
 class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
     """What one engine step, or several, added to one request: new token ids (without the end-of-sequence id),
     and, on the last delta, why it ended.
@@ -73,6 +86,7 @@ class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
     generated: output tokens so far, the end-of-sequence id included (what usage reports).
     cached: prompt tokens served from the prefix cache.
     queued: seconds that it waited for its first step, as the API process sees it.
+    logprobs: one for each of the tokens, where the request asked for them.
     """
 
     request_id: str
@@ -81,3 +95,4 @@ class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
     cached: int = 0
     finish: FinishReason | None = None
     queued: float = 0.0
+    logprobs: list[TokenLogprobs] = []

@@ -28,10 +28,10 @@ class StepNews:
     slots: npt.NDArray[np.intp]  # [n]
     tokens: npt.NDArray[np.intp]  # [n]
     known: npt.NDArray[np.intp]  # [n]
-    finals: list[GenerationDelta]
+    others: list[GenerationDelta]
 
     def __len__(self) -> int:
-        return len(self.tokens) + len(self.finals)
+        return len(self.tokens) + len(self.others)
 
     def __iter__(self) -> Iterator[GenerationDelta]:
         """Each request's news by itself."""
@@ -39,7 +39,7 @@ class StepNews:
         for request, token, known in columns:
             assert isinstance(request, Request)
             yield GenerationDelta(request.id, [token], known - request.prompt_len, request.cached)
-        yield from self.finals
+        yield from self.others
 
 
 _NONE = np.empty(0, dtype=np.intp)

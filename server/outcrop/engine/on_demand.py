@@ -66,6 +66,10 @@ class OnDemandEngine(EngineClient):
         return self._engine.max_model_len if self._engine else 0
 
     @property
+    def logprobs(self) -> int | None:
+        return self._engine.logprobs if self._engine else None
+
+    @property
     def stats(self) -> EngineStats:
         return self._engine.stats if self._engine else EngineStats()
 

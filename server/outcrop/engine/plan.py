@@ -10,7 +10,7 @@ import numpy.typing as npt
 from outcrop.backends.base import F32, I32, Capabilities, StepInput
 from outcrop.engine.draws import draws
 from outcrop.engine.edits import LogitEdits, gather
-from outcrop.engine.scheduler import ScheduledStep
+from outcrop.engine.scheduled_step import ScheduledStep
 from outcrop.engine.slots import Index, Slots
 from outcrop_compile.bucket import Bucket, StepKind
 
@@ -35,6 +35,7 @@ class _Frame:
     draws: F32
     turn: int
     edited: list[tuple[int, LogitEdits]]
+    logprobs: bool
     token_ids: I32
     use_last: I32
     positions: I32
@@ -94,6 +95,7 @@ class StepPlanner:
             allowed=allowed,
             bias=bias,
             repetition=repetition,
+            logprobs=frame.logprobs,
         )
 
     def _advance(self, frame: _Frame, step: ScheduledStep) -> None:
@@ -157,6 +159,7 @@ class StepPlanner:
             draws=np.empty((0, bucket.rows), dtype=np.float32),
             turn=0,
             edited=[(index, slots.owners[rows[index]].edits) for index in edited],
+            logprobs=bool((slots.scored[rows] & step.samples).any()),
             token_ids=token_ids,
             use_last=use_last,
             positions=positions,

@@ -159,6 +159,7 @@ def _fake_backend(config: EngineConfig) -> FakeBackend:
         vocab_size=config.vocab_size,
         topk_cap=256,
         depth=config.depth,
+        logprobs=20,
     )
     hooks = FakeHooks(
         step_seconds=(lambda _: step_seconds) if step_seconds else None, poison=config.fake_poison
@@ -250,10 +251,9 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         )
         gc.freeze()
         gc.enable()
-        socket.send(Ready(backend.capabilities.max_model_len, description))
-        builder = GrammarBuilder(
-            lambda: _load_tokenizer(config), backend.capabilities.vocab_size, socket.deliver
-        )
+        capabilities = backend.capabilities
+        socket.send(Ready(capabilities.max_model_len, description, capabilities.logprobs))
+        builder = GrammarBuilder(lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver)
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0
     except DeviceFailure as failure:

@@ -75,6 +75,7 @@ class ProcessClient(EngineClient):
         self._launches = 0
         self._ready = self._was_ready = self._closing = False
         self._max_model_len = 0
+        self._logprobs: int | None = None
         self._stats = EngineStats()
         self._last_event = 0.0
         self._reason = ""
@@ -118,6 +119,10 @@ class ProcessClient(EngineClient):
     @property
     def max_model_len(self) -> int:
         return self._max_model_len
+
+    @property
+    def logprobs(self) -> int | None:
+        return self._logprobs
 
     @property
     def stats(self) -> EngineStats:
@@ -239,7 +244,7 @@ class ProcessClient(EngineClient):
         self._last_event = time.monotonic()
         if isinstance(event, Stepped):
             self._stats = event.stats
-            self._dispatcher.deliver(event.slots, event.tokens, event.finals)
+            self._dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
             self._dispatcher.started(event.request_ids, event.slots, event.cached)
         elif isinstance(event, Building):
@@ -248,7 +253,7 @@ class ProcessClient(EngineClient):
             self._on_progress(event.stage, event.fraction)
         elif isinstance(event, Ready):
             logger.info("engine ready: %s", event.description)
-            self._max_model_len = event.max_model_len
+            self._max_model_len, self._logprobs = event.max_model_len, event.logprobs
             self._ready = self._was_ready = True
             self._dispatcher.resubmit()
             if self._started is not None and not self._started.done():

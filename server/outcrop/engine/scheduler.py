@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
+import msgspec
 import numpy as np
 
 from outcrop.backends.base import I32, Capabilities, StepOutput
 from outcrop.engine.block_pool import BlockPool
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher, edits_of
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, TokenLogprobs
 from outcrop.engine.news import Columns, StepNews
 from outcrop.engine.policy import Policy, QueueView
 from outcrop.engine.prefix_cache import PrefixCache
 from outcrop.engine.request import Request, Status
+from outcrop.engine.scheduled_step import ScheduledStep
 from outcrop.engine.slots import Flags, Index, Slots
 from outcrop.engine.speculation import Drafter, accepted
 from outcrop.engine.stats import EngineStats
-from outcrop_compile.bucket import Bucket, StepKind
+from outcrop_compile.bucket import StepKind
 
 _NO_ROWS = np.empty(0, dtype=np.intp)
 
@@ -31,23 +32,6 @@ def _never_cached(block: int) -> bool:
 
 class RefusedError(ValueError):
     """This request can never run on this engine; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledStep:
-    """Row i: tokens [starts[i], ends[i]) of the request in `slots[i]`, and whether the next is sampled; these
-    columns are [n], n <= bucket.rows. begun: the rows of a decode step that begin a block. number:
-    counts the steps, from 1. drafts: in a verify step, guesses [n, bucket.width - 1] at the tokens after row
-    i's first, of which it has ends[i] - starts[i] - 1."""
-
-    number: int
-    bucket: Bucket
-    slots: Index
-    starts: Index
-    ends: Index
-    samples: Flags
-    begun: Index
-    drafts: I32 | None = None
 
 
 class Scheduler:
@@ -113,6 +97,8 @@ class Scheduler:
         limit = self.capabilities.max_model_len
         if not message.prompt:
             raise RefusedError("the prompt is empty")
+        if message.sampling.logprobs is not None and self.capabilities.logprobs is None:
+            raise RefusedError("this backend tells no log probabilities")
         if len(message.prompt) >= limit:
             raise RefusedError(f"the prompt has {len(message.prompt)} tokens; the context holds {limit}")
         if message.request_id in self.requests:
@@ -308,8 +294,9 @@ class Scheduler:
         guesses, or they cannot be verified in one step of all rows."""
         slots, kind = self.slots, StepKind.VERIFY
         width = self.buckets.max_width(kind)
-        # Edits of the logits follow every token, and a step has one set of them a row.
-        if len(rows) > self.buckets.max_rows(kind) or slots.edited[rows].any():
+        # Edits of the logits follow every token, and a step has one set of them a row; so with logprobs.
+        alone = slots.edited[rows] | slots.scored[rows]
+        if len(rows) > self.buckets.max_rows(kind) or alone.any():
             return None
         guesses: list[I32] = []
         for slot, known in zip(rows.tolist(), total.tolist(), strict=True):
@@ -463,15 +450,15 @@ class Scheduler:
         """Book a collected step: tokens appended, ends detected, blocks freed. In submission order."""
         self._applied = step.number
         rows = step.slots
-        finals: list[GenerationDelta] = []
+        others: list[GenerationDelta] = []
         valid = self.slots.live[rows]
         if np.count_nonzero(output.finite[: len(rows)]) < len(rows):
             finite = output.finite[: len(rows)] != 0
             failed = self.slots.owners[rows[valid & ~finite]].tolist()
-            finals += [self._end(request, FinishReason.ERROR) for request in failed]
+            others += [self._end(request, FinishReason.ERROR) for request in failed]
             valid &= finite
         if step.drafts is not None:
-            columns = self._apply_verified(step, output.tokens[: len(rows)], valid, finals)
+            columns = self._apply_verified(step, output.tokens[: len(rows)], valid, others)
         else:
             if self.cache is not None:
                 self._register_blocks(rows, step.ends, valid)
@@ -479,15 +466,26 @@ class Scheduler:
             tokens = output.tokens[: len(rows)].astype(np.intp)
             if np.count_nonzero(valid) < len(valid):
                 rows, tokens = rows[valid], tokens[valid]
-            columns = self._append(rows, tokens, finals)
-        news = StepNews(*columns, finals)
+            columns = self._append(rows, tokens, others, self._logprobs(step, output))
+        news = StepNews(*columns, others)
         for request in self.draining.copy():
             self._drain(request)
         return news
 
-    def _append(self, rows: Index, tokens: Index, finals: list[GenerationDelta]) -> Columns:
-        """One more token for each of these slots. Returns the columns of StepNews for those that go on; the
-        last deltas of the others are in `finals` then."""
+    def _logprobs(self, step: ScheduledStep, output: StepOutput) -> dict[int, TokenLogprobs]:
+        """By slot, of those whose tokens come with them."""
+        told = output.logprobs
+        if told is None:
+            return {}
+        rows = (self.slots.scored[step.slots] & step.samples).nonzero()[0].tolist()
+        owners = [(row, self.slots.owners[step.slots[row]]) for row in rows]
+        return {owner.slot: told.of(row, owner.sampling.logprobs) for row, owner in owners}
+
+    def _append(
+        self, rows: Index, tokens: Index, others: list[GenerationDelta], logprobs: Mapping[int, TokenLogprobs]
+    ) -> Columns:
+        """One more token for each of these slots. Returns the columns of StepNews; what else there is to tell
+        is in `others` then. logprobs: by slot, of those whose tokens come with them."""
         slots = self.slots
         known = slots.known[rows]
         slots.tokens[rows, known] = tokens
@@ -497,17 +495,18 @@ class Scheduler:
         # Requests that may end here are looked at one by one.
         looked_at = ((known >= slots.look_from[rows]) | self._may_end[tokens]).nonzero()[0]
         if len(looked_at):
-            goes_on = np.ones(len(rows), dtype=np.bool_)
+            untold = np.ones(len(rows), dtype=np.bool_)
             for index in looked_at.tolist():
-                final = self._accept(slots.owners[rows[index]], int(tokens[index]))
-                if final is not None:
-                    finals.append(final)
-                    goes_on[index] = False
-            rows, tokens, known = rows[goes_on], tokens[goes_on], known[goes_on]
+                slot = int(rows[index])
+                delta = self._accept(slots.owners[slot], int(tokens[index]), logprobs.get(slot))
+                if delta is not None:
+                    others.append(delta)
+                    untold[index] = False
+            rows, tokens, known = rows[untold], tokens[untold], known[untold]
         return slots.owners[rows], rows, tokens, known
 
     def _apply_verified(
-        self, step: ScheduledStep, chosen: I32, valid: Flags, finals: list[GenerationDelta]
+        self, step: ScheduledStep, chosen: I32, valid: Flags, others: list[GenerationDelta]
     ) -> Columns:
         """The tokens of a verify step, all first ones before all second ones: columns as `_append` has them,
         a request once for each token but its last. One that ends takes no more."""
@@ -518,7 +517,7 @@ class Scheduler:
         columns: list[Columns] = []
         for place in range(int(right.max()) + 1):
             now = valid & (right >= place) & slots.live[rows]
-            columns.append(self._append(rows[now], chosen[now, place].astype(np.intp), finals))
+            columns.append(self._append(rows[now], chosen[now, place].astype(np.intp), others, {}))
         going = rows[valid & slots.live[rows]]
         slots.total[going] = slots.known[going]
         if self.cache is not None:
@@ -527,15 +526,19 @@ class Scheduler:
         requests, slot_numbers, tokens, known = (np.concatenate(each) for each in zip(*columns, strict=True))
         return requests, slot_numbers, tokens, known
 
-    def _accept(self, request: Request, token: int) -> GenerationDelta | None:
-        """A request has this token more: its last delta, if that ends it."""
+    def _accept(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> GenerationDelta | None:
+        """A request has this token more: its delta, if that ends it or log probabilities come with it."""
         if request.edits is not None:
             request.edits.accept(token)
         reason = self._finish_reason(request, token)
         if reason is None:
-            return None
-        unseen = reason is FinishReason.GRAMMAR or token in request.sampling.eos_ids
-        return self._end(request, reason, last=None if unseen else token)
+            if logprobs is None:
+                return None
+            delta = GenerationDelta(request.id, [token], self._generated(request), request.cached)
+        else:
+            unseen = reason is FinishReason.GRAMMAR or token in request.sampling.eos_ids
+            delta = self._end(request, reason, last=None if unseen else token)
+        return msgspec.structs.replace(delta, logprobs=[logprobs]) if logprobs and delta.tokens else delta
 
     def _finish_reason(self, request: Request, token: int) -> FinishReason | None:
         verdict = self._grammar_verdict(request)

@@ -42,7 +42,7 @@ class Slots:
         """[S] tokens at which the request ends."""
         self.look_from = np.zeros(slots, dtype=np.intp)
         """[S] tokens from which on the request is looked at by itself when it gets one: its limit, or 0 if
-        its logits are edited."""
+        its logits are edited or its tokens come with log probabilities."""
         self.last_step = np.zeros(slots, dtype=np.intp)
         """[S] number of the last submitted step with this slot."""
         self.decoding: Flags = np.zeros(slots, dtype=np.bool_)
@@ -54,6 +54,8 @@ class Slots:
         self.follows: Flags = np.zeros(slots, dtype=np.bool_)
         """[S] the request runs, and what it does in a step depends on the token before: its edits, or the
         guesses at what follows."""
+        self.scored: Flags = np.zeros(slots, dtype=np.bool_)
+        """[S] its tokens come with log probabilities."""
         self.background: Flags = np.zeros(slots, dtype=np.bool_)
         """[S] the request stands still while others run."""
         self.tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
@@ -83,7 +85,8 @@ class Slots:
         self.tokens[slot, :known] = request.tokens
         self.known[slot] = self.total[slot] = known
         self.limit[slot] = request.limit
-        self.look_from[slot] = request.limit if request.edits is None else 0
+        self.scored[slot] = request.sampling.logprobs is not None
+        self.look_from[slot] = request.limit if request.edits is None and not self.scored[slot] else 0
         self.tables[slot, :held] = blocks
         self.tables[slot, held:] = self.sink_block
         self.room[slot] = held * self.block_size
@@ -114,7 +117,8 @@ class Slots:
         self.changes += 1
 
     def vacate(self, slot: int) -> None:
-        self.live[slot] = self.edited[slot] = self.background[slot] = False
+        for flags in (self.live, self.edited, self.scored, self.background):
+            flags[slot] = False
         self.owners[slot] = None
         self.free.append(slot)
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outcrop.engine.scheduler import ScheduledStep, Scheduler
+from outcrop.engine.scheduled_step import ScheduledStep
+from outcrop.engine.scheduler import Scheduler
 from outcrop.engine.slots import Index
 from outcrop.simulate.serving import Ahead
 from outcrop_compile.bucket import Bucket, StepKind

@@ -9,7 +9,8 @@ import numpy as np
 
 from outcrop.backends.base import StepOutput
 from outcrop.engine.messages import GenerationRequest, SamplingParams
-from outcrop.engine.scheduler import RefusedError, ScheduledStep, Scheduler
+from outcrop.engine.scheduled_step import ScheduledStep
+from outcrop.engine.scheduler import RefusedError, Scheduler
 from outcrop.simulate.leap import Leap, find_leap
 from outcrop.simulate.lives import NEVER, Lives
 from outcrop.simulate.machine import Machine
@@ -179,9 +180,9 @@ class Replica:
             return  # a chunk of a prompt, or a step of requests that had ended
         lives = self.lives
         indices = self._whose[news.slots]
-        if news.finals:
-            ended = [int(final.request_id) for final in news.finals]
-            lives.tokens[ended] = [final.generated for final in news.finals]
+        if news.others:  # no request of a simulation asks for more than tokens, so these have ended
+            ended = [int(final.request_id) for final in news.others]
+            lives.tokens[ended] = [final.generated for final in news.others]
             self.ended += ended
             indices = np.concatenate([indices, np.array(ended, dtype=np.int64)])
         if oldest.step.bucket.kind is StepKind.PREFILL:

@@ -102,7 +102,8 @@ def test_calls(http: httpx.Client, server: Server) -> None:
             {"id": "a", "function": {"name": "f", "arguments": "[1]"}}]}, *HI]},
          "messages[1].tool_calls[0].function.arguments"),
         ({"model": None}, "model"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"n": 0}, "n"),
         ({"store": True}, "store"),
         ({"functions": []}, "functions"),
@@ -161,3 +162,28 @@ def test_no_body_is_the_servers_fault(http: httpx.Client, body: Any) -> None:
 def _is_json(body: Any) -> bool:
     """Whether httpx can write it: it refuses infinite numbers."""
     return "inf" not in repr(body)
+
+
+def test_log_probabilities_of_each_token(
+    http: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.engine.script = Script(pieces=(b"caf", b"\xc3", b"\xa9"))
+    asked = HELLO | {"logprobs": True, "top_logprobs": 1}
+    (choice,) = http.post(PATH, json=asked).json()["choices"]
+    assert choice["logprobs"]["refusal"] is None
+    told = choice["logprobs"]["content"]
+    assert [each["token"] for each in told] == ["c", "a", "f", "\\xc3", "\\xa9"]
+    same = {"token": "c", "logprob": -0.5, "bytes": [99]}
+    assert told[0] == {**same, "top_logprobs": [same]}
+    assert bytes(byte for each in told for byte in each["bytes"]).decode() == choice["message"]["content"]
+    streamed = [chunk["choices"][0] for chunk in chunks(http.post(PATH, json=asked | {"stream": True}))]
+    assert streamed[0]["logprobs"] is None
+    # Those of a piece that completes no character come with the next that does.
+    assert [each["delta"].get("content") for each in streamed] == ["", "caf", "\u00e9", None]
+    assert [each for chunk in streamed if chunk["logprobs"] for each in chunk["logprobs"]["content"]] == told
+    bare = http.post(PATH, json=HELLO | {"logprobs": True}).json()["choices"][0]["logprobs"]["content"]
+    assert all(each["top_logprobs"] == [] for each in bare)
+    monkeypatch.setattr(server.engine, "likeliest", None)
+    refused = http.post(PATH, json=asked)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "logprobs"

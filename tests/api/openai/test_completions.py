@@ -154,7 +154,7 @@ def test_ignore_eos_leaves_nothing_but_limits_to_end_the_answer(http: httpx.Clie
         ({"logit_bias": {"257": 1}}, "logit_bias", "logit_bias: 257 is not a token id"),
         ({"logit_bias": {"x": 1}}, "logit_bias", "logit_bias: Expected `int`, got `str`"),
         ({"n": 2}, "n", "n: this value is not supported here"),
-        ({"logprobs": 0}, "logprobs", "logprobs: this value is not supported here"),
+        ({"logprobs": 21}, "logprobs", "logprobs: Expected `int` <= 20"),
         ({"echo": True}, "echo", "echo: this value is not supported here"),
         ({"stream_options": {}}, "stream_options", "they are for stream: true"),
         ({"stream_options": {"x": 1}}, "stream_options.x", "does not have this parameter"),
@@ -261,3 +261,29 @@ def test_each_prompt_is_admitted_by_itself() -> None:
         metrics = http.get("/metrics").text
     assert 'outcrop_http_requests_total{operation="createCompletion",status="429"} 2.0' in metrics
     assert "vllm:time_to_first_token_seconds_count" in metrics
+
+
+def test_log_probabilities_of_each_token(
+    http: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.engine.script = Script(pieces=(b"caf", b"\xc3", b"\xa9!"), finish=FinishReason.LENGTH)
+    asked = HELLO | {"logprobs": 2}
+    (choice,) = http.post(PATH, json=asked).json()["choices"]
+    assert choice["logprobs"] == {
+        "tokens": ["c", "a", "f", "\\xc3", "\\xa9", "!"],
+        "token_logprobs": [-0.5] * 6,
+        "top_logprobs": [
+            {first: -0.5, second: -1.5}
+            for first, second in ("cd", "ab", "fg", ("\\xc3", "\\xc4"), ("\\xa9", "\\xaa"), '!"')
+        ],
+        "text_offset": [0, 1, 2, 3, 4, 4],
+    }
+    streamed = [chunk["choices"][0] for chunk in chunks(http.post(PATH, json=asked | {"stream": True}))]
+    told = [each["logprobs"]["tokens"] for each in streamed]
+    assert told == [["c", "a", "f"], ["\\xc3"], ["\\xa9", "!"], []]
+    assert [each["logprobs"]["text_offset"][:1] for each in streamed] == [[0], [3], [4], []]
+    assert http.post(PATH, json=HELLO).json()["choices"][0]["logprobs"] is None
+    monkeypatch.setattr(server.engine, "likeliest", None)
+    refused = http.post(PATH, json=asked)
+    assert refused.status_code == 400
+    assert "the model's engine tells none" in refused.json()["error"]["message"]

@@ -16,7 +16,8 @@ from outcrop.api.inference import GenerationCall
 from outcrop.api.openai.completion_request import StreamOptions
 from outcrop.api.openai.content import FunctionTool, Message, NamedToolChoice, ResponseFormat
 from outcrop.api.openai.conversation import chat_messages
-from outcrop.api.openai.sampling import Sampled
+from outcrop.api.openai.logprobs import MOST_LIKELIEST, LogprobsForm
+from outcrop.api.openai.sampling import Sampled, tells_logprobs
 from outcrop.api.openai.tools import check_names, choice_of, schema_of, tool_of
 from outcrop.catalog.model import ServedModel
 from outcrop.text.tools import Tool, ToolChoice
@@ -48,7 +49,7 @@ class ChatRequest(Sampled, kw_only=True):
     prompt_cache_key: str | None = None
 
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MOST_LIKELIEST)] | None = None
     store: bool | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
@@ -71,7 +72,7 @@ class ChatRequest(Sampled, kw_only=True):
 
     def chat(self, model: ServedModel, refuse: Refuse) -> Chat:
         """refuse: the words for what is found wrong later on. Raises FieldError."""
-        self._refuse_unsupported()
+        self._refuse_unsupported(model)
         messages = chat_messages(self.messages)
         tools, choice = self._tools()
         schema = self._schema()
@@ -84,6 +85,10 @@ class ChatRequest(Sampled, kw_only=True):
             return refuse(FieldError(path, reason))
 
         return Chat(model, lambda: messages, blame, tools, choice, schema)
+
+    def logprobs_form(self, model: ServedModel) -> LogprobsForm | None:
+        """How the choices tell log probabilities, if they do."""
+        return LogprobsForm(model.tokenizer) if self.logprobs else None
 
     def calls(
         self,
@@ -105,6 +110,7 @@ class ChatRequest(Sampled, kw_only=True):
             stop=self.stops,
             priority=priority,
             ignore_eos=bool(self.ignore_eos),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
         return [replace(call, choice=number) for number in range(self.n or 1)]
 
@@ -127,11 +133,12 @@ class ChatRequest(Sampled, kw_only=True):
         schema = given.json_schema.schema if given.json_schema is not None else None
         return schema_of(given.type, schema, "response_format.json_schema")
 
-    def _refuse_unsupported(self) -> None:
+    def _refuse_unsupported(self, model: ServedModel) -> None:
         """Raises FieldError."""
+        alone = self.top_logprobs is not None and not self.logprobs
         refused = {
-            "logprobs": (self.logprobs, "log probabilities are not kept."),
-            "top_logprobs": (self.top_logprobs, "log probabilities are not kept."),
+            "logprobs": (self.logprobs and not tells_logprobs(model), "the model's engine tells none."),
+            "top_logprobs": (alone, "it is for logprobs: true."),
             "store": (self.store, "nothing is stored."),
             "reasoning_effort": (self.reasoning_effort not in (None, "none"), "the model knows one effort."),
             "verbosity": (self.verbosity not in (None, "medium"), "ask for it in the prompt."),

@@ -7,6 +7,7 @@ from typing import Any
 
 from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.openai.logprobs import LogprobsForm
 from outcrop.catalog.model import TextDelta
 
 _FINISH_REASONS = {
@@ -18,18 +19,24 @@ _FINISH_REASONS = {
 
 
 class GrowingChoice(GrowingAnswer):
-    """index: of the choice among those of its request. last: the delta that came last."""
+    """index: of the choice among those of its request. logprobs: how it tells log probabilities, if it does.
+    last: the delta that came last."""
 
     last: TextDelta
 
-    def __init__(self, events: AnswerEvents, index: int = 0) -> None:
+    def __init__(self, events: AnswerEvents, index: int = 0, logprobs: LogprobsForm | None = None) -> None:
         self._events = events
         self._index = index
+        self._logprobs = logprobs
+        self._told: list[dict[str, Any]] = []  # of every token so far
+        self._streamed = 0  # how many of them a stream has told
         self._calls = -1  # the index of the call that grows
         self._begun = False
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         self.last = delta
+        if self._logprobs is not None:
+            self._told += self._logprobs.chat(delta.tokens, delta.logprobs)
         events = self._events.grow(delta)
         return list(self._choices(events, ended=delta.end is not None))
 
@@ -43,14 +50,15 @@ class GrowingChoice(GrowingAnswer):
         return {
             "index": self._index,
             "message": message,
-            "logprobs": None,
+            "logprobs": None if self._logprobs is None else _content(self._told),
             "finish_reason": self._finish_reason(),
         }
 
     def _choices(self, events: Iterable[Event], *, ended: bool) -> Iterator[dict[str, Any]]:
         if not self._begun:
             self._begun = True
-            yield self._choice({"role": "assistant", "content": ""})
+            delta = {"role": "assistant", "content": ""}
+            yield {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": None}
         for kind, body in events:
             if kind == "contentBlockStart":
                 self._calls += 1
@@ -63,21 +71,28 @@ class GrowingChoice(GrowingAnswer):
                 }
                 yield self._choice({"tool_calls": [begun]})
             elif kind == "contentBlockDelta":
-                delta = body["delta"]
-                if "toolUse" in delta:
-                    more = {"index": self._calls, "function": {"arguments": delta["toolUse"]["input"]}}
+                part = body["delta"]
+                if "toolUse" in part:
+                    more = {"index": self._calls, "function": {"arguments": part["toolUse"]["input"]}}
                     yield self._choice({"tool_calls": [more]})
-                elif delta["text"]:
-                    yield self._choice({"content": delta["text"]})
+                elif part["text"]:
+                    yield self._choice({"content": part["text"]})
         if ended:
             yield self._choice({}, self._finish_reason())
 
     def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        """With it go the log probabilities of all tokens that came since the chunk before."""
+        new, self._streamed = self._told[self._streamed :], len(self._told)
+        logprobs = _content(new) if new else None
+        return {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
     def _finish_reason(self) -> str:
         assert self.last.end is not None
         return _FINISH_REASONS.get(self._events.stop_reason(self.last.end), "stop")
+
+
+def _content(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"content": entries, "refusal": None}
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from outcrop.api.field_error import FieldError
+from outcrop.api.field_error import FieldError, unsupported
 from outcrop.api.inference import GenerationCall, Prompt
 from outcrop.api.openai import errors
 from outcrop.api.openai.decode import decode
-from outcrop.api.openai.sampling import Sampled, no_token
+from outcrop.api.openai.logprobs import MOST_LIKELIEST, LogprobsForm
+from outcrop.api.openai.sampling import Sampled, no_token, tells_logprobs
 from outcrop.api.sampling import SamplingExtras
 from outcrop.catalog.model import ServedModel
 
@@ -36,7 +37,7 @@ class CompletionRequest(Sampled, kw_only=True):
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
-    logprobs: int | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MOST_LIKELIEST)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -54,7 +55,13 @@ class CompletionRequest(Sampled, kw_only=True):
             extras = self.extras(vocab_size)
         except FieldError as error:
             raise errors.refuse(error) from None
+        if self.logprobs is not None and not tells_logprobs(model):
+            raise errors.refuse(unsupported("logprobs", "the model's engine tells none."))
         return [self._call(model, prompt, extras) for prompt in self._prompts(vocab_size)]
+
+    def logprobs_form(self, model: ServedModel) -> LogprobsForm | None:
+        """How the choices tell log probabilities, if they do."""
+        return None if self.logprobs is None else LogprobsForm(model.tokenizer)
 
     def _call(self, model: ServedModel, prompt: str | TokenIds, extras: SamplingExtras) -> GenerationCall:
         encode = model.tokenizer.encode_prompt
@@ -70,6 +77,7 @@ class CompletionRequest(Sampled, kw_only=True):
             stop=self.stops,
             ignore_eos=bool(self.ignore_eos),
             operation="text_completion",
+            logprobs=self.logprobs,
         )
 
     def _prompts(self, vocab_size: int) -> Sequence[str | TokenIds]:
@@ -108,7 +116,6 @@ def _refuse_unsupported(request: CompletionRequest) -> None:
         "best_of": (request.best_of not in (None, 1), "there is one choice for each prompt"),
         "echo": (request.echo, "put the prompt before the answer"),
         "suffix": (request.suffix, "the model continues a prompt, and fills no gaps"),
-        "logprobs": (request.logprobs is not None, "log probabilities are not kept"),
         "stream_options": (request.stream_options and not request.stream, "they are for stream: true"),
     }
     for param, (is_given, advice) in refused.items():

@@ -57,9 +57,10 @@ class OpenAi:
     async def _completions(self, request: Request) -> Response:
         arrived = time.perf_counter()
         asked = completion_request.parse(await self._body(request))
-        calls = asked.calls(self._model(request, asked.model, streaming=bool(asked.stream)))
+        model = self._model(request, asked.model, streaming=bool(asked.stream))
+        calls = asked.calls(model)
         caller = Caller.of(request, _PROVIDER)
-        completion = Completion(asked, caller.request_id)
+        completion = Completion(asked, caller.request_id, asked.logprobs_form(model))
         answers = self._answers(calls, caller, arrived)
         if asked.stream:
             return StreamResponse(completion.frames(answers), SERVER_SENT_EVENTS)
@@ -78,7 +79,10 @@ class OpenAi:
             raise errors.refuse(error) from None
         caller = Caller.of(request, _PROVIDER)
         completion = ChatCompletion(f"chatcmpl-{caller.request_id}", asked.model)
-        choices = [GrowingChoice(chat.events(call_prefix="call_"), index) for index in range(len(calls))]
+        logprobs = asked.logprobs_form(model)
+        choices = [
+            GrowingChoice(chat.events(call_prefix="call_"), index, logprobs) for index in range(len(calls))
+        ]
         answers = self._answers(calls, caller, arrived)
         if asked.stream:
             frames = completion.frames(choices, answers, includes_usage=asked.includes_usage)

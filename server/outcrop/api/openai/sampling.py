@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from outcrop.api.field_error import FieldError
 from outcrop.api.sampling import MAX_BIASES, MAX_SEED, SamplingExtras
+from outcrop.catalog.model import ServedModel
 
 MAX_STOPS = 64
 
@@ -56,6 +57,11 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             "logit_bias": self.logit_bias,
         }
         return SamplingExtras.of({name: value for name, value in given.items() if value is not None})
+
+
+def tells_logprobs(model: ServedModel) -> bool:
+    """Whether the model's engine does, as far as is known: one that is not up yet says so when it is."""
+    return model.engine.logprobs is not None or not model.engine.ready
 
 
 def no_token(token: int, vocab_size: int) -> str:

@@ -14,15 +14,16 @@ from outcrop.api.growing_answer import GrowingAnswer
 from outcrop.api.openai.chat_completion import ChatCompletion
 from outcrop.api.openai.chat_request import DECODER
 from outcrop.api.openai.choice import GrowingChoice
+from outcrop.api.openai.logprobs import LogprobsForm
 from outcrop.catalog.model import TextDelta
 
 
 class GrowingCompletion(GrowingAnswer):
     """A completion of one choice."""
 
-    def __init__(self, events: AnswerEvents, model: str) -> None:
+    def __init__(self, events: AnswerEvents, model: str, logprobs: LogprobsForm | None = None) -> None:
         self._completion = ChatCompletion(f"chatcmpl-{secrets.token_hex(12)}", model)
-        self._choice = GrowingChoice(events)
+        self._choice = GrowingChoice(events, logprobs=logprobs)
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         return [self._completion.chunk([choice]) for choice in self._choice.push(delta)]
@@ -35,7 +36,7 @@ def chat_invocation(
     body: bytes,
     target: Target,
     priority: int,
-    answer: Callable[[AnswerEvents, str], GrowingCompletion] = GrowingCompletion,
+    answer: Callable[[AnswerEvents, str, LogprobsForm | None], GrowingCompletion] = GrowingCompletion,
     *,
     default_temperature: float = 1.0,
     default_top_p: float = 1.0,
@@ -56,5 +57,6 @@ def chat_invocation(
         default_max_tokens=default_max_tokens,
         priority=priority,
     )
-    growing = answer(chat.events(call_prefix="call_"), target.identifier)
+    logprobs = request.logprobs_form(target.model)
+    growing = answer(chat.events(call_prefix="call_"), target.identifier, logprobs)
     return Invocation(call, growing, chat.prepare_unbounded)
