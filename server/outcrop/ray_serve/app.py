@@ -28,6 +28,8 @@ from outcrop_compile.artifact.open import read_manifest
 
 _ROUTING_STATS_SECONDS = 1.0
 _HEALTH_SECONDS = 5.0
+_LOGGING = {"enable_access_log": False}
+"""A line for each call would be one for each look at an engine."""
 
 
 def build(arguments: dict[str, Any]) -> Application:
@@ -67,6 +69,7 @@ def _engine(model: ModelSettings, settings: Settings) -> Application:
         max_ongoing_requests=math.ceil(_rows(model) * 1.25),
         graceful_shutdown_timeout_s=settings.drain_seconds,
         health_check_period_s=_HEALTH_SECONDS,
+        logging_config=_LOGGING,
         request_router_config=RequestRouterConfig(
             request_router_class=PrefixRouter,
             request_router_kwargs={"block_size": block_size(model)},
@@ -109,6 +112,7 @@ def _api(settings: Settings) -> Any:
         max_ongoing_requests=settings.max_inflight + 64,
         graceful_shutdown_timeout_s=settings.drain_seconds,
         health_check_period_s=_HEALTH_SECONDS,
+        logging_config=_LOGGING,
     )
 
 

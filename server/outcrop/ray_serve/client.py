@@ -39,6 +39,7 @@ class RayEngine(EngineClient):
         self._reports: list[Report] = []
         self._tally = StatsTally()
         self._max_model_len = 0
+        self._logprobs: int | None = None
 
     async def start(self) -> None:
         try:
@@ -67,6 +68,10 @@ class RayEngine(EngineClient):
     @property
     def max_model_len(self) -> int:
         return self._max_model_len
+
+    @property
+    def logprobs(self) -> int | None:
+        return self._logprobs
 
     @property
     def stats(self) -> EngineStats:
@@ -103,6 +108,8 @@ class RayEngine(EngineClient):
     def _note(self, reports: list[Report]) -> None:
         self._reports = reports
         self._tally.update({report.replica: report.stats for report in reports})
-        lengths = [report.max_model_len for report in reports if report.max_model_len]
-        # While replicas of two versions are up, a request has to fit either.
-        self._max_model_len = min(lengths, default=self._max_model_len)
+        if reports:
+            # While replicas of two versions are up, a request has to suit either.
+            self._max_model_len = min(report.max_model_len for report in reports)
+            limits = [report.logprobs for report in reports]
+            self._logprobs = None if None in limits else min(filter(None, limits), default=0)

@@ -23,12 +23,13 @@ NEURON_CORES = "neuron_cores"
 
 
 class Report(msgspec.Struct, frozen=True):
-    """How a replica is. replica: its name, which no other ever has. drained: as of `EngineClient`."""
+    """How a replica is. replica: its name, which no other ever has. The others as of `EngineClient`."""
 
     replica: str
     ready: bool
     drained: str
     max_model_len: int
+    logprobs: int | None
     restarts: int
     stats: EngineStats
 
@@ -60,7 +61,13 @@ class EngineReplica:
     async def report(self) -> Report:
         engine = self._engine
         return Report(
-            self._name, engine.ready, engine.drained, engine.max_model_len, engine.restarts, engine.stats
+            replica=self._name,
+            ready=engine.ready,
+            drained=engine.drained,
+            max_model_len=engine.max_model_len,
+            logprobs=engine.logprobs,
+            restarts=engine.restarts,
+            stats=engine.stats,
         )
 
     # -- called by Ray, by these names -----------------------------------------------------------

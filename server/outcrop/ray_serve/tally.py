@@ -23,13 +23,9 @@ class StatsTally:
         """present: the latest figures, by the engine's name."""
         for name, stats in self._present.items():
             if name not in present:
-                self._gone = _sum(self._gone, msgspec.structs.replace(stats, **dict.fromkeys(_GAUGES, 0)))
+                self._gone = EngineStats.sum((self._gone, msgspec.structs.replace(stats, **dict.fromkeys(_GAUGES, 0))))
         self._present = dict(present)
 
     @property
     def total(self) -> EngineStats:
-        return _sum(self._gone, *self._present.values())
-
-
-def _sum(*stats: EngineStats) -> EngineStats:
-    return EngineStats(*map(sum, zip(*map(msgspec.structs.astuple, stats), strict=True)))
+        return EngineStats.sum((self._gone, *self._present.values()))
