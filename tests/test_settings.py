@@ -153,7 +153,11 @@ def test_everything_in_a_file() -> None:
 
 
 def test_every_field_of_the_engine_can_be_set_but_those_that_are_found_out() -> None:
-    assert set(EngineConfig.__struct_fields__) - set(ModelSettings.model_fields) == {"model", "vocab_size"}
+    assert set(EngineConfig.__struct_fields__) - set(ModelSettings.model_fields) == {
+        "model",
+        "vocab_size",
+        "processors",
+    }
 
 
 # -- sizes -----------------------------------------------------------------------------------------

@@ -132,7 +132,10 @@ def _configure(
     model. server: other tables and settings. deployment: Ray's, of the engines."""
     number = len(list(folder.glob("outcrop-*.toml")))
     toml = folder / f"outcrop-{number}.toml"  # Ray looks at an application again when its arguments change
-    lines = [f'state = "{folder / "state.db"}"', *(f"{name} = {json.dumps(value)}" for name, value in server.items())]
+    lines = [
+        f'state = "{folder / "state.db"}"',
+        *(f"{name} = {json.dumps(value)}" for name, value in server.items()),
+    ]
     fake = {"path": str(DEMO), "id": MODEL, "backend": "fake"} | dict(model)
     lines += ["[[models]]", *(f"{name} = {json.dumps(value)}" for name, value in fake.items())]
     toml.write_text("\n".join(lines))
@@ -159,7 +162,12 @@ def _configure(
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OUTCROP_", "RAY_"))}
     source = os.pathsep.join(str(ROOT / name) for name in ("server", "compile", "kernels"))
-    return kept | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN, "PYTHONPATH": source}
+    return kept | {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": _TOKEN,
+        "PYTHONPATH": source,
+    }
 
 
 def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -60,7 +60,9 @@ async def conversations(url: str) -> None:
     gate = asyncio.Semaphore(AT_ONCE)
     rng = random.Random(0)
     system = [rng.randrange(1000, 20_000) for _ in range(SHARED)]
-    said = [[[rng.randrange(1000, 20_000) for _ in range(SAID)] for _ in range(TURNS)] for _ in range(SESSIONS)]
+    said = [
+        [[rng.randrange(1000, 20_000) for _ in range(SAID)] for _ in range(TURNS)] for _ in range(SESSIONS)
+    ]
     async with httpx.AsyncClient(base_url=url, timeout=600) as http:
 
         async def converse(turns: Sequence[Sequence[int]]) -> None:
@@ -148,7 +150,11 @@ def measure_deaths() -> None:
         (a.text, a.input_tokens, a.output_tokens) == (b.text, b.input_tokens, b.output_tokens)
         for a, b in zip(quiet, disturbed, strict=True)
     )
-    gap = max(later - earlier for call in disturbed for earlier, later in zip(call.chunks, call.chunks[1:], strict=False))
+    gap = max(
+        later - earlier
+        for call in disturbed
+        for earlier, later in zip(call.chunks, call.chunks[1:], strict=False)
+    )
     print(
         f"\n## Engines killed\n\n{KILLS} of 4 engines' actors killed (SIGKILL), one after another, with {4 * ROWS} "
         f"calls in progress: {len(disturbed)} of {len(quiet)} calls answered, {equal} answers equal to the "

@@ -32,6 +32,7 @@ from outcrop.engine.client import EngineClient
 from outcrop.engine.on_demand import OnDemandEngine
 from outcrop.http_protocol import HttpProtocol
 from outcrop.ledger.database import Database
+from outcrop.replica_configs import cache_block
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 from outcrop.storage import Storage
 from outcrop.telemetry.neuron_monitor import NeuronMonitor
@@ -44,8 +45,6 @@ from outcrop.text.chat_template import (
     load_chat_template,
 )
 from outcrop.text.tokenizer import load_tokenizer
-from outcrop_compile.artifact.manifest import NAME
-from outcrop_compile.artifact.open import read_manifest
 
 DEMO_ID = "outcrop.demo"
 """The id a model is listed under when it was given none."""
@@ -65,7 +64,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
-                cache_block=block_size(model) if model.prefix_cache else 0,
+                cache_block=cache_block(model),
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
@@ -82,7 +81,9 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
             "backend neuron serves what `outcrop compile build` made; build an artifact of the model, and "
             "serve that"
         )
-    changes = {"path": files.path, "id": files.model_id, "aliases": (), "name": files.name}
+    changes = {
+        "path": files.path, "id": files.model_id, "aliases": (), "name": files.name, "replicas": 1
+    }  # fmt: skip
     settings = like.model_copy(update=changes)
     tokenizer = load_tokenizer(files.path)
     template: ChatTemplate
@@ -99,13 +100,6 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         arn=files.arn,
         cache_block=settings.block_size if settings.prefix_cache else 0,
     )
-
-
-def block_size(model: ModelSettings) -> int:
-    """Tokens of a KV block. Raises ArtifactError."""
-    if model.artifact is None:
-        return model.block_size
-    return read_manifest(model.artifact / NAME).shapes.block_size
 
 
 def build_key_ring(auth: AuthSettings) -> KeyRing:

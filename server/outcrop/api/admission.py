@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from outcrop.api import errors
 class ApiLimits:
     """Bounds on what clients may ask of the API process.
 
-    max_inflight: generations admitted at once; further ones are throttled. max_body_bytes: of one request
-    (the service's own limit for InvokeModel). body_timeout: seconds within which a body must arrive.
-    tokenizer_threads: prompts tokenized side by side. strict: refuse what Bedrock's own Llama refuses.
-    fault_injection: let a call ask for the error, delay or broken stream it is to get.
-    seed: of calls that give none, so that an answer depends on its request alone; None draws one for each.
+    max_inflight: generations admitted at once for each replica; further ones are throttled. max_body_bytes:
+    of one request (the service's own limit for InvokeModel). body_timeout: seconds within which a body must
+    arrive. tokenizer_threads: prompts tokenized side by side. strict: refuse what Bedrock's own Llama
+    refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get. seed: of
+    calls that give none, so that an answer depends on its request alone; None draws one for each.
     """
 
     max_inflight: int = 256
@@ -35,10 +35,15 @@ class ApiLimits:
 
 
 class Admission:
-    """Counts the generations in progress. Used from the event loop alone, so it needs no lock."""
+    """Counts the generations in progress. Used from the event loop alone, so it needs no lock.
 
-    def __init__(self, max_inflight: int) -> None:
+    What is admitted grows and shrinks with the replicas that are ready: of those that are lost, the requests
+    go on at the others, and what they cannot take is better told at once than after a wait."""
+
+    def __init__(self, max_inflight: int, replicas: Callable[[], int] = lambda: 1) -> None:
+        """max_inflight: for each of `replicas()`, which is at least 1."""
         self._max_inflight = max_inflight
+        self._replicas = replicas
         self._inflight = 0
         self._draining = False
 
@@ -58,7 +63,7 @@ class Admission:
         """Raises ServiceUnavailableException while draining and ThrottlingException while full."""
         if self._draining:
             raise errors.service_unavailable()
-        if self._inflight >= self._max_inflight:
+        if self._inflight >= self._max_inflight * self._replicas():
             raise errors.too_many_requests()
 
     @contextmanager

@@ -88,7 +88,7 @@ class Inference:
         self.catalog = catalog
         self.limits = limits
         self.prompts = PromptLibrary(prompts)
-        self.admission = Admission(limits.max_inflight)
+        self.admission = Admission(limits.max_inflight, lambda: catalog.most_replicas)
         self._observer = observer
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
         for model in catalog.models:
@@ -160,6 +160,7 @@ class Inference:
             visible=call.visible,
             priority=call.priority,
             cache_salt=caller.principal.tenant,
+            session=caller.session,
         )
 
     def _require_ready(self, model: ServedModel) -> None:

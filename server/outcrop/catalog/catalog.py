@@ -131,15 +131,26 @@ class Catalog:
         """True while every model answers."""
         return all(model.engine.ready for model in self.models)
 
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that are ready, of the model that has most of them; at least 1."""
+        return max(1, *(_ready_replicas(model) for model in self.models))
+
     def states(self, *, explain: bool = True) -> dict[str, str]:
-        """Model id to "ready", "not ready" (starting or restarting), or "failed", with the reason if it is
+        """Model id to "ready" (or how many of its replicas are, which is enough to answer), "not ready"
+        (starting or restarting), or "failed", with the reason if it is
         to be explained."""
         return {model.id: self._state(model, explain) for model in self.models}
 
     def _state(self, model: ServedModel, explain: bool) -> str:
         if model.engine.ready:
-            return "ready"
+            ready, count = _ready_replicas(model), len(model.engine.replicas)
+            return "ready" if ready == count else f"ready: {ready} of {count} replicas"
         failure = self.failure(model)
         if failure is None:
             return "not ready"
         return f"failed: {failure}" if explain else "failed"
+
+
+def _ready_replicas(model: ServedModel) -> int:
+    return sum(replica.ready for replica in model.engine.replicas)

@@ -108,17 +108,18 @@ class ServedModel:
         visible: Collection[str] = (),
         priority: int = 0,
         cache_salt: str = "",
+        session: str = "",
     ) -> AsyncGenerator[TextDelta, None]:
         """Stream the answer to `prompt` (1 to max_model_len - 1 token ids), ending with one delta that has
         its `end` set.
 
-        visible: names of special tokens that appear in the text. priority, cache_salt: as in
+        visible: names of special tokens that appear in the text. priority, cache_salt, session: as in
         `GenerationRequest`. A stop sequence ends the answer and is not part of it. Closing the generator
         aborts the request in the engine. Raises EngineUnavailable or ModelFailure.
         """
         detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
-        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt)
+        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt, session=session)
         generated = 0
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NoReturn
 
 import typer
@@ -22,6 +23,7 @@ def serve(
     backend: options.Backend = None,
     artifact: options.Artifact = None,
     cores: options.Cores = None,
+    replicas: options.Replicas = None,
     dtype: options.Dtype = None,
     weight_cache: options.WeightCache = None,
     kernels: options.Kernels = None,
@@ -49,13 +51,14 @@ def serve(
     log_level: options.LogLevel = None,
     config: options.Config = None,
 ) -> None:
-    """Serve a model until Ctrl-C or SIGTERM.
+    """Serve a model until Ctrl-C or SIGTERM. SIGHUP: read the configuration again, and bring changed models
+    into service without a failed request.
 
     For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """
     model_options = _given(
-        path=model, id=id, backend=backend, artifact=artifact, cores=cores, dtype=dtype,
-        weight_cache=weight_cache, kernels=kernels,
+        path=model, id=id, backend=backend, artifact=artifact, cores=cores, replicas=replicas,
+        dtype=dtype, weight_cache=weight_cache, kernels=kernels,
         max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
         speculative_tokens=speculative_tokens,
     )  # fmt: skip
@@ -66,14 +69,17 @@ def serve(
         inspect=inspect, log_level=log_level,
     )  # fmt: skip
     sections = {} if auth is None else {"auth": {"mode": auth}}
+    load = functools.partial(
+        load_settings, config=config, model=model_options, server=server_options | sections
+    )
     try:
-        settings = load_settings(config=config, model=model_options, server=server_options | sections)
+        settings = load()
     except SettingsError as error:
         fail(str(error))
     # The server's own imports take a while; a wrong setting is answered without them.
     from outcrop.server import run
 
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(settings, load))
 
 
 def _given(**options: str | bool | None) -> dict[str, str | bool]:

@@ -38,11 +38,12 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
-    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log. logprobs:
-    as in Capabilities."""
+    """Warm-up is done; steps run from now on. description: what is served, in a line, for the log.
+    num_blocks: of KV memory. logprobs: as in Capabilities."""
 
     max_model_len: int
     description: str
+    num_blocks: int
     logprobs: int | None = None
 
 

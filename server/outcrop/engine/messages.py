@@ -59,7 +59,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
 
     prompt: token ids, at least one. resumed: tokens already generated (and streamed) before an engine
     restart; they count as output. priority: higher runs first; see BACKGROUND for the lowest. cache_salt:
-    prefix-cache entries are shared only between requests with the same salt (one per tenant).
+    prefix-cache entries are shared only between requests with the same salt (one per tenant). session: where
+    there are several replicas, requests of a session are best answered by one of them; "" for none.
     """
 
     request_id: str
@@ -68,6 +69,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
     priority: int = 0
     cache_salt: str = ""
     resumed: list[int] = []
+    session: str = ""
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):

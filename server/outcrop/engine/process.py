@@ -252,7 +252,9 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         gc.freeze()
         gc.enable()
         capabilities = backend.capabilities
-        socket.send(Ready(capabilities.max_model_len, description, capabilities.logprobs))
+        socket.send(
+            Ready(capabilities.max_model_len, description, capabilities.num_blocks, capabilities.logprobs)
+        )
         builder = GrammarBuilder(lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver)
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0
@@ -278,6 +280,8 @@ def main() -> None:
     if not told:
         return  # the parent is gone already
     config = msgspec.json.decode(told, type=EngineConfig)
+    if config.processors:
+        os.sched_setaffinity(0, config.processors)  # before any thread is started: they inherit it
     address = sys.argv[1]
     threading.Thread(target=_die_with_parent, args=(address,), daemon=True).start()
     gc.disable()  # importing torch makes a million objects, none of them garbage

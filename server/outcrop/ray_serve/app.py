@@ -16,11 +16,11 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from outcrop.engine.client import EngineClient
-from outcrop.http_server import DEMO_ID, block_size, build_app, build_authenticator, build_catalog
+from outcrop.http_server import DEMO_ID, build_app, build_authenticator, build_catalog
 from outcrop.ray_serve.client import RayEngine
 from outcrop.ray_serve.replica import NEURON_CORES, EngineReplica
 from outcrop.ray_serve.routing import PrefixRouter
-from outcrop.server import engine_config
+from outcrop.replica_configs import cache_block
 from outcrop.settings import ModelSettings, Settings, load_settings
 from outcrop.telemetry import logs
 from outcrop_compile.artifact.manifest import NAME
@@ -72,25 +72,25 @@ def _engine(model: ModelSettings, settings: Settings) -> Application:
         logging_config=_LOGGING,
         request_router_config=RequestRouterConfig(
             request_router_class=PrefixRouter,
-            request_router_kwargs={"block_size": block_size(model)},
+            request_router_kwargs={"block_size": cache_block(model)},
             request_routing_stats_period_s=_ROUTING_STATS_SECONDS,
         ),
     )
-    return deployment.bind(engine_config(model), settings.step_timeout)
+    return deployment.bind(model, settings)
 
 
 def _resources(model: ModelSettings) -> dict[str, Any]:
-    """A replica is one actor, so all its cores are one host's."""
+    """Of a replica, which is one actor, so that all its cores are one host's."""
     if model.artifact is None:
         return {"num_cpus": 1}
-    return {"num_cpus": 1, "resources": {NEURON_CORES: read_manifest(model.artifact / NAME).target.tp}}
+    cores = read_manifest(model.artifact / NAME).target.tp * model.replicas
+    return {"num_cpus": 1, "resources": {NEURON_CORES: cores}}
 
 
 def _rows(model: ModelSettings) -> int:
-    """Requests that an engine runs at once."""
-    if model.artifact is None:
-        return model.max_rows
-    return read_manifest(model.artifact / NAME).shapes.max_rows
+    """Requests that the engines of a replica run at once."""
+    shapes = None if model.artifact is None else read_manifest(model.artifact / NAME).shapes
+    return (model.max_rows if shapes is None else shapes.max_rows) * model.replicas
 
 
 def _api(settings: Settings) -> Any:
@@ -121,5 +121,3 @@ def _no_engine(model: ModelSettings) -> EngineClient:
         "imported models have an engine on the host that they were imported on; under Ray, name the weights in "
         "a [[models]] table of the configuration"
     )
-
-

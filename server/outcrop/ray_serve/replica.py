@@ -1,4 +1,4 @@
-"""One replica of a model: an engine process, and the Ray actor that others reach it through."""
+"""One replica of a model: the engine processes of a host, and the Ray actor that others reach them through."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import ray
 from ray import serve
 
 from outcrop.engine.client import EngineUnavailable
-from outcrop.engine.config import EngineConfig
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
-from outcrop.engine.process_client import ProcessClient
 from outcrop.engine.stats import EngineStats
 from outcrop.ray_serve.autoscaling import KV_USE
+from outcrop.server import build_engine
+from outcrop.settings import ModelSettings, Settings
+from outcrop.telemetry import logs
 
 NEURON_CORES = "neuron_cores"
 """Ray's name for NeuronCores, which it finds and hands out by itself."""
@@ -35,22 +36,21 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class EngineReplica:
-    """What Ray calls, on one event loop. Whatever keeps an engine running on a host is `ProcessClient`'s:
-    restarts, hangs, requests that kill it. Ray starts another replica for one that is beyond that, and none
-    for one whose hardware failed: it stays, so that nothing else is loaded onto its cores, and gets no
-    request (`PrefixRouter`)."""
+    """What Ray calls, on one event loop. Whatever keeps engines running on a host, one or several behind a
+    router, is `ReplicaSet`'s: restarts, hangs, requests that kill them. Ray starts another replica for one
+    that is beyond that, and none for one whose hardware failed: it stays, so that nothing else is loaded onto
+    its cores, and gets no request (`PrefixRouter`)."""
 
-    async def __init__(self, config: EngineConfig, step_timeout: float) -> None:
-        """Returns when the engine is ready. Raises EngineUnavailable, and ValueError for cores that cannot
-        be used."""
-        if config.backend == "neuron":
-            config = msgspec.structs.replace(config, cores=_assigned_cores())
-        self._engine = ProcessClient(config, step_timeout=step_timeout)
+    async def __init__(self, model: ModelSettings, settings: Settings) -> None:
+        """Returns when an engine is ready. Raises EngineUnavailable, and ValueError and OSError for settings
+        and cores that cannot be."""
+        logs.configure(settings.log_level, settings.telemetry.log_format)
+        if model.backend == "neuron":
+            model = model.model_copy(update={"cores": _assigned_cores()})
         self._name: str = serve.get_replica_context().replica_id.unique_id
+        self._engine = await asyncio.to_thread(build_engine, model, settings)
         await self._engine.start()
-        while not self._engine.stats.kv_blocks_total:  # the figures follow the news that it is ready
-            await asyncio.sleep(0.01)
-        self._given_up = asyncio.ensure_future(self._engine.given_up())
+        self._given_up = asyncio.create_task(self._engine.given_up())
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         """As of `EngineClient.generate`."""
@@ -78,8 +78,9 @@ class EngineReplica:
             raise EngineUnavailable(self._given_up.result())
 
     async def record_replica_metadata(self) -> dict[str, Any]:
-        """Once, for the router. kv_blocks: of the engine's KV memory."""
-        return {"kv_blocks": self._engine.stats.kv_blocks_total}
+        """Once, for the router. kv_blocks: of all its engines' KV memory."""
+        engines = self._engine.replicas
+        return {"kv_blocks": engines[0].num_blocks * len(engines)}  # the others may still be starting
 
     async def record_routing_stats(self) -> dict[str, Any]:
         """Every so often, for the router."""

@@ -24,7 +24,8 @@ class PrefixRouter(RequestRouter):
     """
 
     def initialize_state(self, block_size: int) -> None:
-        """What `request_router_kwargs` says. block_size: tokens of the engines' KV blocks."""
+        """What `request_router_kwargs` says. block_size: tokens that the engines' prefix caches keep together,
+        0 if they have none."""
         self._block_size = block_size
         self._router = Router(_MOST_REPLICAS, block_size)
         self._free = list(range(_MOST_REPLICAS - 1, -1, -1))
@@ -85,10 +86,12 @@ class PrefixRouter(RequestRouter):
         self._release(_name(pending))
         if not (pending.args and isinstance(request := pending.args[0], GenerationRequest)):
             return None
+        salt, done = request.cache_salt, len(request.resumed)
         ticket = self._router.choose(
-            prefix_keys(request.prompt, request.cache_salt, self._block_size),
-            len(request.prompt) + len(request.resumed),
-            request.sampling.max_tokens - len(request.resumed),
+            prefix_keys(request.prompt, salt, self._block_size) if self._block_size else (),
+            len(request.prompt) + done,
+            max(1, request.sampling.max_tokens - done),
+            session=(salt, request.session) if request.session else None,
             background=request.priority <= BACKGROUND,
             among=None if only is None else (only,),
         )

@@ -23,7 +23,9 @@ class StatsTally:
         """present: the latest figures, by the engine's name."""
         for name, stats in self._present.items():
             if name not in present:
-                self._gone = EngineStats.sum((self._gone, msgspec.structs.replace(stats, **dict.fromkeys(_GAUGES, 0))))
+                self._gone = EngineStats.sum(
+                    (self._gone, msgspec.structs.replace(stats, **dict.fromkeys(_GAUGES, 0)))
+                )
         self._present = dict(present)
 
     @property
