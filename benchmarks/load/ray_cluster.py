@@ -163,10 +163,11 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OUTCROP_", "RAY_"))}
     source = os.pathsep.join(str(ROOT / name) for name in ("server", "compile", "kernels"))
     return kept | {
-        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": source,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
-        "PYTHONPATH": source,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "200",  # a busy machine takes longer than Ray thinks
     }
 
 

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,9 @@ async def _kill(cluster: RayCluster) -> None:
 
 def measure_throughput(rounds: int) -> None:
     print(
-        f"## Throughput\n\nSteps of {STEP_MS} ms, {ROWS} rows an engine, as many calls at once as there are rows, "
-        f"{TOKENS} tokens an answer.\n\n| engines | output tokens/s, each round | median | times one engine |\n"
+        f"## Throughput\n\nSteps of {STEP_MS} ms, {ROWS} rows an engine, as many calls at once as there are "
+        f"rows, {TOKENS} tokens an answer.\n\n"
+        "| engines | output tokens/s, each round | median | times one engine |\n"
         "|---|---|---|---|"
     )
     base = 0.0
@@ -150,15 +152,11 @@ def measure_deaths() -> None:
         (a.text, a.input_tokens, a.output_tokens) == (b.text, b.input_tokens, b.output_tokens)
         for a, b in zip(quiet, disturbed, strict=True)
     )
-    gap = max(
-        later - earlier
-        for call in disturbed
-        for earlier, later in zip(call.chunks, call.chunks[1:], strict=False)
-    )
+    gap = max(later - earlier for call in disturbed for earlier, later in pairwise(call.chunks))
     print(
-        f"\n## Engines killed\n\n{KILLS} of 4 engines' actors killed (SIGKILL), one after another, with {4 * ROWS} "
-        f"calls in progress: {len(disturbed)} of {len(quiet)} calls answered, {equal} answers equal to the "
-        f"undisturbed run's; the longest pause in a stream was {gap:.1f} s."
+        f"\n## Engines killed\n\n{KILLS} of 4 engines' actors killed (SIGKILL), one after another, with "
+        f"{4 * ROWS} calls in progress: {len(disturbed)} of {len(quiet)} calls answered, {equal} answers equal "
+        f"to the undisturbed run's; the longest pause in a stream was {gap:.1f} s."
     )
 
 
@@ -177,8 +175,9 @@ def main() -> None:
     arguments = parser.parse_args()
     version = next(SERVE.parents[1].glob("lib/python*/site-packages/ray-*.dist-info")).name[4:-10]
     print(
-        f"# Ray Serve, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\nRay {version}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f} before.\n"
+        f"# Ray Serve, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n"
+        f"Ray {version}, Python {platform.python_version()}, {os.cpu_count()} processors, "
+        f"load average {os.getloadavg()[0]:.1f} before.\n"
     )
     if arguments.only in (None, "throughput"):
         measure_throughput(arguments.rounds)

@@ -43,8 +43,8 @@ def build(arguments: dict[str, Any]) -> Application:
 
 
 def _served_by_ray(settings: Settings) -> Settings:
-    """The settings, where Ray listens in place of the server. Callers are asked who they are unless `auth.mode`
-    is "off": which addresses Ray listens on is not known here."""
+    """The settings, where Ray listens in place of the server. Callers are asked who they are unless
+    `auth.mode` is "off": which addresses Ray listens on is not known here."""
     for name in ("tls_certificate", "tls_key"):
         if getattr(settings, name) is not None:
             raise ValueError(f"{name}: Ray listens; set ssl_certfile and ssl_keyfile of http_options instead")
@@ -118,6 +118,6 @@ def _api(settings: Settings) -> Any:
 
 def _no_engine(model: ModelSettings) -> EngineClient:
     raise ValueError(
-        "imported models have an engine on the host that they were imported on; under Ray, name the weights in "
-        "a [[models]] table of the configuration"
+        "imported models have an engine on the host that they were imported on; under Ray, name the weights "
+        "in a [[models]] table of the configuration"
     )

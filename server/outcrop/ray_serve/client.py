@@ -20,8 +20,8 @@ from outcrop.ray_serve.tally import StatsTally
 logger = logging.getLogger(__name__)
 
 _LOST = (RayActorError, ObjectLostError, RayServeException, EngineUnavailable)
-"""What a call raises when its replica has died, is out of reach, or has no engine for it. What an engine raises
-arrives as an instance of its own class, too."""
+"""What a call raises when its replica has died, is out of reach, or has no engine for it. (What an engine
+raises arrives as an instance of its own class, too.)"""
 
 _PERIOD = 2.0
 """Seconds between two looks at the replicas."""

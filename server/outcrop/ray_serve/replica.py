@@ -1,4 +1,4 @@
-"""One replica of a model: the engine processes of a host, and the Ray actor that others reach them through."""
+"""One replica of a model: engine processes on one host, and the Ray actor that others reach them through."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _MOST_REPLICAS = 1024
 
 
 class PrefixRouter(RequestRouter):
-    """Sends a generation where the beginning of its prompt is cached, or where the fewest tokens are in flight.
+    """Sends a generation where the beginning of its prompt is cached, or where fewest tokens are in flight.
 
     Ray makes one for each handle, so one for each replica of the API, and calls it on one event loop, by the
     names of its base class. Each knows of its own requests; of the others' it hears by what Ray tells it of
@@ -24,8 +24,8 @@ class PrefixRouter(RequestRouter):
     """
 
     def initialize_state(self, block_size: int) -> None:
-        """What `request_router_kwargs` says. block_size: tokens that the engines' prefix caches keep together,
-        0 if they have none."""
+        """What `request_router_kwargs` says. block_size: tokens that the engines' prefix caches keep
+        together, 0 if they have none."""
         self._block_size = block_size
         self._router = Router(_MOST_REPLICAS, block_size)
         self._free = list(range(_MOST_REPLICAS - 1, -1, -1))
