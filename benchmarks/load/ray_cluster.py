@@ -129,16 +129,12 @@ def _configure(
     deployment: Mapping[str, Any] = {},
 ) -> Path:
     """Write an outcrop.toml and a Serve configuration; the path of the latter. model: settings of the fake
-    model. server: other tables and settings. deployment: Ray's, of the engines."""
+    model. server: others. deployment: Ray's, of the engines."""
     number = len(list(folder.glob("outcrop-*.toml")))
     toml = folder / f"outcrop-{number}.toml"  # Ray looks at an application again when its arguments change
-    lines = [
-        f'state = "{folder / "state.db"}"',
-        *(f"{name} = {json.dumps(value)}" for name, value in server.items()),
-    ]
+    whole = {"state": str(folder / "state.db")} | dict(server)
     fake = {"path": str(DEMO), "id": MODEL, "backend": "fake"} | dict(model)
-    lines += ["[[models]]", *(f"{name} = {json.dumps(value)}" for name, value in fake.items())]
-    toml.write_text("\n".join(lines))
+    toml.write_text("\n".join([*_lines(whole), "[[models]]", *_lines(fake)]))
     little = {"ray_actor_options": {"num_cpus": 0.01}}
     config = {
         "http_options": {"host": "127.0.0.1", "port": port},
@@ -157,6 +153,18 @@ def _configure(
     path = folder / f"serve-{number}.yaml"
     path.write_text(json.dumps(config))  # which is YAML, too
     return path
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {_toml(value)}" for name, value in values.items()]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_lines(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def _environment() -> dict[str, str]:

@@ -155,8 +155,8 @@ def measure_deaths() -> None:
     gap = max(later - earlier for call in disturbed for earlier, later in pairwise(call.chunks))
     print(
         f"\n## Engines killed\n\n{KILLS} of 4 engines' actors killed (SIGKILL), one after another, with "
-        f"{4 * ROWS} calls in progress: {len(disturbed)} of {len(quiet)} calls answered, {equal} answers equal "
-        f"to the undisturbed run's; the longest pause in a stream was {gap:.1f} s."
+        f"{4 * ROWS} calls in progress: {len(disturbed)} of {len(quiet)} calls answered, {equal} equal "
+        f"to those of the undisturbed run; the longest pause in a stream was {gap:.1f} s."
     )
 
 
@@ -164,7 +164,7 @@ def _cluster(replicas: int, deployment: dict[str, Any] | None = None, **model: A
     folder = Path(tempfile.mkdtemp(prefix="outcrop-ray-"))
     settings = {"max_rows": ROWS, "max_model_len": 2048} | model
     return ray_cluster(
-        folder, replicas, model=settings, server={"auth.mode": "off"}, deployment=deployment or {}
+        folder, replicas, model=settings, server={"auth": {"mode": "off"}}, deployment=deployment or {}
     )
 
 
