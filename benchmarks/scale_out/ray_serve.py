@@ -32,9 +32,9 @@ from benchmarks.load.converse import Call, run_load
 from benchmarks.load.ray_cluster import MODEL, SERVE, RayCluster, ray_cluster
 
 ROWS = 4
-STEP_MS = 100
-TOKENS = 60
-CALLS_PER_ROW = 3
+STEP_MS = 200
+TOKENS = 40
+CALLS_PER_ROW = 2
 
 SESSIONS, TURNS, AT_ONCE = 32, 6, 12
 SHARED, SAID, ANSWERED = 64, 70, 16

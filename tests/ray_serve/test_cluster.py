@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import boto3
@@ -54,7 +55,8 @@ def stream(bedrock: Any, number: int, tokens: int) -> Iterator[dict[str, Any]]:
         messages=[{"role": "user", "content": [{"text": f"Count to {number}."}]}],
         inferenceConfig={"maxTokens": tokens, "temperature": 0},
     )
-    yield from answer["stream"]
+    with closing(answer["stream"]) as events:
+        yield from events
 
 
 def complete(bedrock: Any, number: int, tokens: int) -> tuple[str, int]:
