@@ -110,7 +110,7 @@ async def _kill(cluster: RayCluster) -> None:
         cluster.replicas()[0].kill()
 
 
-def measure_throughput(rounds: int) -> None:
+def measure_throughput(rounds: int, counts: Sequence[int]) -> None:
     print(
         f"## Throughput\n\nSteps of {STEP_MS} ms, {ROWS} rows an engine, as many calls at once as there are "
         f"rows, {TOKENS} tokens an answer.\n\n"
@@ -118,7 +118,7 @@ def measure_throughput(rounds: int) -> None:
         "|---|---|---|---|"
     )
     base = 0.0
-    for replicas in (1, 2, 4):
+    for replicas in counts:
         with _cluster(replicas, fake_step_ms=STEP_MS) as cluster:
             throughput(cluster, replicas, 0)
             speeds = [throughput(cluster, replicas, number) for number in range(1, rounds + 1)]
@@ -171,6 +171,7 @@ def _cluster(replicas: int, deployment: dict[str, Any] | None = None, **model: A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engines", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--only", choices=("throughput", "prefixes", "deaths"))
     arguments = parser.parse_args()
     version = next(SERVE.parents[1].glob("lib/python*/site-packages/ray-*.dist-info")).name[4:-10]
@@ -180,7 +181,7 @@ def main() -> None:
         f"load average {os.getloadavg()[0]:.1f} before.\n"
     )
     if arguments.only in (None, "throughput"):
-        measure_throughput(arguments.rounds)
+        measure_throughput(arguments.rounds, arguments.engines)
     if arguments.only in (None, "prefixes"):
         measure_hit_rates()
     if arguments.only in (None, "deaths"):

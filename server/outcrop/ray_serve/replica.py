@@ -41,7 +41,8 @@ class EngineReplica:
     that is beyond that, and none for one whose hardware failed: it stays, so that nothing else is loaded onto
     its cores, and gets no request (`PrefixRouter`)."""
 
-    async def __init__(self, model: ModelSettings, settings: Settings) -> None:
+    # Ray awaits constructors; Python's own protocol, and so mypy, knows no such thing.
+    async def __init__(self, model: ModelSettings, settings: Settings) -> None:  # type: ignore[misc]
         """Returns when an engine is ready. Raises EngineUnavailable, and ValueError and OSError for settings
         and cores that cannot be."""
         logs.configure(settings.log_level, settings.telemetry.log_format)
