@@ -243,6 +243,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "backend": ("gpu", "'cpu', 'fake' or 'neuron' (given: 'gpu')"),
     "artifact": ("nowhere", "nowhere: there is no such folder"),
     "cores": ("7-0", "write the first and the last, such as 0-7"),
+    "replicas": (0, "greater than or equal to 1 (given: 0)"),
     "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),
     "weight_cache": ("", "at least 1 character (given: '')"),
     "weight_cache_size": ("1K", "greater than or equal to 1048576 (given: 1024)"),

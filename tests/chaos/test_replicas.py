@@ -103,6 +103,7 @@ def test_a_killed_replica_loses_nothing_and_comes_back() -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_requests_wait_while_no_replica_is_left_and_go_on() -> None:
     async def scenario() -> None:
         async with replicas() as engine:
@@ -154,7 +155,9 @@ def test_conversations_and_sessions_stay_with_their_replica() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in place"])
+@pytest.mark.parametrize(
+    "in_place", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["beside", "in place"]
+)
 def test_an_update_under_load_fails_no_request(in_place: bool) -> None:
     """Requests come all the time, some longer than the update takes, while every replica is replaced."""
 
@@ -188,6 +191,7 @@ def test_an_update_under_load_fails_no_request(in_place: bool) -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_an_old_replica_that_dies_while_it_finishes_answers_all_the_same() -> None:
     async def scenario() -> None:
         async with replicas(1) as engine:
@@ -208,6 +212,7 @@ def test_an_old_replica_that_dies_while_it_finishes_answers_all_the_same() -> No
     run(scenario)
 
 
+@pytest.mark.slow
 def test_an_update_that_does_not_start_leaves_what_is_there() -> None:
     async def scenario() -> None:
         async with replicas(2) as engine:

@@ -195,7 +195,9 @@ def test_whoever_holds_a_key_holds_those_before_it(uses: list[tuple[int, int, in
     for replica, conversation, length, computed in uses:
         tokens = [token // (conversation + 1) for token in range(length * BLOCK)]
         keys = prefix_keys(tokens, "", BLOCK)
-        (holdings.compute if computed else holdings.promise)(replica, keys)
+        holdings.promise(replica, keys)
+        if computed:
+            holdings.begun(replica, keys)
         held[replica] = [*(key for key in held[replica] if key not in keys), *reversed(keys)][-7:]
         for each in range(3):
             expected = 0

@@ -50,8 +50,16 @@ class Holdings:
         """A replica is about to compute, or to use, the blocks of a chain."""
         self._use(replica, keys, computed=False)
 
+    def begun(self, replica: int, keys: Sequence[int]) -> None:
+        """What was promised of a replica is in its steps, as far as it is not forgotten yet."""
+        held = self._blocks[replica]
+        for key in keys:
+            if key not in held:
+                return
+            held[key] = True
+
     def compute(self, replica: int, keys: Sequence[int]) -> None:
-        """A replica has begun with all blocks of a chain."""
+        """A replica has computed, or used, all blocks of a chain."""
         self._use(replica, keys, computed=True)
 
     def forget(self, replica: int, blocks: int) -> None:

@@ -250,15 +250,16 @@ class ReplicaSet(EngineClient):
     def _changed(self, replica: _Replica) -> None:
         """A replica is up, or no longer. (A new one of an update has no slot before it is up.)"""
         if replica in self._slots and not replica.retiring:
-            slot, client = self._slots.index(replica), replica.client
+            slot, client, before = self._slots.index(replica), replica.client, self._router.in_rotation
             if client.ready:
                 self._router.enter(slot, client.num_blocks)
             else:
                 self._router.leave(slot)
-            logger.info(
-                "%s: replica %d is %s, %d of %d are ready", self._name, slot + 1,
-                "ready" if client.ready else "down", self._router.in_rotation, len(self._slots),
-            )  # fmt: skip
+            if len(self._slots) > 1 and self._router.in_rotation != before:
+                logger.info(
+                    "%s: replica %d is %s, %d of %d are ready", self._name, slot + 1,
+                    "ready" if client.ready else "down", self._router.in_rotation, len(self._slots),
+                )  # fmt: skip
         if replica.client.over:
             if all(each.client.over for each in self._slots):
                 self._gone.set()

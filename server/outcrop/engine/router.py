@@ -165,8 +165,8 @@ class Router:
         # The last token of a prompt is always computed, and with it its block.
         if (missing := ticket.computed - cached // self._block_size - 1) > 0:
             self._holdings.forget(ticket.replica, missing)
-        self._holdings.compute(ticket.replica, ticket.keys)
-        self._rank(ticket.replica)
+            self._rank(ticket.replica)
+        self._holdings.begun(ticket.replica, ticket.keys[ticket.computed :])
 
     def release(self, ticket: Ticket, generated: int = 0, more: Sequence[int] = ()) -> None:
         """A request has left its replica. generated: tokens of its answer, if it is complete. more: keys of

@@ -45,7 +45,7 @@ _IDENTIFIER = Must(
     pattern=re.compile(rf"({_ARN}(inference-profile|application-inference-profile)/)?[a-zA-Z0-9-:.]+"),
 )
 _LISTABLE = re.compile(r"(?=.{1,57}$)[a-z0-9-]+\.([a-z0-9-]+\.){0,2}[a-z0-9-]+(:[a-z0-9-]+){0,2}")
-"""Model ids that make the id of a profile: it has at most 64 characters."""
+"""Model ids that make the id of a profile, which has at most 64 characters, and the ARN of a model."""
 
 
 class InferenceProfileModelSource(Union):
@@ -98,6 +98,8 @@ class InferenceProfiles:
         source = str(wanted.model_source.copy_from)
         model_id = identifiers.without_geography(source.rpartition("/")[2])
         try:
+            if not _LISTABLE.fullmatch(model_id):  # a server that takes any name would know it
+                raise UnknownModel(model_id)
             self._plane.catalog.foundation_model(model_id)
         except UnknownModel:
             raise errors.foundation_model_not_found() from None
@@ -157,7 +159,8 @@ class InferenceProfiles:
 
         removed = await self._plane.run(work)
         if removed is None:
-            if any(identifier.endswith(str(each["inferenceProfileId"])) for each in self._system_profiles()):
+            name = identifier.rpartition("/")[2]
+            if any(name == each["inferenceProfileId"] for each in self._system_profiles()):
                 raise errors.validation("System-defined inference profiles can't be deleted.")
             raise errors.resource_not_found("inference profile", identifier)
         self._plane.catalog.unlink(removed)
