@@ -19,8 +19,8 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app, drain
 from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
-from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
+from outcrop.api.auth.shared_quota import SharedQuotas
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.imports.registry import ModelFiles
 from outcrop.api.job_runner import JobOptions
@@ -31,6 +31,8 @@ from outcrop.cost.served import Deployment, spend
 from outcrop.engine.client import EngineClient
 from outcrop.engine.on_demand import OnDemandEngine
 from outcrop.http_protocol import HttpProtocol
+from outcrop.key_store import key_store
+from outcrop.ledger.allowance import Allowances
 from outcrop.ledger.database import Database
 from outcrop.replica_configs import cache_block
 from outcrop.settings import AuthSettings, ModelSettings, Settings
@@ -102,7 +104,7 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
     )
 
 
-def build_key_ring(auth: AuthSettings) -> KeyRing:
+def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
     """The keys that may call. Raises ValueError where they cannot be read or a secret is not set."""
     access_keys = []
     for each in auth.credentials:
@@ -116,18 +118,19 @@ def build_key_ring(auth: AuthSettings) -> KeyRing:
         policy = ALLOW_ALL if document is None else Policy.parse(document)
         grant = Grant(each.access_key_id, each.name, each.tenant, policy, each.rpm, each.tpm)
         access_keys.append(AccessKey(grant, secret))
-    return KeyRing(KeyStore(auth.keys.expanduser(), auth.master_secret), access_keys)
+    return KeyRing(key_store(auth, database), access_keys)
 
 
-def build_authenticator(settings: Settings) -> Authenticator | None:
+def build_authenticator(settings: Settings, database: Database) -> Authenticator | None:
     """Who may call a server of these settings; None where it asks nobody. Raises ValueError."""
     if not settings.authenticated:
         return None
     return Authenticator(
-        build_key_ring(settings.auth),
+        build_key_ring(settings.auth, database),
         region=settings.region if settings.auth.same_region else None,
         now=utc_now,
         clock=time.monotonic,
+        shared=SharedQuotas(Allowances(settings.state), time.monotonic) if database.shared else None,
     )
 
 
@@ -145,12 +148,14 @@ def build_tracing(settings: Settings) -> Tracing | None:
 
 
 def build_app(
-    settings: Settings, catalog: Catalog, authenticator: Authenticator | None, make_engine: MakeEngine
+    settings: Settings,
+    catalog: Catalog,
+    database: Database,
+    authenticator: Authenticator | None,
+    make_engine: MakeEngine,
 ) -> FastAPI:
-    """The application of a server. make_engine: for models that are imported. Raises ValueError and OSError
-    for settings that cannot be."""
-    database = Database(settings.state)
-    database.open()
+    """The application of a server. database: open. make_engine: for models that are imported. Raises
+    ValueError and OSError for settings that cannot be."""
     return create_app(
         catalog,
         ApiLimits(
@@ -180,8 +185,10 @@ class HttpServer(uvicorn.Server):
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
-        self._authenticator = build_authenticator(settings)
-        self._app = build_app(settings, catalog, self._authenticator, make_engine)
+        database = Database(settings.state)
+        database.open()
+        self._authenticator = build_authenticator(settings, database)
+        self._app = build_app(settings, catalog, database, self._authenticator, make_engine)
         super().__init__(
             uvicorn.Config(
                 self._app,

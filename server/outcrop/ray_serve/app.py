@@ -17,6 +17,7 @@ from ray.serve.config import RequestRouterConfig
 
 from outcrop.engine.client import EngineClient
 from outcrop.http_server import DEMO_ID, build_app, build_authenticator, build_catalog
+from outcrop.ledger.database import Database
 from outcrop.ray_serve.client import RayEngine
 from outcrop.ray_serve.replica import NEURON_CORES, EngineReplica
 from outcrop.ray_serve.routing import PrefixRouter
@@ -101,7 +102,10 @@ def _api(settings: Settings) -> Any:
         logs.configure(settings.log_level, settings.telemetry.log_format)
         engines = [RayEngine(serve.get_deployment_handle(name)) for name in names]
         catalog = build_catalog(settings, engines)
-        return build_app(settings, catalog, build_authenticator(settings), _no_engine)
+        database = Database(settings.state)
+        database.open()
+        authenticator = build_authenticator(settings, database)
+        return build_app(settings, catalog, database, authenticator, _no_engine)
 
     return serve.deployment(
         serve.ingress(application)(),
