@@ -152,37 +152,48 @@ def build_tracing(settings: Settings) -> Tracing | None:
     return None if endpoint is None else Tracing.to_collector(endpoint)
 
 
+def build_app(
+    settings: Settings,
+    catalog: Catalog,
+    database: Database,
+    authenticator: Authenticator | None,
+    make_engine: MakeEngine,
+) -> FastAPI:
+    """The application of a server. database: open. make_engine: for models that are imported. Raises
+    ValueError and OSError for settings that cannot be."""
+    return create_app(
+        catalog,
+        ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+            seed=settings.seed,
+        ),
+        prompts=settings.prompts,
+        authenticator=authenticator,
+        database=database,
+        spend=build_spend(settings, [model.id for model in catalog.models]),
+        tracing=build_tracing(settings),
+        neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
+        inspect=settings.inspect,
+        control=ControlOptions(
+            storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+            jobs=JobOptions(**dict(settings.jobs)),
+            models=settings.storage.models.expanduser(),
+            load_model=functools.partial(load_imported, settings.models[0], make_engine),
+        ),
+    )
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
-        limits = ApiLimits(
-            max_inflight=settings.max_inflight,
-            strict=settings.strict,
-            fault_injection=settings.fault_injection,
-            seed=settings.seed,
-        )
         database = Database(settings.state)
         database.open()
         self._authenticator = build_authenticator(settings, database)
-        self._app: FastAPI = create_app(
-            catalog,
-            limits,
-            prompts=settings.prompts,
-            authenticator=self._authenticator,
-            database=database,
-            spend=build_spend(settings, [model.id for model in catalog.models]),
-            tracing=build_tracing(settings),
-            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
-            inspect=settings.inspect,
-            control=ControlOptions(
-                storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
-                jobs=JobOptions(**dict(settings.jobs)),
-                models=settings.storage.models.expanduser(),
-                load_model=functools.partial(load_imported, settings.models[0], make_engine),
-            ),
-        )
+        self._app = build_app(settings, catalog, database, self._authenticator, make_engine)
         super().__init__(
             uvicorn.Config(
                 self._app,
