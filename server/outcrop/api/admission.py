@@ -45,6 +45,7 @@ class Admission:
         self._max_inflight = max_inflight
         self._replicas = replicas
         self._inflight = 0
+        self._leaving = False
         self._draining = False
 
     @property
@@ -52,12 +53,21 @@ class Admission:
         return self._inflight
 
     @property
+    def leaving(self) -> bool:
+        """Whether the server is on its way out; calls may still be admitted."""
+        return self._leaving
+
+    @property
     def draining(self) -> bool:
         return self._draining
 
+    def leave(self) -> None:
+        """Admit calls as before, and let readiness say that they should go elsewhere."""
+        self._leaving = True
+
     def drain(self) -> None:
         """Admit nothing more; what is in progress goes on to its end."""
-        self._draining = True
+        self._leaving = self._draining = True
 
     def check(self) -> None:
         """Raises ServiceUnavailableException while draining and ThrottlingException while full."""

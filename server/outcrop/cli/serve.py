@@ -43,6 +43,7 @@ def serve(
     region: options.Region = None,
     max_inflight: options.MaxInflight = None,
     drain_seconds: options.DrainSeconds = None,
+    notice_seconds: options.NoticeSeconds = None,
     step_timeout: options.StepTimeout = None,
     auth: options.Auth = None,
     tls_certificate: options.TlsCertificate = None,
@@ -70,7 +71,8 @@ def serve(
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
-        step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
+        notice_seconds=notice_seconds, step_timeout=step_timeout,
+        tls_certificate=tls_certificate, tls_key=tls_key,
         strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts, state=state,
         inspect=inspect, log_level=log_level,
     )  # fmt: skip

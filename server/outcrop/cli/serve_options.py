@@ -94,6 +94,10 @@ MaxInflight = Annotated[
     Given, _server("N", "Calls in progress, a replica, beyond which new ones are throttled.", "256")
 ]
 DrainSeconds = Annotated[Given, _server("SECONDS", "How long calls in progress may go on at shutdown.", "30")]
+NoticeSeconds = Annotated[
+    Given,
+    _server("SECONDS", "How long calls are taken after SIGTERM, with /health/ready saying 503.", "0"),
+]
 StepTimeout = Annotated[
     Given, _server("SECONDS", "Silence after which an engine is taken for hung and restarted.", "120")
 ]
