@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
@@ -19,8 +20,8 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app, drain
 from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
-from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
+from outcrop.api.auth.shared_quota import SharedQuotas
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.imports.registry import ModelFiles
 from outcrop.api.job_runner import JobOptions
@@ -31,6 +32,8 @@ from outcrop.cost.served import Deployment, spend
 from outcrop.engine.client import EngineClient
 from outcrop.engine.on_demand import OnDemandEngine
 from outcrop.http_protocol import HttpProtocol
+from outcrop.key_store import key_store
+from outcrop.ledger.allowance import Allowances
 from outcrop.ledger.database import Database
 from outcrop.replica_configs import cache_block
 from outcrop.settings import AuthSettings, ModelSettings, Settings
@@ -67,7 +70,11 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 cache_block=cache_block(model),
             )
         )
-    return Catalog(models, demo=settings.demo, region=settings.region)
+    catalog = Catalog(models, demo=settings.demo, region=settings.region)
+    for model, served in zip(settings.models, models, strict=True):
+        for name in model.adapters:
+            catalog.add(replace(served, id=name, name=name, aliases=(), adapter=name))
+    return catalog
 
 
 MakeEngine = Callable[[ModelSettings], EngineClient]
@@ -102,7 +109,7 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
     )
 
 
-def build_key_ring(auth: AuthSettings) -> KeyRing:
+def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
     """The keys that may call. Raises ValueError where they cannot be read or a secret is not set."""
     access_keys = []
     for each in auth.credentials:
@@ -116,18 +123,19 @@ def build_key_ring(auth: AuthSettings) -> KeyRing:
         policy = ALLOW_ALL if document is None else Policy.parse(document)
         grant = Grant(each.access_key_id, each.name, each.tenant, policy, each.rpm, each.tpm)
         access_keys.append(AccessKey(grant, secret))
-    return KeyRing(KeyStore(auth.keys.expanduser(), auth.master_secret), access_keys)
+    return KeyRing(key_store(auth, database), access_keys)
 
 
-def build_authenticator(settings: Settings) -> Authenticator | None:
+def build_authenticator(settings: Settings, database: Database) -> Authenticator | None:
     """Who may call a server of these settings; None where it asks nobody. Raises ValueError."""
     if not settings.authenticated:
         return None
     return Authenticator(
-        build_key_ring(settings.auth),
+        build_key_ring(settings.auth, database),
         region=settings.region if settings.auth.same_region else None,
         now=utc_now,
         clock=time.monotonic,
+        shared=SharedQuotas(Allowances(settings.state), time.monotonic) if database.shared else None,
     )
 
 
@@ -144,37 +152,48 @@ def build_tracing(settings: Settings) -> Tracing | None:
     return None if endpoint is None else Tracing.to_collector(endpoint)
 
 
+def build_app(
+    settings: Settings,
+    catalog: Catalog,
+    database: Database,
+    authenticator: Authenticator | None,
+    make_engine: MakeEngine,
+) -> FastAPI:
+    """The application of a server. database: open. make_engine: for models that are imported. Raises
+    ValueError and OSError for settings that cannot be."""
+    return create_app(
+        catalog,
+        ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+            seed=settings.seed,
+        ),
+        prompts=settings.prompts,
+        authenticator=authenticator,
+        database=database,
+        spend=build_spend(settings, [model.id for model in catalog.models]),
+        tracing=build_tracing(settings),
+        neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
+        inspect=settings.inspect,
+        control=ControlOptions(
+            storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+            jobs=JobOptions(**dict(settings.jobs)),
+            models=settings.storage.models.expanduser(),
+            load_model=functools.partial(load_imported, settings.models[0], make_engine),
+        ),
+    )
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
     to `drain_seconds`, and the exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
-        limits = ApiLimits(
-            max_inflight=settings.max_inflight,
-            strict=settings.strict,
-            fault_injection=settings.fault_injection,
-            seed=settings.seed,
-        )
-        self._authenticator = build_authenticator(settings)
         database = Database(settings.state)
         database.open()
-        self._app: FastAPI = create_app(
-            catalog,
-            limits,
-            prompts=settings.prompts,
-            authenticator=self._authenticator,
-            database=database,
-            spend=build_spend(settings, [model.id for model in catalog.models]),
-            tracing=build_tracing(settings),
-            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
-            inspect=settings.inspect,
-            control=ControlOptions(
-                storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
-                jobs=JobOptions(**dict(settings.jobs)),
-                models=settings.storage.models.expanduser(),
-                load_model=functools.partial(load_imported, settings.models[0], make_engine),
-            ),
-        )
+        self._authenticator = build_authenticator(settings, database)
+        self._app = build_app(settings, catalog, database, self._authenticator, make_engine)
         super().__init__(
             uvicorn.Config(
                 self._app,

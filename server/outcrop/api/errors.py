@@ -350,6 +350,12 @@ def unsupported_field(name: str) -> ApiError:
     return validation(f"This model doesn't support the {name} field. Remove {name} and try again.")
 
 
+def unsupported_by_engine(what: str) -> ApiError:
+    return validation(
+        f"The engine that serves this model does not support {what}. Leave it out, or use another model."
+    )
+
+
 def unsupported_content(kind: str) -> ApiError:
     return validation(
         f"This model doesn't support the {kind} content block that you provided. "

@@ -33,6 +33,7 @@ class EndReason(enum.StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # one of the request's stop sequences appeared
     MAX_TOKENS = "max_tokens"  # the request's own limit
     CONTEXT = "context"  # the context window is full
+    GUARDRAIL = "guardrail"  # a guardrail blocked the prompt, or the rest of the answer
 
 
 _END_REASONS = {
@@ -68,7 +69,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 class ServedModel:
     """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
     arn: where it is not that of a foundation model. cache_block: tokens that the prefix cache keeps together,
-    0 without one."""
+    0 without one. adapter: as in GenerationRequest."""
 
     id: str
     tokenizer: Tokenizer
@@ -79,6 +80,7 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     arn: str = ""
     cache_block: int = 0
+    adapter: str = ""
     grammars: Grammars = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +121,9 @@ class ServedModel:
         """
         detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
-        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt, session=session)
+        request = GenerationRequest(
+            request_id, prompt, sampling, priority, cache_salt, session=session, adapter=self.adapter
+        )
         generated = 0
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:
@@ -162,7 +166,9 @@ class ServedModel:
 
     def _stored(self, prompt: int, cached: int) -> int:
         """The prefix cache keeps whole blocks."""
-        return max(0, prompt - prompt % self.cache_block - cached) if self.cache_block else 0
+        if not self.cache_block or not self.engine.abilities.prefix_cache:
+            return 0
+        return max(0, prompt - prompt % self.cache_block - cached)
 
 
 def _up_to_stop(tokens: Sequence[int], detokenizer: Detokenizer, matcher: StopMatcher) -> tuple[str, int]:

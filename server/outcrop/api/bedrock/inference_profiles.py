@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
@@ -86,10 +87,16 @@ class InferenceProfiles:
             Route(one, self._delete, methods=["DELETE"], name="DeleteInferenceProfile"),
         ]
 
-    def load(self, session: Session) -> None:
-        """Make the profiles of the state known as names of models."""
-        for profile in resources.every(session, APPLICATION):
+    def follower(self) -> Follower:
+        """Makes the profiles of the state known as names of models, whichever server made them."""
+
+        async def appeared(profile: Resource) -> None:
             self._plane.catalog.link(profile.id, _copied(profile))
+
+        async def gone(profile_id: str) -> None:
+            self._plane.catalog.unlink(profile_id)
+
+        return Follower(APPLICATION, appeared, gone)
 
     async def _create(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _CREATE)
