@@ -236,6 +236,7 @@ class ReplicaSet(EngineClient):
         except EngineUnavailable as error:
             self._gone.set()  # as a server with one replica ends where that cannot be had
             first.set_exception(error)
+            first.exception()  # whoever waits is told; if nobody does any more, that is no news
             return
         first.set_result(None)
         if self._closing:
