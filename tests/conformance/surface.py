@@ -148,6 +148,7 @@ CONTROL: dict[str, Fields] = {
     "GetModelImportJob": {"jobIdentifier": _AN_IMPORT},
     "GetImportedModel": {"modelIdentifier": _A_MODEL},
     "DeleteImportedModel": {"modelIdentifier": _A_MODEL},
+    "PutModelInvocationLoggingConfiguration": {"loggingConfig": {"s3Config": {"bucketName": "logs"}}},
     "TagResource": {"resourceARN": _A_PROFILE, "tags": [{"key": "team", "value": "a"}]},
     "UntagResource": {"resourceARN": _A_PROFILE, "tagKeys": ["team"]},
     "ListTagsForResource": {"resourceARN": _A_PROFILE},
@@ -212,8 +213,6 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
     **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
     "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
-    "DeleteModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
-    "GetModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
 }
 """Operations that answer every request with an error, and which. Their members are not looked at."""
 
@@ -228,6 +227,7 @@ def _field(name: str) -> str:
 
 REFUSED: dict[Key, str] = {
     ("CreateModelImportJobRequest", "importedModelKmsKeyId"): "doesn't encrypt models",
+    ("LoggingConfig", "cloudWatchConfig"): "Remove cloudWatchConfig",
     ("ContentBlock", "image"): _media("image"),
     ("ContentBlock", "video"): _media("video"),
     ("ContentBlock", "audio"): _media("audio"),
@@ -310,6 +310,9 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
     ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("S3Config", "bucketName"): ["logs", "a" * 63],
+    ("S3Config", "keyPrefix"): ["team/a"],
+    ("CloudWatchConfig", "roleArn"): ["arn:aws:iam::000000000000:role/logs"],
     ("TagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("UntagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListTagsForResourceRequest", "resourceARN"): [_A_PROFILE],
@@ -367,6 +370,7 @@ PREFERRED = {"DocumentSource": "text"}
 BESIDE: dict[str, Fields] = {
     "ConverseTokensRequest": {"messages": [user()]},
     "DocumentBlock": {"format": "txt"},
+    "LoggingConfig": {"s3Config": {"bucketName": "logs"}},
 }
 """Members that a structure needs although the model does not require them."""
 

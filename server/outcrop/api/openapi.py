@@ -31,6 +31,7 @@ from outcrop.api.bedrock.tagging import (
 )
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
 from outcrop.api.imports.shapes import CreateModelImportJobRequest
+from outcrop.api.invocation_log.routes import PutModelInvocationLoggingConfigurationRequest
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
@@ -176,6 +177,11 @@ _DESCRIBED = {
     ),
     "GetImportedModel": Described("Describe an imported model"),
     "DeleteImportedModel": Described("Delete an imported model"),
+    "PutModelInvocationLoggingConfiguration": Described(
+        "Log what is asked and answered", PutModelInvocationLoggingConfigurationRequest
+    ),
+    "GetModelInvocationLoggingConfiguration": Described("Say what is logged"),
+    "DeleteModelInvocationLoggingConfiguration": Described("Log nothing any more"),
     "TagResource": Described("Tag a resource", TagResourceRequest),
     "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
     "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),

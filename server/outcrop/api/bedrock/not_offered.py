@@ -57,7 +57,6 @@ OPERATIONS = {
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
     "DeleteGuardrail": f"DELETE {_GUARDRAIL}",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
-    "DeleteModelInvocationLoggingConfiguration": "DELETE /logging/modelinvocations",
     "DeletePromptRouter": f"DELETE {_ROUTER}",
     "DeleteProvisionedModelThroughput": f"DELETE {_PROVISIONED}/{{provisionedModelId}}",
     "DeleteResourcePolicy": "DELETE /resource-policy/{resourceArn}",
@@ -79,7 +78,6 @@ OPERATIONS = {
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
-    "GetModelInvocationLoggingConfiguration": "GET /logging/modelinvocations",
     "GetPromptRouter": f"GET {_ROUTER}",
     "GetProvisionedModelThroughput": f"GET {_PROVISIONED}/{{provisionedModelId}}",
     "GetResourcePolicy": "GET /resource-policy/{resourceArn}",
@@ -102,7 +100,6 @@ OPERATIONS = {
     "ListProvisionedModelThroughputs": f"GET {_PROVISIONED}s",
     "PutAccountDataRetention": "PUT /data-retention",
     "PutEnforcedGuardrailConfiguration": f"PUT {_ENFORCED}",
-    "PutModelInvocationLoggingConfiguration": "PUT /logging/modelinvocations",
     "PutResourcePolicy": "POST /resource-policy",
     "PutUseCaseForModelAccess": "POST /use-case-for-model-access",
     "RegisterMarketplaceModelEndpoint": f"POST {_ENDPOINTS}/{{endpointIdentifier}}/registration",
@@ -123,8 +120,6 @@ OPERATIONS = {
 
 _DECLARED = {
     "CreateModelCopyJob": Kind.RESOURCE_NOT_FOUND,
-    "DeleteModelInvocationLoggingConfiguration": Kind.ACCESS_DENIED,
-    "GetModelInvocationLoggingConfiguration": Kind.ACCESS_DENIED,
 }
 """What the operations answer that do not declare ValidationException."""
 

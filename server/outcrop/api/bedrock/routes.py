@@ -20,6 +20,9 @@ from outcrop.api.imports.job import ImportJob
 from outcrop.api.imports.registry import ImportedModels
 from outcrop.api.imports.routes import ModelImports
 from outcrop.api.inference import Inference
+from outcrop.api.invocation_log.delivery import Delivery
+from outcrop.api.invocation_log.log import InvocationLog
+from outcrop.api.invocation_log.routes import InvocationLogging
 from outcrop.api.job_runner import JobKind, JobRunner
 from outcrop.telemetry.metrics import Metrics
 
@@ -34,6 +37,9 @@ class Bedrock:
         database, storage = plane.database, options.storage
         self._plane = plane
         self._profiles = InferenceProfiles(plane)
+        delivery = Delivery(storage, metrics, plane.catalog.region, options.log_seconds)
+        self.log = InvocationLog(delivery, plane.limits.max_body_bytes)
+        self._logging = InvocationLogging(plane, self.log)
         self._batch = JobRunner(
             database,
             options.jobs,
@@ -67,6 +73,7 @@ class Bedrock:
         self._parts = (
             FoundationModels(plane.catalog),
             self._profiles,
+            self._logging,
             Tagging(plane),
             InvocationJobs(plane, storage, self._batch),
             self._imports,
@@ -79,12 +86,14 @@ class Bedrock:
     async def start(self) -> None:
         """Take up what the state has. Raises DatabaseError."""
         await self._plane.run(self._profiles.load)
+        await self._plane.run(self._logging.load)
         await self._imports.start()
         self._batch.start()
         self._async.start()
 
     async def close(self) -> None:
-        """Interrupt what is worked on; it goes on with the next start."""
+        """Interrupt what is worked on, which goes on with the next start, and deliver what is logged."""
         await self._batch.close()
         await self._async.close()
         await self._imports.close()
+        await self.log.delivery.close()
