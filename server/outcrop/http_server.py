@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -66,6 +67,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
                 cache_block=_block_size(model) if model.prefix_cache else 0,
+                size=_size(model),
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
@@ -99,6 +101,16 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         arn=files.arn,
         cache_block=settings.block_size if settings.prefix_cache else 0,
     )
+
+
+def _size(model: ModelSettings) -> int:
+    """Bytes of a model's files."""
+    files: Iterable[Path]
+    if model.artifact is not None:
+        files = model.artifact.rglob("*")
+    else:
+        files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _block_size(model: ModelSettings) -> int:

@@ -132,6 +132,15 @@ IMPORT = {
     "roleArn": "arn:aws:iam::000000000000:role/import",
     "modelDataSource": {"s3DataSource": {"s3Uri": "s3://bucket/model/"}},
 }
+_TARGET = {"modelArn": PROFILE["modelSource"]["copyFrom"]}
+_A_NAME = "router-name"
+ROUTER = {
+    "promptRouterName": _A_NAME,
+    "models": [_TARGET],
+    "routingCriteria": {"responseQualityDifference": 10},
+    "fallbackModel": _TARGET,
+}
+_A_ROUTER = "arn:aws:bedrock:us-east-1:000000000000:prompt-router/00000000made"
 _AN_IMPORT = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/00000000made"
 _A_MODEL = "arn:aws:bedrock:us-east-1:000000000000:imported-model/00000000made"
 _A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
@@ -148,6 +157,9 @@ CONTROL: dict[str, Fields] = {
     "GetModelImportJob": {"jobIdentifier": _AN_IMPORT},
     "GetImportedModel": {"modelIdentifier": _A_MODEL},
     "DeleteImportedModel": {"modelIdentifier": _A_MODEL},
+    "CreatePromptRouter": ROUTER,
+    "GetPromptRouter": {"promptRouterArn": _A_ROUTER},
+    "DeletePromptRouter": {"promptRouterArn": _A_ROUTER},
     "PutModelInvocationLoggingConfiguration": {"loggingConfig": {"s3Config": {"bucketName": "logs"}}},
     "TagResource": {"resourceARN": _A_PROFILE, "tags": [{"key": "team", "value": "a"}]},
     "UntagResource": {"resourceARN": _A_PROFILE, "tagKeys": ["team"]},
@@ -192,7 +204,19 @@ def _make_invocation(http: httpx.Client) -> str:
     return str(http.post("/async-invoke", json=ASYNC).json().get("invocationArn", _INVOCATION))
 
 
+def _new_name(http: httpx.Client) -> str:
+    """Names of routers must be told apart."""
+    return new_id()
+
+
+def _make_router(http: httpx.Client) -> str:
+    router = ROUTER | {"promptRouterName": new_id()}
+    return str(http.post("/prompt-routers", json=router).json().get("promptRouterArn", _A_ROUTER))
+
+
 MADE: dict[str, Callable[[httpx.Client], str]] = {
+    _A_NAME: _new_name,
+    _A_ROUTER: _make_router,
     _A_PROFILE: _make_profile,
     _A_JOB: _make_job,
     _AN_IMPORT: _make_import,
@@ -310,6 +334,12 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
     ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("CreatePromptRouterRequest", "promptRouterName"): [_A_NAME],
+    ("CreatePromptRouterRequest", "models"): [[_TARGET], [_TARGET] * 2],
+    ("PromptRouterTargetModel", "modelArn"): [_TARGET["modelArn"]],
+    ("GetPromptRouterRequest", "promptRouterArn"): [_A_ROUTER],
+    ("DeletePromptRouterRequest", "promptRouterArn"): [_A_ROUTER],
+    ("ListPromptRoutersRequest", "nextToken"): [_TOKEN],
     ("S3Config", "bucketName"): ["logs", "a" * 63],
     ("S3Config", "keyPrefix"): ["team/a"],
     ("CloudWatchConfig", "roleArn"): ["arn:aws:iam::000000000000:role/logs"],

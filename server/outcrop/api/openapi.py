@@ -37,6 +37,7 @@ from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
 from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.api.openapi_schemas import Schemas
+from outcrop.api.prompt_router.routes import CreatePromptRouterRequest
 from outcrop.api.responses import json_response
 
 PATH = "/openapi.json"
@@ -177,6 +178,10 @@ _DESCRIBED = {
     ),
     "GetImportedModel": Described("Describe an imported model"),
     "DeleteImportedModel": Described("Delete an imported model"),
+    "CreatePromptRouter": Described("Make a router between two models", CreatePromptRouterRequest),
+    "GetPromptRouter": Described("Describe a prompt router"),
+    "ListPromptRouters": Described("List prompt routers", query=(*_PAGE, "type")),
+    "DeletePromptRouter": Described("Delete a prompt router"),
     "PutModelInvocationLoggingConfiguration": Described(
         "Log what is asked and answered", PutModelInvocationLoggingConfigurationRequest
     ),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from outcrop.catalog import identifiers
 from outcrop.catalog.bedrock_models import LLAMA_TEXT_MODELS, FoundationModel
 from outcrop.catalog.model import ServedModel
+from outcrop.catalog.prompt_router import PromptRouter
 from outcrop.engine.client import EngineUnavailable
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Catalog:
         self.demo = demo
         self.region = region
         self._by_name: dict[str, ServedModel] = {}
+        self.routers: dict[str, PromptRouter] = {}  # by the last part of their ARNs
         self._links: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         for model in self.models:
@@ -74,6 +76,11 @@ class Catalog:
     def unlink(self, name: str) -> None:
         """Take a link back; there need not be one."""
         self._links.pop(name, None)
+
+    def router(self, identifier: str) -> PromptRouter | None:
+        """The prompt router that an ARN names, if it names one."""
+        name = identifiers.resource_name(identifier)
+        return None if name == identifier else self.routers.get(name)
 
     def foundation_models(self) -> list[FoundationModel]:
         """What ListFoundationModels shows: the served models, and in demo mode the known Llama ids too."""

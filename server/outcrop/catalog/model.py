@@ -68,7 +68,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 class ServedModel:
     """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
     arn: where it is not that of a foundation model. cache_block: tokens that the prefix cache keeps together,
-    0 without one."""
+    0 without one. size: bytes of its files, by which a router knows the larger of two; 0 where unknown."""
 
     id: str
     tokenizer: Tokenizer
@@ -79,6 +79,7 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     arn: str = ""
     cache_block: int = 0
+    size: int = 0
     grammars: Grammars = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

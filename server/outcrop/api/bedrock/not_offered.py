@@ -26,7 +26,6 @@ _PROMPT_JOBS = "/advanced-prompt-optimization-jobs"
 _ENFORCED = "/enforcedGuardrailsConfiguration"
 
 _GUARDRAIL = "/guardrails/{guardrailIdentifier}"
-_ROUTER = "/prompt-routers/{promptRouterArn}"
 _PROVISIONED = "/provisioned-model-throughput"
 
 OPERATIONS = {
@@ -46,7 +45,6 @@ OPERATIONS = {
     "CreateMarketplaceModelEndpoint": f"POST {_ENDPOINTS}",
     "CreateModelCopyJob": "POST /model-copy-jobs",
     "CreateModelCustomizationJob": "POST /model-customization-jobs",
-    "CreatePromptRouter": "POST /prompt-routers",
     "CreateProvisionedModelThroughput": f"POST {_PROVISIONED}",
     "DeleteAutomatedReasoningPolicy": f"DELETE {_POLICY}",
     "DeleteAutomatedReasoningPolicyBuildWorkflow": f"DELETE {_BUILD}",
@@ -57,7 +55,6 @@ OPERATIONS = {
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
     "DeleteGuardrail": f"DELETE {_GUARDRAIL}",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
-    "DeletePromptRouter": f"DELETE {_ROUTER}",
     "DeleteProvisionedModelThroughput": f"DELETE {_PROVISIONED}/{{provisionedModelId}}",
     "DeleteResourcePolicy": "DELETE /resource-policy/{resourceArn}",
     "DeregisterMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}/registration",
@@ -78,7 +75,6 @@ OPERATIONS = {
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
-    "GetPromptRouter": f"GET {_ROUTER}",
     "GetProvisionedModelThroughput": f"GET {_PROVISIONED}/{{provisionedModelId}}",
     "GetResourcePolicy": "GET /resource-policy/{resourceArn}",
     "GetUseCaseForModelAccess": "GET /use-case-for-model-access",
@@ -96,7 +92,6 @@ OPERATIONS = {
     "ListMarketplaceModelEndpoints": f"GET {_ENDPOINTS}",
     "ListModelCopyJobs": "GET /model-copy-jobs",
     "ListModelCustomizationJobs": "GET /model-customization-jobs",
-    "ListPromptRouters": "GET /prompt-routers",
     "ListProvisionedModelThroughputs": f"GET {_PROVISIONED}s",
     "PutAccountDataRetention": "PUT /data-retention",
     "PutEnforcedGuardrailConfiguration": f"PUT {_ENFORCED}",

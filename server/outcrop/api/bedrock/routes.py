@@ -24,6 +24,7 @@ from outcrop.api.invocation_log.delivery import Delivery
 from outcrop.api.invocation_log.log import InvocationLog
 from outcrop.api.invocation_log.routes import InvocationLogging
 from outcrop.api.job_runner import JobKind, JobRunner
+from outcrop.api.prompt_router.routes import PromptRouters
 from outcrop.telemetry.metrics import Metrics
 
 
@@ -37,6 +38,7 @@ class Bedrock:
         database, storage = plane.database, options.storage
         self._plane = plane
         self._profiles = InferenceProfiles(plane)
+        self._routers = PromptRouters(plane)
         delivery = Delivery(storage, metrics, plane.catalog.region, options.log_seconds)
         self.log = InvocationLog(delivery, plane.limits.max_body_bytes)
         self._logging = InvocationLogging(plane, self.log)
@@ -73,6 +75,7 @@ class Bedrock:
         self._parts = (
             FoundationModels(plane.catalog),
             self._profiles,
+            self._routers,
             self._logging,
             Tagging(plane),
             InvocationJobs(plane, storage, self._batch),
@@ -86,6 +89,7 @@ class Bedrock:
     async def start(self) -> None:
         """Take up what the state has. Raises DatabaseError."""
         await self._plane.run(self._profiles.load)
+        await self._plane.run(self._routers.load)
         await self._plane.run(self._logging.load)
         await self._imports.start()
         self._batch.start()

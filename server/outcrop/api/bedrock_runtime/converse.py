@@ -132,6 +132,8 @@ class Conversation:
             metadata["performanceConfig"] = {"latency": performance.latency}
         if tier is not None:
             metadata["serviceTier"] = {"type": tier.type}
+        if (target := self.source.target).routed:
+            metadata["trace"] = {"promptRouter": {"invokedModelId": target.identifier}}
         return metadata
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,9 +24,11 @@ from outcrop.api.connection import StreamResponse, unless_disconnected
 from outcrop.api.growing_answer import complete
 from outcrop.api.inference import Inference
 from outcrop.api.path_label import LABEL
+from outcrop.api.prompt_router import demand
 from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
 from outcrop.catalog import identifiers
+from outcrop.catalog.prompt_router import Demand, PromptRouter
 
 
 class BedrockRuntime:
@@ -64,10 +68,15 @@ class BedrockRuntime:
     async def _conversation(self, request: Request, *, streaming: bool) -> Conversation:
         identifier = request.path_params["model_id"]
         variant = self._stored_prompt(request, identifier, streaming=streaming)
-        target = self._target(request, variant.model_id or "" if variant else identifier)
+        named = variant.model_id or "" if variant else identifier
+        router = self._inference.catalog.router(named)
+        target = self._target(request, named) if router is None else None
         parsed = converse.parse(await self._read(request))
         if variant is not None:
             parsed = fill_in(variant, parsed)
+        if router is not None:
+            target = self._routed(request, router, demand.of_conversation(parsed), streaming=streaming)
+        assert target is not None
         return Conversation.of(parsed, target, streaming=streaming)
 
     def _stored_prompt(self, request: Request, identifier: str, *, streaming: bool) -> Variant | None:
@@ -76,10 +85,20 @@ class BedrockRuntime:
         if (named := identifiers.prompt_of(identifier)) is None:
             return None
         variant = self._inference.prompts.find(*named)
-        action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
-        resources = model_arns(variant.model_id or "", self._inference.catalog)
-        principal_of(request.scope).authorize(action, *resources)
+        self._authorize(request, variant.model_id or "", streaming=streaming)
         return variant
+
+    def _authorize(self, request: Request, identifier: str, *, streaming: bool) -> None:
+        """Whoever may use what leads to a model must be allowed to use the model, too. Raises
+        AccessDeniedException."""
+        action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
+        principal_of(request.scope).authorize(action, *model_arns(identifier, self._inference.catalog))
+
+    def _routed(self, request: Request, router: PromptRouter, wanted: Demand, *, streaming: bool) -> Target:
+        """The model that a router chooses. Raises as `_target`, and AccessDeniedException."""
+        chosen = router.choose(wanted, self._inference.catalog.resolve)
+        self._authorize(request, chosen, streaming=streaming)
+        return replace(self._target(request, chosen), routed=True)
 
     async def _invoke(self, request: Request) -> Response:
         watch = Stopwatch()
@@ -102,6 +121,10 @@ class BedrockRuntime:
 
     async def _invocation(self, request: Request, headers: InvokeHeaders, *, streaming: bool) -> Invocation:
         identifier = request.path_params["model_id"]
+        if (router := self._inference.catalog.router(identifier)) is not None:
+            body = await self._read(request, native=True)
+            target = self._routed(request, router, demand.of_body(body), streaming=streaming)
+            return family_of(target.identifier).parse(body, target, headers.tier)
         target = self._target(request, identifier)
         family = family_of(identifier)
         if streaming and not family.streams:

@@ -92,8 +92,8 @@ class InvocationLogging:
         place = wanted.logging_config.s3_config
         if not _BUCKET.fullmatch(str(place.bucket_name)) or not (place.key_prefix or "").isprintable():
             raise errors.validation(
-                "The loggingConfig.s3Config names no place. Give a bucket's name, and a prefix without control "
-                "characters."
+                "The loggingConfig.s3Config names no place. Give a bucket's name, and a prefix without "
+                "control characters."
             )
         configuration = self._plane.new_resource(KIND, "", "ACTIVE", wanted)
         destination = _destination(configuration)
