@@ -68,6 +68,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 aliases=model.aliases,
                 cache_block=_block_size(model) if model.prefix_cache else 0,
                 size=_size(model),
+                rows=_rows(model),
             )
         )
     return Catalog(models, demo=settings.demo, region=settings.region)
@@ -111,6 +112,13 @@ def _size(model: ModelSettings) -> int:
     else:
         files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _rows(model: ModelSettings) -> int:
+    """Requests that run at once. Raises ArtifactError."""
+    if model.artifact is None:
+        return model.max_rows
+    return read_manifest(model.artifact / NAME).shapes.max_rows
 
 
 def _block_size(model: ModelSettings) -> int:

@@ -27,6 +27,7 @@ from outcrop.telemetry.tracing import Tracing
 
 from .doubles import ScriptedEngine, served
 
+MODEL = "meta.llama3-8b-instruct-v1:0"
 PATIENCE = 20.0
 DATABASES: dict[str, Database] = {}
 """The state of each server, by its URL."""
@@ -83,11 +84,13 @@ def running(
     database: Database | None = None,
     others: Sequence[ServedModel] = (),
     size: int = 0,
+    rows: int = 0,
+    model_id: str = MODEL,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends, and others beside it. control: None for one that
-    works on no jobs. size: of the model."""
+    works on no jobs. size, rows: of the model."""
     database = database or Database(None)
-    model = served(engine, aliases=aliases, cache_block=cache_block, size=size)
+    model = served(engine, model_id, aliases=aliases, cache_block=cache_block, size=size, rows=rows)
     catalog = Catalog([model, *others], demo=demo)
     app = create_app(
         catalog,

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from outcrop.api.admission import ApiLimits
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.job_runner import JobOptions
 from outcrop.storage import Place, Storage
@@ -28,7 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of one model in demo mode, with a real scheduler and KV pool under it."""
     folder: Path = tmp_path_factory.mktemp("buckets")
     control = ControlOptions(FolderBuckets(folder), JobOptions(side_by_side=0))
-    with running(FakeEngine(), control=control) as server:
+    limits = ApiLimits(max_inflight=4096)  # of which many are reserved, a few at a time
+    with running(FakeEngine(), limits=limits, control=control) as server:
         yield server
 
 

@@ -133,13 +133,15 @@ IMPORT = {
     "modelDataSource": {"s3DataSource": {"s3Uri": "s3://bucket/model/"}},
 }
 _TARGET = {"modelArn": PROFILE["modelSource"]["copyFrom"]}
-_A_NAME = "router-name"
+_A_NAME = "a-new-name"
 ROUTER = {
     "promptRouterName": _A_NAME,
     "models": [_TARGET],
     "routingCriteria": {"responseQualityDifference": 10},
     "fallbackModel": _TARGET,
 }
+PROVISIONED = {"provisionedModelName": _A_NAME, "modelId": MODEL, "modelUnits": 1}
+_A_PROVISIONED = "arn:aws:bedrock:us-east-1:000000000000:provisioned-model/00000000made"
 _A_ROUTER = "arn:aws:bedrock:us-east-1:000000000000:prompt-router/00000000made"
 _AN_IMPORT = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/00000000made"
 _A_MODEL = "arn:aws:bedrock:us-east-1:000000000000:imported-model/00000000made"
@@ -157,6 +159,10 @@ CONTROL: dict[str, Fields] = {
     "GetModelImportJob": {"jobIdentifier": _AN_IMPORT},
     "GetImportedModel": {"modelIdentifier": _A_MODEL},
     "DeleteImportedModel": {"modelIdentifier": _A_MODEL},
+    "CreateProvisionedModelThroughput": PROVISIONED,
+    "GetProvisionedModelThroughput": {"provisionedModelId": _A_PROVISIONED},
+    "UpdateProvisionedModelThroughput": {"provisionedModelId": _A_PROVISIONED},
+    "DeleteProvisionedModelThroughput": {"provisionedModelId": _A_PROVISIONED},
     "CreatePromptRouter": ROUTER,
     "GetPromptRouter": {"promptRouterArn": _A_ROUTER},
     "DeletePromptRouter": {"promptRouterArn": _A_ROUTER},
@@ -205,7 +211,7 @@ def _make_invocation(http: httpx.Client) -> str:
 
 
 def _new_name(http: httpx.Client) -> str:
-    """Names of routers must be told apart."""
+    """Names of routers and Provisioned Throughputs must be told apart."""
     return new_id()
 
 
@@ -214,9 +220,16 @@ def _make_router(http: httpx.Client) -> str:
     return str(http.post("/prompt-routers", json=router).json().get("promptRouterArn", _A_ROUTER))
 
 
+def _make_provisioned(http: httpx.Client) -> str:
+    body = PROVISIONED | {"provisionedModelName": new_id()}
+    made = http.post("/provisioned-model-throughput", json=body).json()
+    return str(made.get("provisionedModelArn", _A_PROVISIONED))
+
+
 MADE: dict[str, Callable[[httpx.Client], str]] = {
     _A_NAME: _new_name,
     _A_ROUTER: _make_router,
+    _A_PROVISIONED: _make_provisioned,
     _A_PROFILE: _make_profile,
     _A_JOB: _make_job,
     _AN_IMPORT: _make_import,
@@ -251,6 +264,7 @@ def _field(name: str) -> str:
 
 REFUSED: dict[Key, str] = {
     ("CreateModelImportJobRequest", "importedModelKmsKeyId"): "doesn't encrypt models",
+    ("UpdateProvisionedModelThroughputRequest", "desiredModelId"): "keeps its model",
     ("LoggingConfig", "cloudWatchConfig"): "Remove cloudWatchConfig",
     ("ContentBlock", "image"): _media("image"),
     ("ContentBlock", "video"): _media("video"),
@@ -334,6 +348,18 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
     ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("CreateProvisionedModelThroughputRequest", "provisionedModelName"): [_A_NAME],
+    ("CreateProvisionedModelThroughputRequest", "modelUnits"): [1, 3],
+    ("CreateProvisionedModelThroughputRequest", "modelId"): [MODEL, PROFILE["modelSource"]["copyFrom"]],
+    ("GetProvisionedModelThroughputRequest", "provisionedModelId"): [_A_PROVISIONED],
+    ("UpdateProvisionedModelThroughputRequest", "provisionedModelId"): [_A_PROVISIONED],
+    ("UpdateProvisionedModelThroughputRequest", "desiredProvisionedModelName"): [_A_NAME],
+    ("UpdateProvisionedModelThroughputRequest", "desiredModelId"): [MODEL],
+    ("DeleteProvisionedModelThroughputRequest", "provisionedModelId"): [_A_PROVISIONED],
+    ("ListProvisionedModelThroughputsRequest", "nextToken"): [_TOKEN],
+    ("ListProvisionedModelThroughputsRequest", "creationTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListProvisionedModelThroughputsRequest", "creationTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("ListProvisionedModelThroughputsRequest", "modelArnEquals"): [PROFILE["modelSource"]["copyFrom"]],
     ("CreatePromptRouterRequest", "promptRouterName"): [_A_NAME],
     ("CreatePromptRouterRequest", "models"): [[_TARGET], [_TARGET] * 2],
     ("PromptRouterTargetModel", "modelArn"): [_TARGET["modelArn"]],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from outcrop.api import errors
+from outcrop.catalog.reservation import Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,18 @@ class ApiLimits:
 
 
 class Admission:
-    """Counts the generations in progress. Used from the event loop alone, so it needs no lock."""
+    """Counts the generations in progress. Used from the event loop alone, so it needs no lock.
 
-    def __init__(self, max_inflight: int) -> None:
+    Reserved places are nobody else's, taken or not: a generation with a reservation that has room is always
+    admitted, and the others share what no reservation holds.
+    """
+
+    def __init__(self, max_inflight: int, reserved: Callable[[], int] = lambda: 0) -> None:
+        """reserved: the places that are reserved at the moment."""
         self._max_inflight = max_inflight
+        self._reserved = reserved
         self._inflight = 0
+        self._in_reserved_places = 0
         self._draining = False
 
     @property
@@ -54,19 +62,29 @@ class Admission:
         """Admit nothing more; what is in progress goes on to its end."""
         self._draining = True
 
-    def check(self) -> None:
+    def check(self, reservation: Reservation | None = None) -> None:
         """Raises ServiceUnavailableException while draining and ThrottlingException while full."""
         if self._draining:
             raise errors.service_unavailable()
-        if self._inflight >= self._max_inflight:
+        if reservation is not None and reservation.has_room:
+            return
+        if self._inflight - self._in_reserved_places >= self._max_inflight - self._reserved():
             raise errors.too_many_requests()
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold one place among the generations in progress. Raises as `check` does."""
-        self.check()
-        self._inflight += 1
+    def slot(self, reservation: Reservation | None = None) -> Iterator[bool]:
+        """Hold one place among the generations in progress; whether it is one of the reservation. Raises as
+        `check` does."""
+        self.check(reservation)
+        own = reservation is not None and reservation.has_room
+        self._count(1, reservation if own else None)
         try:
-            yield
+            yield own
         finally:
-            self._inflight -= 1
+            self._count(-1, reservation if own else None)
+
+    def _count(self, change: int, reservation: Reservation | None) -> None:
+        self._inflight += change
+        if reservation is not None:
+            reservation.in_use += change
+            self._in_reserved_places += change

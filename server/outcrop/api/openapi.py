@@ -38,6 +38,10 @@ from outcrop.api.openai.completion_request import CompletionRequest
 from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.api.openapi_schemas import Schemas
 from outcrop.api.prompt_router.routes import CreatePromptRouterRequest
+from outcrop.api.provisioned.shapes import (
+    CreateProvisionedModelThroughputRequest,
+    UpdateProvisionedModelThroughputRequest,
+)
 from outcrop.api.responses import json_response
 
 PATH = "/openapi.json"
@@ -182,6 +186,25 @@ _DESCRIBED = {
     "GetPromptRouter": Described("Describe a prompt router"),
     "ListPromptRouters": Described("List prompt routers", query=(*_PAGE, "type")),
     "DeletePromptRouter": Described("Delete a prompt router"),
+    "CreateProvisionedModelThroughput": Described(
+        "Reserve places for a model", CreateProvisionedModelThroughputRequest, statuses=(201,)
+    ),
+    "GetProvisionedModelThroughput": Described("Describe a Provisioned Throughput"),
+    "ListProvisionedModelThroughputs": Described(
+        "List Provisioned Throughputs",
+        query=(
+            *_SORTED_PAGE,
+            "creationTimeAfter",
+            "creationTimeBefore",
+            "statusEquals",
+            "modelArnEquals",
+            "nameContains",
+        ),
+    ),
+    "UpdateProvisionedModelThroughput": Described(
+        "Give a Provisioned Throughput another name", UpdateProvisionedModelThroughputRequest
+    ),
+    "DeleteProvisionedModelThroughput": Described("Give a model's places back"),
     "PutModelInvocationLoggingConfiguration": Described(
         "Log what is asked and answered", PutModelInvocationLoggingConfigurationRequest
     ),

@@ -26,7 +26,6 @@ _PROMPT_JOBS = "/advanced-prompt-optimization-jobs"
 _ENFORCED = "/enforcedGuardrailsConfiguration"
 
 _GUARDRAIL = "/guardrails/{guardrailIdentifier}"
-_PROVISIONED = "/provisioned-model-throughput"
 
 OPERATIONS = {
     "BatchDeleteAdvancedPromptOptimizationJob": "POST /advanced-prompt-optimization-job/batch-delete",
@@ -45,7 +44,6 @@ OPERATIONS = {
     "CreateMarketplaceModelEndpoint": f"POST {_ENDPOINTS}",
     "CreateModelCopyJob": "POST /model-copy-jobs",
     "CreateModelCustomizationJob": "POST /model-customization-jobs",
-    "CreateProvisionedModelThroughput": f"POST {_PROVISIONED}",
     "DeleteAutomatedReasoningPolicy": f"DELETE {_POLICY}",
     "DeleteAutomatedReasoningPolicyBuildWorkflow": f"DELETE {_BUILD}",
     "DeleteAutomatedReasoningPolicyTestCase": f"DELETE {_TEST}",
@@ -55,7 +53,6 @@ OPERATIONS = {
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
     "DeleteGuardrail": f"DELETE {_GUARDRAIL}",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
-    "DeleteProvisionedModelThroughput": f"DELETE {_PROVISIONED}/{{provisionedModelId}}",
     "DeleteResourcePolicy": "DELETE /resource-policy/{resourceArn}",
     "DeregisterMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}/registration",
     "ExportAutomatedReasoningPolicyVersion": f"GET {_POLICY}/export",
@@ -75,7 +72,6 @@ OPERATIONS = {
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
-    "GetProvisionedModelThroughput": f"GET {_PROVISIONED}/{{provisionedModelId}}",
     "GetResourcePolicy": "GET /resource-policy/{resourceArn}",
     "GetUseCaseForModelAccess": "GET /use-case-for-model-access",
     "ListAdvancedPromptOptimizationJobs": f"GET {_PROMPT_JOBS}",
@@ -92,7 +88,6 @@ OPERATIONS = {
     "ListMarketplaceModelEndpoints": f"GET {_ENDPOINTS}",
     "ListModelCopyJobs": "GET /model-copy-jobs",
     "ListModelCustomizationJobs": "GET /model-customization-jobs",
-    "ListProvisionedModelThroughputs": f"GET {_PROVISIONED}s",
     "PutAccountDataRetention": "PUT /data-retention",
     "PutEnforcedGuardrailConfiguration": f"PUT {_ENFORCED}",
     "PutResourcePolicy": "POST /resource-policy",
@@ -109,7 +104,6 @@ OPERATIONS = {
     "UpdateCustomModelDeployment": f"PATCH {_DEPLOYMENT}",
     "UpdateGuardrail": f"PUT {_GUARDRAIL}",
     "UpdateMarketplaceModelEndpoint": f"PATCH {_ENDPOINT}",
-    "UpdateProvisionedModelThroughput": f"PATCH {_PROVISIONED}/{{provisionedModelId}}",
 }
 """Each with its method and path."""
 

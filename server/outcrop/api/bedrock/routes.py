@@ -25,6 +25,7 @@ from outcrop.api.invocation_log.log import InvocationLog
 from outcrop.api.invocation_log.routes import InvocationLogging
 from outcrop.api.job_runner import JobKind, JobRunner
 from outcrop.api.prompt_router.routes import PromptRouters
+from outcrop.api.provisioned.routes import ProvisionedModels
 from outcrop.telemetry.metrics import Metrics
 
 
@@ -39,6 +40,7 @@ class Bedrock:
         self._plane = plane
         self._profiles = InferenceProfiles(plane)
         self._routers = PromptRouters(plane)
+        self._provisioned = ProvisionedModels(plane)
         delivery = Delivery(storage, metrics, plane.catalog.region, options.log_seconds)
         self.log = InvocationLog(delivery, plane.limits.max_body_bytes)
         self._logging = InvocationLogging(plane, self.log)
@@ -76,6 +78,7 @@ class Bedrock:
             FoundationModels(plane.catalog),
             self._profiles,
             self._routers,
+            self._provisioned,
             self._logging,
             Tagging(plane),
             InvocationJobs(plane, storage, self._batch),
@@ -90,6 +93,7 @@ class Bedrock:
         """Take up what the state has. Raises DatabaseError."""
         await self._plane.run(self._profiles.load)
         await self._plane.run(self._routers.load)
+        await self._plane.run(self._provisioned.load)
         await self._plane.run(self._logging.load)
         await self._imports.start()
         self._batch.start()

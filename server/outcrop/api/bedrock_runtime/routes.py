@@ -151,7 +151,7 @@ class BedrockRuntime:
         model = catalog.resolve(identifier)
         if strict:
             llama_on_bedrock.refuse_model(identifier, catalog.region)
-        self._inference.admission.check()
+        self._inference.admission.check(model.reservation)
         return Target(model, identifier, strict)
 
     async def _read(self, request: Request, *, native: bool = False) -> bytes:
