@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
 from outcrop.api.bedrock_runtime.service_tier import PROVISIONED
 from outcrop.api.caller import Caller
+from outcrop.api.guardrails.guard import Guard, InputBlocked
 from outcrop.api.observer import Observer
 from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
@@ -24,11 +28,14 @@ from outcrop.engine.messages import BACKGROUND
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
+T = TypeVar("T")
+
 FINISH_REASONS = {
     EndReason.END_TURN: "stop",
     EndReason.STOP_SEQUENCE: "stop",
     EndReason.MAX_TOKENS: "length",
     EndReason.CONTEXT: "length",
+    EndReason.GUARDRAIL: "stop",
 }
 """Why an answer ended, in the words of the metrics, of Llama's native body and of OpenAI's API."""
 
@@ -53,6 +60,8 @@ class GenerationCall:
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
     operation: what traces call it, by OpenTelemetry's conventions.
     choice: which of several answers to one request this is; their seeds are a row.
+    guard: the guardrail that the request names, through which whoever takes the deltas sends their text. Its
+    look at the prompt is a part of `prepare`.
     logprobs: as in SamplingParams.
     """
 
@@ -71,6 +80,7 @@ class GenerationCall:
     ignore_eos: bool = False
     operation: str = "chat"
     choice: int = 0
+    guard: Guard | None = None
     logprobs: int | None = None
 
     @property
@@ -112,7 +122,8 @@ class Inference:
 
         The caller's quota is charged, also for what an answer that is cut short has generated. `arrived` is
         `perf_counter()` when the request came in. Raises ApiError, before the first delta for everything
-        that the request itself is to blame for; EngineUnavailable at any time.
+        that the request itself is to blame for; EngineUnavailable at any time. Where a guardrail blocks the
+        prompt or the answer, there is nothing more to it but its end.
         """
         model = call.model
         self._require_ready(model)
@@ -123,9 +134,13 @@ class Inference:
         with self.admission.slot(reservation) as is_reserved:
             if is_reserved:
                 call = replace(call, priority=PROVISIONED)
-            principal.admit()
-            prompt = await self._bounded_prompt(call)
-            principal.admit_tokens(len(prompt.ids))
+            await principal.admit()
+            try:
+                prompt = await self._bounded_prompt(call)
+            except InputBlocked:
+                yield TextDelta("", 0, 0, 0, EndReason.GUARDRAIL)
+                return
+            await principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
@@ -151,13 +166,19 @@ class Inference:
     async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
         """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
         with self.admission.slot():
-            caller.principal.admit()
+            await caller.principal.admit()
             return len((await self._prepare(prepare)).ids)
+
+    async def run(self, work: Callable[[], T], caller: Caller) -> T:
+        """The result of slow work on texts, which has nothing to do with a model."""
+        with self.admission.slot():
+            await caller.principal.admit()
+            return await asyncio.get_running_loop().run_in_executor(self._tokenizers, work)
 
     def _generate(
         self, call: GenerationCall, prompt: Prompt, caller: Caller
     ) -> AsyncGenerator[TextDelta, None]:
-        return call.model.generate(
+        deltas = call.model.generate(
             caller.request_id,
             prompt.ids,
             _sampling(call, prompt, self.limits.seed),
@@ -166,6 +187,7 @@ class Inference:
             priority=call.priority,
             cache_salt=caller.principal.tenant,
         )
+        return deltas if call.guard is None else _until_blocked(deltas, call.guard)
 
     def _require_ready(self, model: ServedModel) -> None:
         self.admission.check(model.reservation)
@@ -192,6 +214,19 @@ class Inference:
         if not prompt.ids:
             raise errors.prompt_refused("The prompt has no tokens in this model's vocabulary.")
         return prompt
+
+
+async def _until_blocked(
+    deltas: AsyncGenerator[TextDelta, None], guard: Guard
+) -> AsyncGenerator[TextDelta, None]:
+    """The deltas up to that in which the guardrail found what it blocks: their text has gone through it when
+    the next one is asked for."""
+    async with aclosing(deltas):
+        async for delta in deltas:
+            yield delta
+            if guard.blocked and delta.end is None:
+                yield msgspec.structs.replace(delta, text="", tokens=(), end=EndReason.GUARDRAIL)
+                return
 
 
 def _traced(call: GenerationCall, caller: Caller) -> TracedCall:

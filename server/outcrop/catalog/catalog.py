@@ -80,7 +80,10 @@ class Catalog:
         self._links.pop(name, None)
 
     def reserve(self, name: str, identifier: str, units: int) -> None:
-        """Let `name` stand for a model, with places of its own. Raises UnknownModel."""
+        """Let `name` stand for a model, with places of its own, unless it does so already. Raises
+        UnknownModel."""
+        if name in self._reserved:
+            return
         model = self.resolve(identifier).reserved(Reservation(units))
         self._by_name[name] = self._reserved[name] = model
 

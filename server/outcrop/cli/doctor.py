@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,8 +33,12 @@ def doctor(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The server's configuration file, for its database.")
+    ] = None,
 ) -> None:
-    """Check driver, runtime, versions, free NeuronCores and memory, and say what to do about them.
+    """Check driver, runtime, versions, free NeuronCores and memory, and say what to do about them; and the
+    database, where servers share one.
 
     Exits with 0 if models can be served on Neuron devices, 1 if something has to be mended first, and 3 if
     there are none and the CPU is what remains.
@@ -45,7 +50,11 @@ def doctor(
         fail(f"--tp {tp}: it has to be at least 1")
     release, facts = _release(sdk), gather()
     neuron = has_neuron(facts)
-    findings = [*(neuron_findings(facts, release, tp) if neuron else ()), *host_findings(facts)]
+    findings = [
+        *(neuron_findings(facts, release, tp) if neuron else ()),
+        *host_findings(facts),
+        *_database(config),
+    ]
     lacking = [] if neuron else missing(facts)
     if as_json:
         typer.echo(
@@ -67,6 +76,21 @@ def _release(name: str | None) -> Release | None:
     if name is not None and name not in RELEASES:
         fail(f"--sdk {name}: Outcrop is made for {' and '.join(RELEASES)}")
     return None if name is None else RELEASES[name]
+
+
+def _database(config: Path | None) -> list[Finding]:
+    from outcrop.ledger.connect import is_shared
+    from outcrop.settings import SettingsError, load_ledger_settings
+
+    try:
+        state = load_ledger_settings(config).state
+    except SettingsError as error:
+        fail(str(error))
+    if not is_shared(state):
+        return []
+    from outcrop.doctor.database import database_finding
+
+    return [database_finding(state)]
 
 
 def _print(lacking: list[str], findings: list[Finding]) -> None:

@@ -1,4 +1,4 @@
-"""Operations of the control plane that need what this server does not have, such as guardrails, training,
+"""Operations of the control plane that need what this server does not have, such as training,
 evaluation or a marketplace. Each answers an error that the operation declares."""
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ _ENDPOINT = f"{_ENDPOINTS}/{{endpointArn}}"
 _PROMPT_JOBS = "/advanced-prompt-optimization-jobs"
 _ENFORCED = "/enforcedGuardrailsConfiguration"
 
-_GUARDRAIL = "/guardrails/{guardrailIdentifier}"
-
 OPERATIONS = {
     "BatchDeleteAdvancedPromptOptimizationJob": "POST /advanced-prompt-optimization-job/batch-delete",
     "BatchDeleteEvaluationJob": "POST /evaluation-jobs/batch-delete",
@@ -39,8 +37,6 @@ OPERATIONS = {
     "CreateCustomModelDeployment": f"POST {_DEPLOYMENTS}",
     "CreateEvaluationJob": "POST /evaluation-jobs",
     "CreateFoundationModelAgreement": "POST /create-foundation-model-agreement",
-    "CreateGuardrail": "POST /guardrails",
-    "CreateGuardrailVersion": f"POST {_GUARDRAIL}",
     "CreateMarketplaceModelEndpoint": f"POST {_ENDPOINTS}",
     "CreateModelCopyJob": "POST /model-copy-jobs",
     "CreateModelCustomizationJob": "POST /model-customization-jobs",
@@ -51,7 +47,6 @@ OPERATIONS = {
     "DeleteCustomModelDeployment": f"DELETE {_DEPLOYMENT}",
     "DeleteEnforcedGuardrailConfiguration": f"DELETE {_ENFORCED}/{{configId}}",
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
-    "DeleteGuardrail": f"DELETE {_GUARDRAIL}",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
     "DeleteResourcePolicy": "DELETE /resource-policy/{resourceArn}",
     "DeregisterMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}/registration",
@@ -68,7 +63,6 @@ OPERATIONS = {
     "GetCustomModel": "GET /custom-models/{modelIdentifier}",
     "GetCustomModelDeployment": f"GET {_DEPLOYMENT}",
     "GetEvaluationJob": "GET /evaluation-jobs/{jobIdentifier}",
-    "GetGuardrail": f"GET {_GUARDRAIL}",
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
@@ -84,7 +78,6 @@ OPERATIONS = {
     "ListEnforcedGuardrailsConfiguration": f"GET {_ENFORCED}",
     "ListEvaluationJobs": "GET /evaluation-jobs",
     "ListFoundationModelAgreementOffers": "GET /list-foundation-model-agreement-offers/{modelId}",
-    "ListGuardrails": "GET /guardrails",
     "ListMarketplaceModelEndpoints": f"GET {_ENDPOINTS}",
     "ListModelCopyJobs": "GET /model-copy-jobs",
     "ListModelCustomizationJobs": "GET /model-customization-jobs",
@@ -102,7 +95,6 @@ OPERATIONS = {
     "UpdateAutomatedReasoningPolicyAnnotations": f"PATCH {_BUILD}/annotations",
     "UpdateAutomatedReasoningPolicyTestCase": f"PATCH {_TEST}",
     "UpdateCustomModelDeployment": f"PATCH {_DEPLOYMENT}",
-    "UpdateGuardrail": f"PUT {_GUARDRAIL}",
     "UpdateMarketplaceModelEndpoint": f"PATCH {_ENDPOINT}",
 }
 """Each with its method and path."""

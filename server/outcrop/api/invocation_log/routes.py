@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import ROLE_ARN
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
 from outcrop.api.invocation_log.destination import Destination
@@ -65,6 +66,7 @@ class InvocationLogging:
     def __init__(self, plane: ControlPlane, log: InvocationLog) -> None:
         self._plane = plane
         self._log = log
+        self._followed = ""  # the id of the configuration that is in force
 
     def routes(self) -> list[Route]:
         path = "/logging/modelinvocations"
@@ -74,10 +76,21 @@ class InvocationLogging:
             Route(path, self._delete, methods=["DELETE"], name="DeleteModelInvocationLoggingConfiguration"),
         ]
 
-    def load(self, session: Session) -> None:
-        """Go on as configured."""
-        for configuration in resources.every(session, KIND):
-            self._log.destination = _destination(configuration)
+    def follower(self) -> Follower:
+        """Does as is configured, on whichever server that was."""
+
+        async def appeared(configuration: Resource) -> None:
+            self._follow(configuration)
+
+        async def gone(configuration_id: str) -> None:
+            if configuration_id == self._followed:  # another may have come in its place
+                self._log.destination = None
+
+        return Follower(KIND, appeared, gone)
+
+    def _follow(self, configuration: Resource) -> None:
+        self._followed = configuration.id
+        self._log.destination = _destination(configuration)
 
     async def _put(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _PUT)
@@ -107,7 +120,7 @@ class InvocationLogging:
             resources.add(session, configuration)
 
         await self._plane.run(work)
-        self._log.destination = destination
+        self._follow(configuration)
         return json_response({})
 
     async def _get(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from outcrop.api import errors
 from outcrop.api.auth.access import model_arns
 from outcrop.api.auth.principal import principal_of
+from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
@@ -94,10 +95,16 @@ class PromptRouters:
             Route(one, self._delete, methods=["DELETE"], name="DeletePromptRouter"),
         ]
 
-    def load(self, session: Session) -> None:
-        """Make the routers of the state known as names of models."""
-        for router in resources.every(session, KIND):
+    def follower(self) -> Follower:
+        """Makes the routers of the state known as names of models, whichever server made them."""
+
+        async def appeared(router: Resource) -> None:
             self._plane.catalog.routers[router.id] = _routing(router)
+
+        async def gone(router_id: str) -> None:
+            self._plane.catalog.routers.pop(router_id, None)
+
+        return Follower(KIND, appeared, gone)
 
     async def _create(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _CREATE)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane
@@ -46,16 +47,29 @@ class ProvisionedModels:
             Route(one, self._delete, methods=["DELETE"], name="DeleteProvisionedModelThroughput"),
         ]
 
-    def load(self, session: Session) -> None:
-        """Reserve what the state has reserved."""
-        for provisioned in resources.every(session, shapes.KIND):
-            arn, status, message = provisioned.body[shapes.MODEL_ARN], shapes.IN_SERVICE, ""
-            try:
-                self._reserve(provisioned)
-            except UnknownModel:
-                status, message = shapes.FAILED, f"This server doesn't serve {arn} any more."
-            if status != provisioned.status:
-                resources.change(provisioned, datetime.now(UTC), status, message=message)
+    def follower(self) -> Follower:
+        """Reserves what the state has reserved, whichever server that was."""
+
+        async def gone(provisioned_id: str) -> None:
+            self._plane.catalog.release(provisioned_id)
+
+        return Follower(shapes.KIND, self._appeared, gone)
+
+    async def _appeared(self, provisioned: Resource) -> None:
+        status, message = shapes.IN_SERVICE, ""
+        try:
+            self._reserve(provisioned)
+        except UnknownModel:
+            arn = provisioned.body[shapes.MODEL_ARN]
+            status, message = shapes.FAILED, f"This server doesn't serve {arn} any more."
+
+        def work(session: Session) -> None:
+            found = resources.find(session, shapes.KIND, provisioned.id)
+            if found is not None:
+                resources.change(found, datetime.now(UTC), status, message=message)
+
+        if status != provisioned.status:
+            await self._plane.run(work)
 
     async def _create(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _CREATE)
@@ -86,7 +100,7 @@ class ProvisionedModels:
         return json_response({"provisionedModelArn": kept.arn}, status=201)
 
     def _reserve(self, provisioned: Resource) -> None:
-        """Raises UnknownModel."""
+        """It may be reserved already. Raises UnknownModel."""
         units = provisioned.body[resources.REQUEST]["modelUnits"]
         self._plane.catalog.reserve(provisioned.id, provisioned.body[shapes.MODEL_ARN], units)
 
