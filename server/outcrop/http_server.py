@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -49,6 +50,8 @@ from outcrop.text.chat_template import (
     load_chat_template,
 )
 from outcrop.text.tokenizer import load_tokenizer
+from outcrop_compile.artifact.manifest import NAME
+from outcrop_compile.artifact.open import read_manifest
 
 DEMO_ID = "outcrop.demo"
 """The id a model is listed under when it was given none."""
@@ -69,6 +72,8 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
                 cache_block=cache_block(model),
+                size=_size(model),
+                rows=_rows(model),
             )
         )
     catalog = Catalog(models, demo=settings.demo, region=settings.region)
@@ -108,6 +113,24 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         arn=files.arn,
         cache_block=settings.block_size if settings.prefix_cache else 0,
     )
+
+
+def _size(model: ModelSettings) -> int:
+    """Bytes of a model's files."""
+    files: Iterable[Path]
+    if model.artifact is not None:
+        files = model.artifact.rglob("*")
+    else:
+        files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _rows(model: ModelSettings) -> int:
+    """Requests that run at once, in all replicas; 0 where vLLM chooses. Raises ArtifactError."""
+    if model.backend == "vllm" and "max_rows" not in model.model_fields_set:
+        return 0
+    rows = model.max_rows if model.artifact is None else read_manifest(model.artifact / NAME).shapes.max_rows
+    return rows * model.replicas
 
 
 def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
