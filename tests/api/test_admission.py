@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from outcrop.api.admission import Admission
-from outcrop.api.errors import ApiError, Kind
+from outcrop.api.error_kind import Kind
+from outcrop.api.errors import ApiError
 from outcrop.catalog.reservation import Reservation
 
 
@@ -19,7 +20,7 @@ def refused(admission: Admission, reservation: Reservation | None = None) -> Kin
 
 def test_others_leave_reserved_places_free() -> None:
     own = Reservation(2)
-    admission = Admission(5, lambda: own.units)
+    admission = Admission(5, reserved=lambda: own.units)
     with ExitStack() as held:
         assert [held.enter_context(admission.slot()) for _ in range(3)] == [False] * 3
         assert refused(admission) is Kind.THROTTLING
@@ -31,7 +32,7 @@ def test_others_leave_reserved_places_free() -> None:
 
 def test_beyond_its_places_a_reservation_is_like_others() -> None:
     own = Reservation(1)
-    admission = Admission(3, lambda: own.units)
+    admission = Admission(3, reserved=lambda: own.units)
     with admission.slot(own) as first, admission.slot(own) as second, admission.slot() as third:
         assert [first, second, third] == [True, False, False]
         assert refused(admission) is refused(admission, own) is Kind.THROTTLING
@@ -39,7 +40,7 @@ def test_beyond_its_places_a_reservation_is_like_others() -> None:
 
 def test_reservations_do_not_share() -> None:
     one, other = Reservation(1), Reservation(1)
-    admission = Admission(2, lambda: 2)
+    admission = Admission(2, reserved=lambda: 2)
     with admission.slot(one), admission.slot(other):
         assert refused(admission, one) is Kind.THROTTLING
         assert refused(admission) is Kind.THROTTLING

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import outcrop
-from outcrop.api import errors, eventstream
+from outcrop.api import eventstream
 from outcrop.api.anthropic import routes as anthropic
 from outcrop.api.anthropic.messages_request import MessagesRequest
 from outcrop.api.async_invoke.shapes import StartAsyncInvokeRequest
@@ -30,6 +30,7 @@ from outcrop.api.bedrock.tagging import (
     UntagResourceRequest,
 )
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.error_kind import Kind
 from outcrop.api.guardrails.apply import ApplyGuardrailRequest
 from outcrop.api.guardrails.shapes import (
     CreateGuardrailRequest,
@@ -341,6 +342,6 @@ def _error_responses(prefix: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _codes_by_status() -> dict[int, list[str]]:
     codes: dict[int, list[str]] = {}
-    for kind in errors.Kind:
+    for kind in Kind:
         codes.setdefault(kind.status, []).append(kind.code)
     return codes

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.errors import Kind
+from outcrop.api.error_kind import Kind
 from outcrop.api.path_label import LABEL, label_until
 
 _POLICIES = "/automated-reasoning-policies"
