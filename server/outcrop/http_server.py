@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import math
@@ -10,13 +11,15 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from outcrop.api.admission import ApiLimits
-from outcrop.api.app import create_app, drain
+from outcrop.api.app import create_app, drain, leave
 from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
@@ -47,6 +50,8 @@ from outcrop.text.chat_template import (
     load_chat_template,
 )
 from outcrop.text.tokenizer import load_tokenizer
+from outcrop_compile.artifact.manifest import NAME
+from outcrop_compile.artifact.open import read_manifest
 
 DEMO_ID = "outcrop.demo"
 """The id a model is listed under when it was given none."""
@@ -67,9 +72,15 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
                 cache_block=cache_block(model),
+                size=_size(model),
+                rows=_rows(model),
             )
         )
-    return Catalog(models, demo=settings.demo, region=settings.region)
+    catalog = Catalog(models, demo=settings.demo, region=settings.region)
+    for model, served in zip(settings.models, models, strict=True):
+        for name in model.adapters:
+            catalog.add(replace(served, id=name, name=name, aliases=(), adapter=name))
+    return catalog
 
 
 MakeEngine = Callable[[ModelSettings], EngineClient]
@@ -102,6 +113,24 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         arn=files.arn,
         cache_block=settings.block_size if settings.prefix_cache else 0,
     )
+
+
+def _size(model: ModelSettings) -> int:
+    """Bytes of a model's files."""
+    files: Iterable[Path]
+    if model.artifact is not None:
+        files = model.artifact.rglob("*")
+    else:
+        files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _rows(model: ModelSettings) -> int:
+    """Requests that run at once, in all replicas; 0 where vLLM chooses. Raises ArtifactError."""
+    if model.backend == "vllm" and "max_rows" not in model.model_fields_set:
+        return 0
+    rows = model.max_rows if model.artifact is None else read_manifest(model.artifact / NAME).shapes.max_rows
+    return rows * model.replicas
 
 
 def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
@@ -171,6 +200,7 @@ def build_app(
         tracing=build_tracing(settings),
         neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
         inspect=settings.inspect,
+        sagemaker=settings.sagemaker,
         control=ControlOptions(
             storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
             jobs=JobOptions(**dict(settings.jobs)),
@@ -181,10 +211,14 @@ def build_app(
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
-    to `drain_seconds`, and the exit status is the caller's."""
+    """uvicorn that goes in order when it is told to end (SIGTERM): for `notice_seconds` it says that it goes
+    and still takes calls, so that none is refused while load balancers notice; then it admits nothing more,
+    and what is in progress is finished, for up to `drain_seconds`. The exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
+        self._catalog = catalog
+        self._notice_seconds = settings.notice_seconds
+        self._leaving = False
         database = Database(settings.state)
         database.open()
         self._authenticator = build_authenticator(settings, database)
@@ -221,16 +255,34 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """What has been loaded by now stays until the end. A full garbage collection would look through all
         of it and hold every stream up for tens of milliseconds; from here on it looks at what came later."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second Ctrl-C ends at once. (uvicorn's own version raises the signal again
+        """Give notice, or, at Ctrl-C and where nobody could have been told to call, begin to drain; a second
+        signal ends the notice, a second Ctrl-C everything. (uvicorn's own version raises the signal again
         when all is done, which would turn a clean end into a failure.)"""
+        if sig == signal.SIGTERM and self._notice_seconds and self._catalog.ready and not self._leaving:
+            self._leaving = True
+            self._loop.call_soon_threadsafe(self._give_notice)
+            return
         drain(self._app)
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
+        self.should_exit = True
+
+    def _give_notice(self) -> None:
+        leave(self._app)
+        # Who keeps a connection open is to find another server with its next call. Not in HTTP/2, whose
+        # connections are told when they are closed.
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self._loop.call_later(self._notice_seconds, self._end_notice)
+
+    def _end_notice(self) -> None:
+        drain(self._app)
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

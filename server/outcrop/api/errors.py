@@ -186,12 +186,14 @@ def no_model_access() -> ApiError:
     return ApiError(Kind.ACCESS_DENIED, "You don't have access to the model with the specified model ID.")
 
 
-def service_quota_exceeded() -> ApiError:
-    return ApiError(Kind.SERVICE_QUOTA_EXCEEDED, "Your request exceeds the service quota for your account.")
+def service_quota_exceeded(detail: str = "") -> ApiError:
+    text = "Your request exceeds the service quota for your account."
+    return ApiError(Kind.SERVICE_QUOTA_EXCEEDED, f"{text} {detail}".rstrip())
 
 
-def conflict() -> ApiError:
-    return ApiError(Kind.CONFLICT, "Error occurred because of a conflict while performing an operation.")
+def conflict(detail: str = "") -> ApiError:
+    text = "Error occurred because of a conflict while performing an operation."
+    return ApiError(Kind.CONFLICT, f"{text} {detail}".rstrip())
 
 
 def too_many_requests() -> ApiError:
@@ -348,6 +350,12 @@ def union_not_one(shape: str, path: str, members: Sequence[str], found: int) -> 
 
 def unsupported_field(name: str) -> ApiError:
     return validation(f"This model doesn't support the {name} field. Remove {name} and try again.")
+
+
+def unsupported_by_engine(what: str) -> ApiError:
+    return validation(
+        f"The engine that serves this model does not support {what}. Leave it out, or use another model."
+    )
 
 
 def unsupported_content(kind: str) -> ApiError:

@@ -37,11 +37,17 @@ from outcrop.api.guardrails.shapes import (
     UpdateGuardrailRequest,
 )
 from outcrop.api.imports.shapes import CreateModelImportJobRequest
+from outcrop.api.invocation_log.routes import PutModelInvocationLoggingConfigurationRequest
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
 from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.api.openapi_schemas import Schemas
+from outcrop.api.prompt_router.routes import CreatePromptRouterRequest
+from outcrop.api.provisioned.shapes import (
+    CreateProvisionedModelThroughputRequest,
+    UpdateProvisionedModelThroughputRequest,
+)
 from outcrop.api.responses import json_response
 
 PATH = "/openapi.json"
@@ -182,6 +188,34 @@ _DESCRIBED = {
     ),
     "GetImportedModel": Described("Describe an imported model"),
     "DeleteImportedModel": Described("Delete an imported model"),
+    "CreatePromptRouter": Described("Make a router between two models", CreatePromptRouterRequest),
+    "GetPromptRouter": Described("Describe a prompt router"),
+    "ListPromptRouters": Described("List prompt routers", query=(*_PAGE, "type")),
+    "DeletePromptRouter": Described("Delete a prompt router"),
+    "CreateProvisionedModelThroughput": Described(
+        "Reserve places for a model", CreateProvisionedModelThroughputRequest, statuses=(201,)
+    ),
+    "GetProvisionedModelThroughput": Described("Describe a Provisioned Throughput"),
+    "ListProvisionedModelThroughputs": Described(
+        "List Provisioned Throughputs",
+        query=(
+            *_SORTED_PAGE,
+            "creationTimeAfter",
+            "creationTimeBefore",
+            "statusEquals",
+            "modelArnEquals",
+            "nameContains",
+        ),
+    ),
+    "UpdateProvisionedModelThroughput": Described(
+        "Give a Provisioned Throughput another name", UpdateProvisionedModelThroughputRequest
+    ),
+    "DeleteProvisionedModelThroughput": Described("Give a model's places back"),
+    "PutModelInvocationLoggingConfiguration": Described(
+        "Log what is asked and answered", PutModelInvocationLoggingConfigurationRequest
+    ),
+    "GetModelInvocationLoggingConfiguration": Described("Say what is logged"),
+    "DeleteModelInvocationLoggingConfiguration": Described("Log nothing any more"),
     "CreateGuardrail": Described("Make a guardrail", CreateGuardrailRequest, statuses=(202,)),
     "ListGuardrails": Described(
         "List guardrails, or the versions of one", query=(*_PAGE, "guardrailIdentifier")

@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import ObjectLostError, RayActorError
 from ray.serve.exceptions import RayServeException
 
+from outcrop.engine.abilities import ABILITIES, Abilities, common
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.relay import relayed
@@ -39,7 +40,7 @@ class RayEngine(EngineClient):
         self._reports: list[Report] = []
         self._tally = StatsTally()
         self._max_model_len = 0
-        self._logprobs: int | None = None
+        self._abilities = ABILITIES["outcrop"]
 
     async def start(self) -> None:
         try:
@@ -70,8 +71,8 @@ class RayEngine(EngineClient):
         return self._max_model_len
 
     @property
-    def logprobs(self) -> int | None:
-        return self._logprobs
+    def abilities(self) -> Abilities:
+        return self._abilities
 
     @property
     def stats(self) -> EngineStats:
@@ -111,5 +112,4 @@ class RayEngine(EngineClient):
         if reports:
             # While replicas of two versions are up, a request has to suit either.
             self._max_model_len = min(report.max_model_len for report in reports)
-            limits = [report.logprobs for report in reports]
-            self._logprobs = None if None in limits else min(filter(None, limits), default=0)
+            self._abilities = common(report.abilities for report in reports)

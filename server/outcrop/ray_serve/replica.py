@@ -11,6 +11,7 @@ import msgspec
 import ray
 from ray import serve
 
+from outcrop.engine.abilities import Abilities
 from outcrop.engine.client import EngineUnavailable
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.stats import EngineStats
@@ -30,7 +31,7 @@ class Report(msgspec.Struct, frozen=True):
     ready: bool
     drained: str
     max_model_len: int
-    logprobs: int | None
+    abilities: Abilities
     restarts: int
     stats: EngineStats
 
@@ -66,7 +67,7 @@ class EngineReplica:
             ready=engine.ready,
             drained=engine.drained,
             max_model_len=engine.max_model_len,
-            logprobs=engine.logprobs,
+            abilities=engine.abilities,
             restarts=engine.restarts,
             stats=engine.stats,
         )
