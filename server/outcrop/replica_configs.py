@@ -36,8 +36,9 @@ def replica_configs(model: ModelSettings, **more: Any) -> list[EngineConfig]:
 
 
 def cache_block(model: ModelSettings) -> int:
-    """Tokens that a model's prefix cache keeps together, 0 without one. Raises ArtifactError."""
-    if not model.prefix_cache:
+    """Tokens that a model's prefix cache keeps together, 0 without one or where vLLM chooses. Raises
+    ArtifactError."""
+    if not model.prefix_cache or (model.backend == "vllm" and "block_size" not in model.model_fields_set):
         return 0
     if model.artifact is None:
         return model.block_size

@@ -67,7 +67,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], display: Disp
         try:
             for index, model in enumerate(settings.models):
                 engine = await asyncio.to_thread(
-                    _engine, model, settings, functools.partial(display.progress, index)
+                    build_engine, model, settings, functools.partial(display.progress, index)
                 )
                 engines.append(engine)
                 # Engines take seconds to load, so they begin before this process imports what HTTP needs.
@@ -122,9 +122,12 @@ def _configure(model: ModelSettings) -> list[EngineConfig]:
     return replica_configs(model)
 
 
-def _engine(
-    model: ModelSettings, settings: Settings, on_progress: Callable[[str, float], None]
+def build_engine(
+    model: ModelSettings,
+    settings: Settings,
+    on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> ReplicaSet:
+    """The engine processes of a model on this machine, not yet started. Raises ValueError and OSError."""
     return ReplicaSet(
         _configure(model),
         block_size=cache_block(model),
@@ -142,7 +145,7 @@ def _http_server(
 
     def make_engine(model: ModelSettings) -> ReplicaSet:
         """For a model that is imported: its start is no business of the display."""
-        return _engine(model, settings, lambda stage, fraction: None)
+        return build_engine(model, settings)
 
     catalog = build_catalog(settings, engines)
     rollover = Rollover(settings, load, _configure, engines, catalog.models)

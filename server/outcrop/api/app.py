@@ -30,6 +30,7 @@ from outcrop.api.guardrails.store import GuardrailStore
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
 from outcrop.api.inspector import Inspector
+from outcrop.api.invocation_log.log import InvocationLog
 from outcrop.api.observer import Observer
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
@@ -115,7 +116,7 @@ def create_app(
         *Anthropic(inference).routes(),
     )
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
-    routes = _routes(operations, health, catalog, limits, inspect)
+    routes = _routes(operations, health, catalog, limits, control_plane.log, inspect)
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -134,7 +135,12 @@ def create_app(
 
 
 def _routes(
-    operations: Sequence[Route], health: Sequence[Route], catalog: Catalog, limits: ApiLimits, inspect: int
+    operations: Sequence[Route],
+    health: Sequence[Route],
+    catalog: Catalog,
+    limits: ApiLimits,
+    log: InvocationLog,
+    inspect: int,
 ) -> list[Route]:
     """Every route, behind the guard that asks what its caller may do."""
     services = [guarded(route, catalog) for route in operations]
@@ -144,6 +150,7 @@ def _routes(
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
         refused = [injection.around(route) for route in refused]
+    services = [log.around(route) for route in services]
     for_operators = [*health]
     if inspect:
         inspector = Inspector(inspect)

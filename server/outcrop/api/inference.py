@@ -15,6 +15,7 @@ import msgspec
 
 from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
+from outcrop.api.bedrock_runtime.service_tier import PROVISIONED
 from outcrop.api.caller import Caller
 from outcrop.api.guardrails.guard import Guard, InputBlocked
 from outcrop.api.observer import Observer
@@ -22,7 +23,8 @@ from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
-from outcrop.engine.client import ModelFailure, SamplingParams
+from outcrop.engine.client import ModelFailure, SamplingParams, lacking
+from outcrop.engine.messages import BACKGROUND
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
@@ -98,7 +100,9 @@ class Inference:
         self.catalog = catalog
         self.limits = limits
         self.prompts = PromptLibrary(prompts)
-        self.admission = Admission(limits.max_inflight, lambda: catalog.most_replicas)
+        self.admission = Admission(
+            limits.max_inflight, lambda: catalog.most_replicas, lambda: catalog.reserved_units
+        )
         self._observer = observer
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
         for model in catalog.models:
@@ -128,19 +132,23 @@ class Inference:
         if call.max_tokens is not None and call.max_tokens > model.max_model_len:
             raise errors.max_tokens_exceeded(model.max_model_len)
         principal = caller.principal
-        with self.admission.slot():
+        reservation = model.reservation if call.priority > BACKGROUND else None
+        with self.admission.slot(reservation) as is_reserved:
+            if is_reserved:
+                call = replace(call, priority=PROVISIONED)
             await principal.admit()
             try:
                 prompt = await self._bounded_prompt(call)
             except InputBlocked:
                 yield TextDelta("", 0, 0, 0, EndReason.GUARDRAIL)
                 return
+            sampling = self._sampling(call, prompt)
             await principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
             try:
-                async with aclosing(self._generate(call, prompt, caller)) as deltas:
+                async with aclosing(self._generate(call, prompt, sampling, caller)) as deltas:
                     async for delta in deltas:
                         watched.delta(delta)
                         if delta.end is not None:
@@ -171,12 +179,12 @@ class Inference:
             return await asyncio.get_running_loop().run_in_executor(self._tokenizers, work)
 
     def _generate(
-        self, call: GenerationCall, prompt: Prompt, caller: Caller
+        self, call: GenerationCall, prompt: Prompt, sampling: SamplingParams, caller: Caller
     ) -> AsyncGenerator[TextDelta, None]:
         deltas = call.model.generate(
             caller.request_id,
             prompt.ids,
-            _sampling(call, prompt, self.limits.seed),
+            sampling,
             call.stop,
             visible=call.visible,
             priority=call.priority,
@@ -185,8 +193,17 @@ class Inference:
         )
         return deltas if call.guard is None else _until_blocked(deltas, call.guard)
 
+    def _sampling(self, call: GenerationCall, prompt: Prompt) -> SamplingParams:
+        """What the engine is told. Raises ApiError where it can do less than is asked."""
+        sampling = _sampling(call, prompt, self.limits.seed)
+        seeded = call.extras.seed is not None
+        what = lacking(call.model.engine.abilities, sampling, priority=call.priority, seeded=seeded)
+        if what is not None:
+            raise errors.unsupported_by_engine(what)
+        return sampling
+
     def _require_ready(self, model: ServedModel) -> None:
-        self.admission.check()
+        self.admission.check(model.reservation)
         if not model.engine.ready:
             model.engine.wake()
             failed = self.catalog.failure(model) is not None

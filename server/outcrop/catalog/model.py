@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from outcrop.catalog.bedrock_models import FoundationModel
 from outcrop.catalog.grammars import Grammars
+from outcrop.catalog.reservation import Reservation
 from outcrop.engine.client import (
     EngineClient,
     EngineUnavailable,
@@ -62,14 +63,16 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     tokens: Sequence[int] = ()
     queued: float = 0.0
     matched: str | None = None
-    logprobs: Sequence[TokenLogprobs] = ()
+    logprobs: list[TokenLogprobs] = []
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
     arn: where it is not that of a foundation model. cache_block: tokens that the prefix cache keeps together,
-    0 without one."""
+    0 without one. adapter: as in GenerationRequest. size: bytes of its files, by which a router knows the
+    larger of two; 0 where unknown. rows: requests that its engine runs at once; 0 where unknown. reservation:
+    of the name that it was called by, if that has one."""
 
     id: str
     tokenizer: Tokenizer
@@ -80,10 +83,20 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     arn: str = ""
     cache_block: int = 0
+    adapter: str = ""
+    size: int = 0
+    rows: int = 0
+    reservation: Reservation | None = field(default=None, compare=False)
     grammars: Grammars = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grammars", Grammars(self.tokenizer))  # the class is frozen
+
+    def reserved(self, reservation: Reservation) -> ServedModel:
+        """The same model, called by a name with a reservation."""
+        model = replace(self, reservation=reservation)
+        object.__setattr__(model, "grammars", self.grammars)  # they take time to make
+        return model
 
     @property
     def listing(self) -> FoundationModel:
@@ -120,7 +133,9 @@ class ServedModel:
         """
         detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
-        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt, session=session)
+        request = GenerationRequest(
+            request_id, prompt, sampling, priority, cache_salt, session=session, adapter=self.adapter
+        )
         generated = 0
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:
@@ -163,7 +178,9 @@ class ServedModel:
 
     def _stored(self, prompt: int, cached: int) -> int:
         """The prefix cache keeps whole blocks."""
-        return max(0, prompt - prompt % self.cache_block - cached) if self.cache_block else 0
+        if not self.cache_block or not self.engine.abilities.prefix_cache:
+            return 0
+        return max(0, prompt - prompt % self.cache_block - cached)
 
 
 def _up_to_stop(tokens: Sequence[int], detokenizer: Detokenizer, matcher: StopMatcher) -> tuple[str, int]:

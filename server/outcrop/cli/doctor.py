@@ -6,6 +6,7 @@ What the command works with is imported when it runs: it takes a while, and `out
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,14 @@ def doctor(
             metavar="VERSION", help="Neuron SDK release to compare with (default: the one found here)."
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another engine: vllm-cpu, vllm-neuron or optimum-neuron."),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The interpreter of its environment (default: this one)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The server's configuration file, for its database.")
@@ -40,8 +49,9 @@ def doctor(
     """Check driver, runtime, versions, free NeuronCores and memory, and say what to do about them; and the
     database, where servers share one.
 
-    Exits with 0 if models can be served on Neuron devices, 1 if something has to be mended first, and 3 if
-    there are none and the CPU is what remains.
+    With --engine, also the versions in the environment of that engine. Exits with 0 if models can be served
+    on Neuron devices, 1 if something has to be mended first, and 3 if there are none and the CPU is what
+    remains.
     """
     from outcrop.doctor.facts import gather
     from outcrop.doctor.findings import State, has_neuron, host_findings, missing, neuron_findings
@@ -55,6 +65,8 @@ def doctor(
         *host_findings(facts),
         *_database(config),
     ]
+    if engine is not None:
+        findings.append(_environment(engine, python))
     lacking = [] if neuron else missing(facts)
     if as_json:
         typer.echo(
@@ -68,6 +80,15 @@ def doctor(
     if any(each.state is State.FAILED for each in findings):
         raise typer.Exit(1)
     raise typer.Exit(0 if neuron else NO_NEURON)
+
+
+def _environment(name: str, python: Path | None) -> Finding:
+    from outcrop.doctor.engine_environment import environment_finding
+    from outcrop.environments.environment import ENVIRONMENTS
+
+    if name not in ENVIRONMENTS:
+        fail(f"--engine {name}: Outcrop knows the environments {', '.join(ENVIRONMENTS)}")
+    return environment_finding(ENVIRONMENTS[name], python or Path(sys.executable))
 
 
 def _release(name: str | None) -> Release | None:
@@ -95,6 +116,7 @@ def _database(config: Path | None) -> list[Finding]:
 
 def _print(lacking: list[str], findings: list[Finding]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from outcrop.doctor.findings import State
@@ -113,7 +135,7 @@ def _print(lacking: list[str], findings: list[Finding]) -> None:
     colours = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.check, finding.found)
+        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.check, escape(finding.found))
         if finding.advice:
-            table.add_row("", "", f"-> {finding.advice}")
+            table.add_row("", "", f"-> {escape(finding.advice)}")
     console.print(table)

@@ -33,6 +33,11 @@ def serve(
     policy: options.Policy = None,
     speculative_tokens: options.SpeculativeTokens = None,
     threads: options.Threads = None,
+    python: options.Python = None,
+    url: options.Url = None,
+    served_name: options.ServedName = None,
+    api_key_env: options.ApiKeyEnv = None,
+    engine_args: options.EngineArgs = None,
     host: options.Host = None,
     port: options.Port = None,
     region: options.Region = None,
@@ -61,7 +66,8 @@ def serve(
         path=model, id=id, backend=backend, artifact=artifact, cores=cores, replicas=replicas,
         dtype=dtype, weight_cache=weight_cache, kernels=kernels,
         max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
-        speculative_tokens=speculative_tokens,
+        speculative_tokens=speculative_tokens, python=python, url=url, served_name=served_name,
+        api_key_env=api_key_env, engine_args=engine_args,
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,

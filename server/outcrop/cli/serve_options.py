@@ -37,7 +37,10 @@ Given = str | None
 Model = Annotated[Given, _model("PATH", "Hugging Face or Meta checkpoint folder, or GGUF file.")]
 Id = Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers to every id.")]
 Backend = Annotated[
-    Given, _model("NAME", "cpu, neuron (--artifact), or fake, which needs no weights.", "cpu")
+    Given,
+    _model(
+        "NAME", "cpu, neuron (--artifact), vllm (--python or --url), or fake, which needs no weights.", "cpu"
+    ),
 ]
 Artifact = Annotated[
     Given, _model("FOLDER", "What `outcrop compile build` made, for backend neuron. Needs no --model.")
@@ -77,6 +80,13 @@ SpeculativeTokens = Annotated[
     Given, _model("N", "Tokens of an answer to guess from what it repeats, and verify in one step.", "0")
 ]
 Threads = Annotated[Given, _model("N", "CPU threads.", "one a core")]
+Python = Annotated[
+    Given, _model("FILE", "Interpreter that has vLLM, for backend vllm.", "the one that runs this")
+]
+Url = Annotated[Given, _model("URL", "A vLLM server that runs already, for backend vllm.")]
+ServedName = Annotated[Given, _model("NAME", "The server's name for the model.", "its first")]
+ApiKeyEnv = Annotated[Given, _model("NAME", "Environment variable with the key that the server asks for.")]
+EngineArgs = Annotated[Given, _model("JSON", "Further arguments of vLLM's AsyncEngineArgs.")]
 Host = Annotated[Given, _server("ADDRESS", "Address to listen on.", "127.0.0.1")]
 Port = Annotated[Given, _server("PORT", "Port to listen on; 0 picks a free one.", "8080")]
 Region = Annotated[Given, _server("NAME", "AWS region that ARNs in answers name.", "us-east-1")]

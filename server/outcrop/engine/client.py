@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 
+from outcrop.engine.abilities import ABILITIES, Abilities, lacking
 from outcrop.engine.messages import (
     BACKGROUND,
     FinishReason,
@@ -17,6 +18,7 @@ from outcrop.engine.stats import EngineStats, Routing
 
 __all__ = [
     "BACKGROUND",
+    "Abilities",
     "EngineClient",
     "EngineStats",
     "EngineUnavailable",
@@ -27,6 +29,7 @@ __all__ = [
     "Routing",
     "SamplingParams",
     "TokenLogprobs",
+    "lacking",
 ]
 
 
@@ -74,10 +77,9 @@ class EngineClient(ABC):
         """Tokens, prompt and output together, that one request may occupy. Valid once started."""
 
     @property
-    def logprobs(self) -> int | None:
-        """How many likeliest tokens a request may ask for beside each of its tokens; None where log
-        probabilities are not told at all. Valid once started."""
-        return None
+    def abilities(self) -> Abilities:
+        """What a request may ask for. Valid once started."""
+        return ABILITIES["outcrop"]
 
     @property
     @abstractmethod

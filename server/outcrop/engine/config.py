@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 DEFAULT_KV_MEMORY = 192 << 20
 DEFAULT_WEIGHT_CACHE_SIZE = 20 << 30
+
+PACKAGES = "packages"
+"""The folder beside an engine's socket with links to Outcrop's packages, for an interpreter of another
+environment."""
 
 PolicyName = Literal["auto", "interleave", "paced", "prefill-first", "decode-first"]
 """The keys of `engine.policy.POLICIES`, spelled out here so that reading settings does not import it, and
@@ -16,7 +20,7 @@ PolicyName = Literal["auto", "interleave", "paced", "prefill-first", "decode-fir
 
 KernelsName = Literal["auto", "native", "torch"]
 DTypeName = Literal["auto", "float32", "bfloat16", "int8", "int4"]
-BackendName = Literal["cpu", "fake", "neuron"]
+BackendName = Literal["cpu", "fake", "neuron", "vllm"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True):
@@ -31,6 +35,12 @@ class EngineConfig(msgspec.Struct, frozen=True):
     none. threads: for computing; None is one a core. processors: those of the system that the engine may run
     on; none named is all. vocab_size: of the fake backend, which has no weights to tell it. fake_*: its time
     per step and its fatal token (`backends.fake.FakeHooks`).
+
+    Of the vLLM backend, to which kv_memory, max_rows and block_size of 0 leave the choice: url, of a server
+    that runs already; else python, the interpreter of the environment that has vLLM ("" is this one's), and
+    engine_args, further arguments of its AsyncEngineArgs. served_name: the server's name for the model, ""
+    for its first. api_key_env: the environment variable with the server's key. adapters: folders of LoRA
+    adapters by their names, which a server has to know.
     """
 
     model: str
@@ -54,3 +64,9 @@ class EngineConfig(msgspec.Struct, frozen=True):
     vocab_size: int = 32000
     fake_step_ms: float = 0.0
     fake_poison: int | None = None
+    url: str = ""
+    python: str = ""
+    served_name: str = ""
+    api_key_env: str = ""
+    engine_args: dict[str, Any] = {}
+    adapters: dict[str, str] = {}

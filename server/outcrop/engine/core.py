@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from outcrop.backends.base import Backend, StepHandle
+from outcrop.engine.abilities import ABILITIES
 from outcrop.engine.buckets import BucketTable
 from outcrop.engine.edits import Matcher
 from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
@@ -59,6 +62,12 @@ class EngineCore:
         self._planner = StepPlanner(backend.capabilities, self.scheduler.slots)
         self._submitted: deque[_Submitted] = deque()
         self._rested = True
+        self.abilities = msgspec.structs.replace(
+            ABILITIES["outcrop"],
+            logprobs=backend.capabilities.logprobs,
+            prefix_cache=prefix_cache,
+            speculation=drafter is not None,
+        )
         self.on_prefill: Callable[[list[Request]], None] = lambda requests: None
 
     def add(self, request: GenerationRequest) -> GenerationDelta | None:

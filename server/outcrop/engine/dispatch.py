@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from time import perf_counter
 
 import msgspec
@@ -68,17 +68,20 @@ class Dispatcher:
         if (stream := self._streams.get(request_id)) is not None:
             stream.started = True
 
-    def started(self, request_ids: list[str], slots: list[int], cached: list[int]) -> None:
+    def started(
+        self, request_ids: list[str], slots: list[int], cached: list[int], ago: Sequence[float] = ()
+    ) -> None:
         """Columns of a Started event."""
         now = self._clock()
-        for request_id, slot, count in zip(request_ids, slots, cached, strict=True):
+        ago = ago or [0.0] * len(slots)
+        for request_id, slot, count, late in zip(request_ids, slots, cached, ago, strict=True):
             stream = self._streams.get(request_id)
             if stream is None:
                 self._by_slot.pop(slot, None)  # aborted meanwhile
             else:
                 stream.started, stream.slot, stream.cached = True, slot, count
                 if stream.queued is None:
-                    stream.queued = now - stream.submitted
+                    stream.queued = max(0.0, now - late - stream.submitted)
                 self._by_slot[slot] = stream
                 self.lobby.started(stream)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from outcrop.engine.abilities import Abilities
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.stats import EngineStats
 
@@ -39,12 +40,12 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
     """Warm-up is done; steps run from now on. description: what is served, in a line, for the log.
-    num_blocks: of KV memory. logprobs: as in Capabilities."""
+    abilities: what requests may ask for. num_blocks: of KV memory, 0 where the engine does not tell."""
 
     max_model_len: int
     description: str
-    num_blocks: int
-    logprobs: int | None = None
+    abilities: Abilities
+    num_blocks: int = 0
 
 
 class Building(msgspec.Struct, tag=True, array_like=True):
@@ -56,11 +57,12 @@ class Building(msgspec.Struct, tag=True, array_like=True):
 class Started(msgspec.Struct, tag=True, array_like=True):
     """Columns: requests in the step about to be submitted, the slot by which Stepped calls each from now
     on, and how many tokens of its prompt come from the prefix cache. A crash from now on may be their
-    fault."""
+    fault. ago: for how many seconds they have been in steps already, where that is told late."""
 
     request_ids: list[str]
     slots: list[int]
     cached: list[int]
+    ago: list[float] = []
 
 
 class Stepped(msgspec.Struct, tag=True, array_like=True):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 
 from outcrop.backends.base import Backend
+from outcrop.engine.abilities import Abilities
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.core import EngineCore
 from outcrop.engine.dispatch import Dispatcher
@@ -72,8 +73,8 @@ class InProcessClient(EngineClient):
         return self.core.backend.capabilities.max_model_len
 
     @property
-    def logprobs(self) -> int | None:
-        return self.core.backend.capabilities.logprobs
+    def abilities(self) -> Abilities:
+        return self.core.abilities
 
     @property
     def stats(self) -> EngineStats:

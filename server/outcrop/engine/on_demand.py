@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from outcrop.engine.abilities import ABILITIES, Abilities
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.stats import EngineStats, Routing
@@ -66,8 +67,8 @@ class OnDemandEngine(EngineClient):
         return self._engine.max_model_len if self._engine else 0
 
     @property
-    def logprobs(self) -> int | None:
-        return self._engine.logprobs if self._engine else None
+    def abilities(self) -> Abilities:
+        return self._engine.abilities if self._engine else ABILITIES["outcrop"]
 
     @property
     def stats(self) -> EngineStats:

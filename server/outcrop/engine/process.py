@@ -24,7 +24,7 @@ import zmq
 from outcrop.backends.base import Backend, Capabilities, DeviceFailure
 from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.backends.kv_memory import kv_capacity
-from outcrop.engine.config import EngineConfig
+from outcrop.engine.config import PACKAGES, EngineConfig
 from outcrop.engine.core import EngineCore
 from outcrop.engine.frames import Command, Event, Failed, Progress, Ready, decode_commands, encode
 from outcrop.engine.grammar_builder import GrammarBuilder
@@ -223,12 +223,20 @@ class _Socket:
 
 
 def _die_with_parent(address: str) -> None:
-    """End when standard input does, and remove the socket and its folder, which the parent no longer can."""
+    """End when standard input does, and remove what the parent no longer can: the socket, its folder, and the
+    links in it."""
     sys.stdin.buffer.read()
     path = Path(address.removeprefix("ipc://"))
     with contextlib.suppress(OSError):
         path.unlink()
+        links = path.parent / PACKAGES
+        if links.exists():
+            for link in links.iterdir():
+                link.unlink()
+            links.rmdir()
         path.parent.rmdir()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with what it has started, as vLLM does
     os._exit(1)
 
 
@@ -252,9 +260,7 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         gc.freeze()
         gc.enable()
         capabilities = backend.capabilities
-        socket.send(
-            Ready(capabilities.max_model_len, description, capabilities.num_blocks, capabilities.logprobs)
-        )
+        socket.send(Ready(capabilities.max_model_len, description, core.abilities, capabilities.num_blocks))
         builder = GrammarBuilder(lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver)
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0
@@ -271,6 +277,32 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
             backend.close()
 
 
+def _run_steps(config: EngineConfig, address: str) -> int:
+    socket = _Socket(address)
+    try:
+        return _run(config, socket)
+    finally:
+        socket.close()
+
+
+def _run_vllm(config: EngineConfig, address: str) -> int:
+    import asyncio
+
+    from outcrop.backends.streaming import StreamingEngine, run_streaming
+
+    engine: StreamingEngine
+    if config.url:
+        from outcrop.backends.vllm.remote import VllmServer
+
+        engine = VllmServer(config)
+    else:
+        from outcrop.backends.vllm.engine import VllmEngine
+
+        engine = VllmEngine(config)
+    gc.enable()
+    return asyncio.run(run_streaming(engine, address))
+
+
 def main() -> None:
     """Entry point of the process."""
     # The API process decides when to end: a Ctrl-C at the terminal must let open streams finish.
@@ -285,11 +317,7 @@ def main() -> None:
     address = sys.argv[1]
     threading.Thread(target=_die_with_parent, args=(address,), daemon=True).start()
     gc.disable()  # importing torch makes a million objects, none of them garbage
-    socket = _Socket(address)
-    try:
-        status = _run(config, socket)
-    finally:
-        socket.close()
+    status = _run_vllm(config, address) if config.backend == "vllm" else _run_steps(config, address)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # torch's exit handlers would take a second to free what the system frees at once

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -15,8 +16,12 @@ from pathlib import Path
 import msgspec
 import zmq
 
+import outcrop
+import outcrop_compile
+import outcrop_kernels
+from outcrop.engine.abilities import ABILITIES, Abilities
 from outcrop.engine.client import EngineClient, EngineUnavailable
-from outcrop.engine.config import EngineConfig
+from outcrop.engine.config import PACKAGES, EngineConfig
 from outcrop.engine.dispatch import Dispatcher
 from outcrop.engine.frames import (
     Building,
@@ -84,7 +89,7 @@ class ProcessClient(EngineClient):
         self.over = False
         """The engine was given up: it is beyond its restart budget, drained, or has never started."""
         self._max_model_len = 0
-        self._logprobs: int | None = None
+        self._abilities = ABILITIES["outcrop"]
         self.num_blocks = 0
         """Of KV memory. Valid once started."""
         self._stats = EngineStats()
@@ -133,8 +138,8 @@ class ProcessClient(EngineClient):
         return self._max_model_len
 
     @property
-    def logprobs(self) -> int | None:
-        return self._logprobs
+    def abilities(self) -> Abilities:
+        return self._abilities
 
     @property
     def stats(self) -> EngineStats:
@@ -224,14 +229,28 @@ class ProcessClient(EngineClient):
         self._socket.bind(address)
         self._reason = ""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "outcrop.engine.process", address,
+            self._config.python or sys.executable, "-m", "outcrop.engine.process", address,
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env=self._environment(),
         )  # fmt: skip
         assert self._process.stdin is not None
         # The pipe stays open: its end tells the engine that this process is gone.
         with contextlib.suppress(OSError, RuntimeError):  # dead already: `_serve_until_exit` will see it
             self._process.stdin.write(msgspec.json.encode(self._config) + b"\n")
+
+    def _environment(self) -> dict[str, str] | None:
+        """Another interpreter finds Outcrop's packages, and no others of this one's, in a folder of links."""
+        if not self._config.python:
+            return None
+        folder = Path(self._directory.name) / PACKAGES
+        folder.mkdir(exist_ok=True)
+        for package in (outcrop, outcrop_compile, outcrop_kernels):
+            (source,) = package.__path__
+            link = folder / package.__name__
+            if not link.is_symlink():
+                link.symlink_to(Path(source).resolve(), target_is_directory=True)
+        return os.environ | {"PYTHONPATH": str(folder)}
 
     async def _serve_until_exit(self) -> bool:
         """Handle the engine's events until its process has ended; True if it got ready."""
@@ -253,6 +272,7 @@ class ProcessClient(EngineClient):
             loop.remove_reader(descriptor)
             self._ready = False
             exited.cancel()
+            self._kill()  # whatever it has left behind
 
     def _receive(self) -> None:
         """Handle every event that has come. The descriptor tells of news once only: whoever has used the
@@ -271,14 +291,14 @@ class ProcessClient(EngineClient):
             self._stats = event.stats
             self.dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
-            self.dispatcher.started(event.request_ids, event.slots, event.cached)
+            self.dispatcher.started(event.request_ids, event.slots, event.cached, event.ago)
         elif isinstance(event, Building):
             self.dispatcher.building(event.request_id)
         elif isinstance(event, Progress):
             self._on_progress(event.stage, event.fraction)
         elif isinstance(event, Ready):
             logger.info("engine ready: %s", event.description)
-            self._max_model_len, self._logprobs = event.max_model_len, event.logprobs
+            self._max_model_len, self._abilities = event.max_model_len, event.abilities
             self.num_blocks = event.num_blocks
             self._ready = self._was_ready = True
             self.dispatcher.restarted()
@@ -321,9 +341,10 @@ class ProcessClient(EngineClient):
         await self._process.wait()
 
     def _kill(self) -> None:
+        """The process and those that it has started: the group is its own."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _send(self, command: Command) -> None:
         """To the engine, in one frame with whatever else is to be sent when the event loop comes round."""

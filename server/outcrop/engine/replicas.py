@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from outcrop.engine.abilities import Abilities, common
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.lobby import Lobby
@@ -113,11 +114,9 @@ class ReplicaSet(EngineClient):
         )
 
     @property
-    def logprobs(self) -> int | None:
-        """What every replica that has started can tell."""
-        told = [each.client.logprobs for each in self._slots if each.client.max_model_len]
-        known = [count for count in told if count is not None]
-        return min(known) if known and len(known) == len(told) else None
+    def abilities(self) -> Abilities:
+        """What every replica that has started can do; they differ only during an update."""
+        return common(each.client.abilities for each in self._slots if each.client.max_model_len)
 
     @property
     def stats(self) -> EngineStats:
@@ -237,6 +236,7 @@ class ReplicaSet(EngineClient):
         except EngineUnavailable as error:
             self._gone.set()  # as a server with one replica ends where that cannot be had
             first.set_exception(error)
+            first.exception()  # whoever waits is told; if nobody does any more, that is no news
             return
         first.set_result(None)
         if self._closing:

@@ -22,7 +22,8 @@ class Home(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """tokens: those that engines have delivered; the client has the first `taken` of them. logprobs: of
+    """tokens: those that engines have delivered, of which the client has the first `taken`; what its request
+    resumes came from elsewhere, and the client has it. logprobs: of
     those that it has not had, where it asked for them. cached, queued: as in GenerationDelta, once it was in
     a step. end: its last delta, if it has come, or why there is none. slot: its name in the engine's steps,
     once it has one. started: in a step, or its grammar begun, since it was given to its engine. crashes:
@@ -31,8 +32,8 @@ class Stream:
 
     request: GenerationRequest
     submitted: float
-    tokens: list[int] = field(default_factory=list)
-    taken: int = 0
+    tokens: list[int] = field(init=False)
+    taken: int = field(init=False)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     cached: int = 0
     queued: float | None = None
@@ -44,6 +45,10 @@ class Stream:
     home: Home | None = None
     ticket: Ticket | None = None
     version: int = -1
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.resumed)
+        self.taken = len(self.tokens)
 
     def wake(self) -> None:
         if self.reader is not None and not self.reader.done():

@@ -105,8 +105,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 class Metrics:
     """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
-    loop; see `watch_lag`. batch_records: counts those that have an answer. spend: what it costs.
-    neuron_monitor: whose metrics are passed on."""
+    loop; see `watch_lag`. batch_records: counts those that have an answer. invocation_log_records: counts
+    those that were delivered or lost. spend: what it costs. neuron_monitor: whose metrics are passed on."""
 
     def __init__(
         self,
@@ -146,6 +146,12 @@ class Metrics:
         self.batch_records = Counter(
             "outcrop_batch_records",
             "Records of batch jobs that were answered, by outcome: success or error.",
+            ("outcome",),
+            registry=self._registry,
+        )
+        self.invocation_log_records = Counter(
+            "outcrop_invocation_log_records",
+            "Invocations whose log was delivered, or dropped because that could not be done.",
             ("outcome",),
             registry=self._registry,
         )

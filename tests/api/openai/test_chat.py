@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from outcrop.engine.client import Abilities
+
 from ...conformance.strategies import json_values, spoilt
 from ..doubles import Script
 from ..server import Server
@@ -183,7 +185,7 @@ def test_log_probabilities_of_each_token(
     assert [each for chunk in streamed if chunk["logprobs"] for each in chunk["logprobs"]["content"]] == told
     bare = http.post(PATH, json=HELLO | {"logprobs": True}).json()["choices"][0]["logprobs"]["content"]
     assert all(each["top_logprobs"] == [] for each in bare)
-    monkeypatch.setattr(server.engine, "likeliest", None)
+    monkeypatch.setattr(server.engine, "can", Abilities())
     refused = http.post(PATH, json=asked)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "logprobs"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from outcrop.api.admission import ApiLimits
-from outcrop.engine.client import FinishReason, ModelFailure
+from outcrop.engine.client import Abilities, FinishReason, ModelFailure
 
 from ..doubles import EOS, Script, ScriptedEngine
 from ..server import Server, eventually, running
@@ -283,7 +283,7 @@ def test_log_probabilities_of_each_token(
     assert told == [["c", "a", "f"], ["\\xc3"], ["\\xa9", "!"], []]
     assert [each["logprobs"]["text_offset"][:1] for each in streamed] == [[0], [3], [4], []]
     assert http.post(PATH, json=HELLO).json()["choices"][0]["logprobs"] is None
-    monkeypatch.setattr(server.engine, "likeliest", None)
+    monkeypatch.setattr(server.engine, "can", Abilities())
     refused = http.post(PATH, json=asked)
     assert refused.status_code == 400
     assert "the model's engine tells none" in refused.json()["error"]["message"]

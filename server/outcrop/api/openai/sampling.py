@@ -61,7 +61,7 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def tells_logprobs(model: ServedModel) -> bool:
     """Whether the model's engine does, as far as is known: one that is not up yet says so when it is."""
-    return model.engine.logprobs is not None or not model.engine.ready
+    return model.engine.abilities.logprobs is not None or not model.engine.ready
 
 
 def no_token(token: int, vocab_size: int) -> str:
