@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,21 @@ def test_what_an_artifact_decides_is_no_setting() -> None:
     assert "this is required" in complaint(config=None, model=without_path)
 
 
+def test_the_vllm_backend(tmp_path: Path) -> None:
+    vllm = {"path": str(tmp_path), "backend": "vllm"}
+    here = vllm | {"python": sys.executable, "engine_args": '{"enforce_eager": true}'}
+    config = load_settings(config=None, model=here).models[0].engine_config()
+    assert (config.python, config.engine_args) == (sys.executable, {"enforce_eager": True})
+    assert (config.kv_memory, config.max_rows, config.block_size) == (0, 0, 0)  # vLLM chooses
+    remote = vllm | {"url": "http://127.0.0.1:8000"}
+    assert load_settings(config=None, model=remote).models[0].engine_config().url == remote["url"]
+    assert "reads Hugging Face folders" in complaint(config=None, model={"path": "a.gguf", "backend": "vllm"})
+    assert "give its url" in complaint(config=None, model=vllm | {"served_name": "x"})
+    assert "leave it out" in complaint(config=None, model=vllm | {"policy": "paced"})
+    assert "the server at" in complaint(config=None, model=remote | {"dtype": "float32"})
+    assert "that Outcrop starts" in complaint(config=None, model=remote | {"python": sys.executable})
+
+
 def test_the_default_size() -> None:
     assert with_model().models[0].kv_memory == DEFAULT_KV_MEMORY
 
@@ -236,7 +252,13 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "path": ("nowhere", "nowhere: there is no such file or folder"),
     "id": ("", "at least 1 character (given: '')"),
     "aliases": ("x", "valid tuple (given: 'x')"),
-    "backend": ("gpu", "'cpu', 'fake' or 'neuron' (given: 'gpu')"),
+    "backend": ("gpu", "'cpu', 'fake', 'neuron' or 'vllm' (given: 'gpu')"),
+    "url": ("here", r"pattern '^https?://[^\s]+$' (given: 'here')"),
+    "python": ("nowhere", "nowhere: there is no such file or folder"),
+    "served_name": ("x", "this is for backend vllm, and the backend is cpu"),
+    "api_key_env": ("X", "this is for backend vllm, and the backend is cpu"),
+    "engine_args": ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    "adapters": ("x", "valid dictionary (given: 'x')"),
     "artifact": ("nowhere", "nowhere: there is no such folder"),
     "cores": ("7-0", "write the first and the last, such as 0-7"),
     "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),

@@ -45,8 +45,9 @@ def doctor(
 ) -> None:
     """Check driver, runtime, versions, free NeuronCores and memory, and say what to do about them.
 
-    With --engine, also the versions in the environment of that engine. Exits with 0 if models can be served on
-    Neuron devices, 1 if something has to be mended first, and 3 if there are none and the CPU is what remains.
+    With --engine, also the versions in the environment of that engine. Exits with 0 if models can be served
+    on Neuron devices, 1 if something has to be mended first, and 3 if there are none and the CPU is what
+    remains.
     """
     from outcrop.doctor.facts import gather
     from outcrop.doctor.findings import State, has_neuron, host_findings, missing, neuron_findings
