@@ -41,7 +41,9 @@ if given.model == "broken model":
     sys.exit(3)
 config = json.loads(CONFIG) | {
     "checkpoint_id": None if pathlib.Path(given.model).is_dir() else given.model,
-    "tp_degree": given.tensor_parallel_size, "batch_size": given.batch_size, "sequence_length": given.sequence_length,
+    "tp_degree": given.tensor_parallel_size,
+    "batch_size": given.batch_size,
+    "sequence_length": given.sequence_length,
 }
 given.output.mkdir()
 (given.output / "neuron_config.json").write_text(json.dumps(config))

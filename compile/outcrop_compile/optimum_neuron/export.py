@@ -1,8 +1,8 @@
 """Running optimum-neuron's exporter, in the Python environment that has it.
 
-What `optimum-cli export neuron` runs is `python3 -m optimum.exporters.neuron` with the same arguments, through
-a shell and without quoting them (optimum/commands/export/neuronx.py of huggingface/optimum-neuron v0.4.5), so
-that module is started here. Not yet run on a device.
+What `optimum-cli export neuron` runs is `python3 -m optimum.exporters.neuron` with the same arguments,
+through a shell and without quoting them (optimum/commands/export/neuronx.py of huggingface/optimum-neuron
+v0.4.5), so that module is started here. Not yet run on a device.
 """
 
 from __future__ import annotations
