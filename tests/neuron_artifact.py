@@ -105,7 +105,7 @@ def write_artifact(
     for rank, name in enumerate(names):
         write_shard(
             checkpoint, folder / name, rank=rank, world=tp, dtype=shapes.quantisation or plain, plain=plain,
-            max_positions=shapes.max_model_len,
+            max_positions=shapes.max_model_len, layout=shapes.weight_layout,
         )  # fmt: skip
     files = sorted(path.relative_to(folder).as_posix() for path in (folder / "checkpoint").glob("*"))
     manifest = manifest_of(

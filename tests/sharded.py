@@ -16,7 +16,7 @@ from outcrop_compile.config import LlamaConfig
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
 from outcrop_compile.meeting import Meeting
 from outcrop_compile.shards import model_weights, shard_path
-from outcrop_kernels.registry import Target, operations
+from outcrop_kernels.registry import Operations, Target, operations
 
 KV = KVSizes(num_blocks=8, block_size=16, max_rows=2)
 POSITIONS = 64
@@ -29,12 +29,14 @@ def load(
     parallel: TensorParallel | None = None,
     *,
     target: Target = "reference",
+    ops: Operations | None = None,
 ) -> PagedLlama:
-    """The model of one rank, on its shard."""
+    """The model of one rank, on its shard. ops: of another choice than a target's own."""
     parallel = parallel or TensorParallel()
     stored = load_file(folder / shard_path(parallel.rank))
     weights = model_weights(stored)
-    model = PagedLlama(config, weights, KV, operations(target), max_positions=POSITIONS, parallel=parallel)
+    ops = ops or operations(target)
+    model = PagedLlama(config, weights, KV, ops, max_positions=POSITIONS, parallel=parallel)
     for name in ("cos", "sin"):
         torch.testing.assert_close(getattr(model, name), stored[name], rtol=0, atol=0)
     return model

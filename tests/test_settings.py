@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from outcrop.engine.config import DEFAULT_KV_MEMORY, EngineConfig
-from outcrop.settings import ModelSettings, Settings, SettingsError, load_auth_settings, load_settings
+from outcrop.settings import ModelSettings, Settings, SettingsError, load_key_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -442,18 +442,18 @@ def test_the_command_line_changes_the_mode_of_the_file() -> None:
     text = f'[auth]\nmode = "off"\nkeys = "k.json"\nsame_region = true\n{ONE_MODEL}'
     auth = from_toml(text, server={"auth": {"mode": "required"}}).auth
     assert (auth.mode, auth.keys, auth.same_region) == ("required", Path("k.json"), True)
-    assert load_auth_settings(Path("outcrop.toml")).mode == "off"
+    assert load_key_settings(Path("outcrop.toml")).auth.mode == "off"
 
 
 def test_where_keys_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    assert load_auth_settings(None).keys == folder / "outcrop" / "keys.json"
+    assert load_key_settings(None).auth.key_file == folder / "outcrop" / "keys.json"
     for unset in ("", "relative"):
         monkeypatch.setenv("XDG_STATE_HOME", unset)
         monkeypatch.setenv("HOME", str(folder))
-        assert load_auth_settings(None).keys == folder / ".local" / "state" / "outcrop" / "keys.json"
+        assert load_key_settings(None).auth.key_file == folder / ".local" / "state" / "outcrop" / "keys.json"
     monkeypatch.setenv("OUTCROP_AUTH", '{"keys": "elsewhere.json"}')
-    assert load_auth_settings(None).keys == Path("elsewhere.json")
+    assert load_key_settings(None).auth.key_file == Path("elsewhere.json")
 
 
 CREDENTIALS = '[[auth.credentials]]\naccess_key_id = "AKIDEXAMPLE"\nsecret_env = "EXAMPLE_SECRET"\n'

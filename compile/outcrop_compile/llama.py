@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.tensor_parallel import divide
 from outcrop_kernels.quantised import SCALE, Quantised
-from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
+from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP, product
 from outcrop_kernels.registry import Operations
 
 
@@ -73,7 +73,8 @@ class PagedLlama(nn.Module):
     table are buffers that `forward` reassigns: a compiler turns that into aliased device state, and the
     CPU's `kv_write` updates them in place.
 
-    weights: the names and shapes of `outcrop_compile.weights.load_weights`, for this rank.
+    weights: the names and shapes of `outcrop_compile.weights.load_weights`, for this rank, in the layout that
+    the operations read.
     max_positions: length of the rotary tables, so the longest sequence.
     """
 
@@ -109,6 +110,7 @@ class PagedLlama(nn.Module):
     embed: Tensor
     norm: Tensor
     head: Tensor
+    head_scale: Tensor | None
     cos: Tensor
     sin: Tensor
     last_token: Tensor
@@ -254,7 +256,7 @@ class PagedLlama(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """This rank's logits float32 [N, V / world] of hidden states [N, H]."""
-        return _linear(self, "head", hidden).to(torch.float32)
+        return product(self.operations, hidden, self.head, self.head_scale).to(torch.float32)
 
 
 def _is_number(peak: Tensor) -> Tensor:
@@ -287,13 +289,6 @@ def _keep(module: nn.Module, name: str, weight: Tensor | Quantised[Tensor]) -> N
     module.register_buffer(name + SCALE, scale, persistent=False)
 
 
-def _linear(module: PagedLlama | _Layer, name: str, x: Tensor) -> Tensor:
-    """x [T, in] times the module's matrix of that name, transposed."""
-    matrix, scale = getattr(module, name), getattr(module, name + SCALE)
-    ops = module.operations
-    return ops.linear(x, matrix) if scale is None else ops.linear_int8(x, matrix, scale)
-
-
 class _Layer(nn.Module):
     """One transformer block and its two KV pools [num_blocks + 1, block_size, kv_heads, head_dim]."""
 
@@ -303,44 +298,47 @@ class _Layer(nn.Module):
         super().__init__()
         config = model.config
         self.operations, self.parallel = model.operations, model.parallel
-        self.heads, self.kv_heads, self.head_dim = model.heads, model.kv_heads, config.head_dim
-        self.eps = config.rms_norm_eps
+        self.heads, self.eps = model.heads, config.rms_norm_eps
         for name, weight in weights.items():
             _keep(self, name, model.operations.pack(weight))
-        shape = (kv.num_blocks + 1, kv.block_size, self.kv_heads, self.head_dim)
+        shape = (kv.num_blocks + 1, kv.block_size, model.kv_heads, config.head_dim)
         for name in ("key_pool", "value_pool"):
             pool = model.operations.kv_pool(*shape, model.embed.dtype)
             self.register_buffer(name, pool, persistent=False)
 
     attn_norm: Tensor
     qkv: Tensor
+    qkv_scale: Tensor | None
     o: Tensor
+    o_scale: Tensor | None
     mlp_norm: Tensor
     gate_up: Tensor
+    gate_up_scale: Tensor | None
     down: Tensor
+    down_scale: Tensor | None
     key_pool: Tensor
     value_pool: Tensor
 
     def forward(
         self, hidden: Tensor, cos: Tensor, sin: Tensor, slots: Tensor, block_tables: Tensor, positions: Tensor
     ) -> Tensor:
-        ops, dim = self.operations, self.head_dim
-        count = hidden.shape[0]
+        ops = self.operations
         rows, width = positions.shape
-        query_end, key_end = self.heads * dim, (self.heads + self.kv_heads) * dim
-        qkv = _linear(self, "qkv", ops.rms_norm(hidden, self.attn_norm, self.eps))
-        query = ops.rope(qkv[:, :query_end].reshape(count, self.heads, dim), cos, sin)
-        key = ops.rope(qkv[:, query_end:key_end].reshape(count, self.kv_heads, dim), cos, sin)
-        value = qkv[:, key_end:].reshape(count, self.kv_heads, dim)
+        query, key, value = ops.fused_qkv(
+            ops, hidden, self.attn_norm, self.qkv, self.qkv_scale, cos, sin, self.heads, self.eps
+        )
         self.key_pool = ops.kv_write(self.key_pool, slots, key)
         self.value_pool = ops.kv_write(self.value_pool, slots, value)
         mixed = ops.paged_attention(
-            query.reshape(rows, width, self.heads, dim),
+            query.reshape(rows, width, *query.shape[1:]),
             self.key_pool,
             self.value_pool,
             block_tables,
             positions,
         )
-        hidden = ops.add(hidden, self.parallel.all_reduce(_linear(self, "o", mixed.reshape(count, -1))))
-        gate_up = _linear(self, "gate_up", ops.rms_norm(hidden, self.mlp_norm, self.eps))
-        return ops.add(hidden, self.parallel.all_reduce(_linear(self, "down", ops.swiglu(gate_up))))
+        update = product(ops, mixed.reshape(rows * width, -1), self.o, self.o_scale)
+        hidden, normed = ops.add_rms_norm(
+            ops, hidden, self.parallel.all_reduce(update), self.mlp_norm, self.eps
+        )
+        update = ops.swiglu_mlp(ops, normed, self.gate_up, self.gate_up_scale, self.down, self.down_scale)
+        return ops.add(hidden, self.parallel.all_reduce(update))

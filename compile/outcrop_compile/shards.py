@@ -1,7 +1,8 @@
 """A model's weights on disk, one file for each tensor-parallel rank, as the Neuron runtime loads them.
 
 The files are safetensors under the names of `PagedLlama`'s buffers: bfloat16 but for the rotary tables and
-the scales of quantised matrices, which are float32, and those matrices' codes, which are int8.
+the scales of quantised matrices, which are float32, and those matrices' codes, which are int8. Their metadata
+say in which layout the matrices are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from outcrop_compile.artifact.require import LAYOUT
 from outcrop_compile.checkpoint import Checkpoint
 from outcrop_compile.llama import rotary_tables
-from outcrop_compile.weights import FloatType, Progress, WeightType, load_weights
+from outcrop_compile.weights import FloatType, Progress, WeightType, is_multiplied, load_weights
 from outcrop_kernels.quantised import SCALE, Quantised
+from outcrop_kernels.weight_layout import WeightLayout
 
 WEIGHTS = "weights"
 """Folder of an artifact that holds the shards."""
@@ -45,23 +49,25 @@ def write_shard(
     dtype: WeightType,
     plain: FloatType,
     max_positions: int,
+    layout: WeightLayout = "outputs-first",
     progress: Progress | None = None,
 ) -> None:
     """Write one rank's weights. They are read straight into the file, which is mapped: the process has no
     more than a few MiB of them in memory of its own, whatever the model's size.
 
     dtype, plain, rank, world, progress: as in `load_weights`; int8 has a scale for each output feature.
-    max_positions: length of the rotary tables. The file has its name once it is whole; one that is there
-    already is not written again. Raises as `load_weights` does, and OSError.
+    max_positions: length of the rotary tables. layout: of matrices that products read. The file has its name
+    once it is whole; one that is there already is not written again. Raises as `load_weights` does, and
+    OSError.
     """
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with _growing(part) as file:
+    with _growing(part, layout) as file:
         load_weights(
             checkpoint, dtype=dtype, plain=plain, rank=rank, world=world, progress=progress,
-            file_groups=False, own_head=True, allocate=file.allocate,
+            file_groups=False, own_head=True, allocate=partial(file.allocate, layout=layout),
         )  # fmt: skip
         for name, table in zip(_TABLES, rotary_tables(checkpoint.config, max_positions), strict=True):
             file.allocate(name, tuple(table.shape), np.float32)[...] = table.numpy()
@@ -83,31 +89,41 @@ def model_weights(shard: Mapping[str, Tensor]) -> dict[str, Tensor | Quantised[T
 class _File:
     """A safetensors file that grows by one tensor of zeros at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, layout: WeightLayout) -> None:
         self.path = path
         self.end = _LENGTH + _HEADER
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, dict[str, Any]] = {"__metadata__": {LAYOUT: layout}}
 
-    def allocate(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def allocate(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        layout: WeightLayout = "outputs-first",
+    ) -> npt.NDArray[Any]:
+        """An array of this shape, whatever its layout in the file."""
         kind, start = np.dtype(dtype), self.end
+        turned = layout == "inputs-first" and is_multiplied(name, shape)
+        stored = shape[::-1] if turned else shape
         size = math.prod(shape) * kind.itemsize
         self.end += size
         self.entries[_RENAMED.get(name, name)] = {
             "dtype": _TYPES[kind],
-            "shape": list(shape),
+            "shape": list(stored),
             "data_offsets": [start - _LENGTH - _HEADER, self.end - _LENGTH - _HEADER],
         }
         # Without holes between tensors, which the format forbids. What is added to a file is zeros.
         with self.path.open("r+b") as file:
             file.truncate(self.end)
-        return np.memmap(self.path, kind, "r+", start, shape)
+        array = np.memmap(self.path, kind, "r+", start, stored)
+        return array.T if turned else array
 
 
 @contextmanager
-def _growing(path: Path) -> Iterator[_File]:
+def _growing(path: Path, layout: WeightLayout) -> Iterator[_File]:
     """A file to allocate tensors in, whose header is written at the end."""
     path.write_bytes(b"")
-    file = _File(path)
+    file = _File(path, layout)
     yield file
     header = json.dumps(file.entries, separators=(",", ":")).encode()
     if len(header) > _HEADER:

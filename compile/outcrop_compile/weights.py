@@ -11,7 +11,8 @@ columns of embed (of its `Layout`, whose padding is zeros here):
     lm_head [tokens, H]                    absent when tied to embed and whole
 
 Quantised, every matrix but embed is `Quantised`. A tied lm_head is there as well then, made of embed, and so
-it is where there are several ranks, for it is divided otherwise than embed.
+it is where there are several ranks, for it is divided otherwise than embed, or where matrices lie otherwise
+(`outcrop_kernels.weight_layout`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from outcrop_compile.checkpoint.names import canonical_shapes, kind_of
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.quantise import Allocate, Form, form_of, quantise_channels, zero_quantised, zeros
 from outcrop_compile.tensor_parallel import Layout, ShardingError, divide
-from outcrop_kernels.quantised import Quantised
+from outcrop_kernels.quantised import SCALE, Quantised
 
 FloatType = Literal["float32", "bfloat16"]
 WeightType = Literal["float32", "bfloat16", "int8", "int4"]
@@ -92,16 +93,17 @@ class _Part:
 
 
 def parameter_shapes(
-    config: LlamaConfig, world: int = 1, *, quantised: bool = False
+    config: LlamaConfig, world: int = 1, *, own_head: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter of one rank, in the order of the layers; whether matrices are quantised
-    decides about a tied head. Raises ShardingError."""
-    return _shapes(_parts(divide(config, world), 0, own_head=world > 1 or quantised))
+    """The shape of every parameter of one rank, in the order of the layers. own_head: as in `load_weights`.
+    Raises ShardingError."""
+    return _shapes(_parts(divide(config, world), 0, own_head=world > 1 or own_head))
 
 
-def is_quantised(name: str, shape: Sequence[int]) -> bool:
-    """Whether a parameter is small integers where a model has such: matrices that products read."""
-    return name != "embed" and len(shape) == 2
+def is_multiplied(name: str, shape: Sequence[int]) -> bool:
+    """Whether a parameter is a matrix that products read: small integers where a model has such, and in the
+    order that kernels want."""
+    return name != "embed" and len(shape) == 2 and not name.endswith(SCALE)
 
 
 def _shapes(parts: Iterable[_Part]) -> dict[str, tuple[int, ...]]:
@@ -184,7 +186,7 @@ def _forms(
         sources.setdefault(part.target, []).append(part)
     forms: dict[str, Form | None] = {}
     for target, stacked in sources.items():
-        matrix = is_quantised(target, stacked[0].shape)
+        matrix = is_multiplied(target, stacked[0].shape)
         # Columns that a rank leaves out would cut through groups.
         whole = file_groups and all(part.shape[1:] == checkpoint.shape(part.source)[1:] for part in stacked)
         found = [checkpoint.groups(part.source) if whole else None for part in stacked]

@@ -8,12 +8,17 @@ bits.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from outcrop_kernels.quantised import GROUP, Quantised
 from outcrop_kernels.zeros import untouched_zeros
+
+if TYPE_CHECKING:
+    from outcrop_kernels.registry import Operations
 
 MASKED = -30000.0
 """Score of a hidden position. Finite, since -inf turns to NaN on the chip; exp of it is 0 in float32."""
@@ -60,6 +65,22 @@ def linear_int8(x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
     """
     product = functional.linear(x, codes.to(x.dtype)).to(torch.float32)
     return (product * scale.reshape(1, -1)).to(x.dtype)
+
+
+def linear_inputs_first(x: Tensor, weight: Tensor) -> Tensor:
+    """`linear` of a weight [in, out]."""
+    return torch.matmul(x, weight)
+
+
+def linear_int8_inputs_first(x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+    """`linear_int8` of codes [in, out]; scale is [out, 1] all the same."""
+    product = torch.matmul(x, codes.to(x.dtype)).to(torch.float32)
+    return (product * scale.reshape(1, -1)).to(x.dtype)
+
+
+def product(ops: Operations, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
+    """x [T, in] times a matrix, whose scale is None where it is not quantised: [T, out], in x's dtype."""
+    return ops.linear(x, weight) if scale is None else ops.linear_int8(x, weight, scale)
 
 
 def quantise_channels(weight: Tensor) -> Quantised[Tensor]:
@@ -132,6 +153,38 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
 
 
+def add_rms_norm(
+    ops: Operations, x: Tensor, update: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """x + update [T, H], and the norm of that by weight [H]. Like all operations that take `ops`, made of
+    those, where the target has nothing that does it in one."""
+    total = ops.add(x, update)
+    return total, ops.rms_norm(total, weight, eps)
+
+
+def fused_qkv(
+    ops: Operations,
+    x: Tensor,
+    norm: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [T, heads, D] and keys, turned by each token's cos and sin [T, D/2], and values, both [T,
+    kv_heads, D], of x [T, H]: its norm by `norm` [H] times a matrix of (heads + 2 kv_heads) * D outputs, with
+    a scale as in `product`."""
+    count, dim = x.shape[0], 2 * cos.shape[-1]
+    made = product(ops, ops.rms_norm(x, norm, eps), weight, scale)
+    kv_heads = (made.shape[-1] // dim - heads) // 2
+    query_end, key_end = heads * dim, (heads + kv_heads) * dim
+    query = ops.rope(made[:, :query_end].reshape(count, heads, dim), cos, sin)
+    key = ops.rope(made[:, query_end:key_end].reshape(count, kv_heads, dim), cos, sin)
+    return query, key, made[:, key_end:].reshape(count, kv_heads, dim)
+
+
 def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
     """Zeros [blocks, block_size, kv_heads, dim], in whatever order an implementation likes them in memory. A
     lightly loaded server never fills its pool, and a model that is only lowered writes none of it."""
@@ -186,6 +239,20 @@ def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up for gate_up [T, 2F], gate in the first half -> [T, F]."""
     half = gate_up.shape[-1] // 2
     return functional.silu(gate_up[..., :half]) * gate_up[..., half:]
+
+
+def swiglu_mlp(
+    ops: Operations,
+    x: Tensor,
+    gate_up: Tensor,
+    gate_up_scale: Tensor | None,
+    down: Tensor,
+    down_scale: Tensor | None,
+) -> Tensor:
+    """The gated MLP of x [T, H]: matrices of 2F and of H outputs, gate in the first half of the former, with
+    scales as in `product`. Returns [T, H], of this rank's F features."""
+    hidden = ops.swiglu(product(ops, x, gate_up, gate_up_scale))
+    return product(ops, hidden, down, down_scale)
 
 
 def peak(x: Tensor) -> Tensor:

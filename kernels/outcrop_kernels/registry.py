@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from outcrop_kernels import reference
 from outcrop_kernels.quantised import Quantised
+
+if TYPE_CHECKING:
+    from outcrop_kernels.nki.operations import Caller
 
 Target = Literal["reference", "cpu", "native", "neuron"]
 
@@ -26,11 +29,21 @@ class Operations:
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
     linear_int8: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.linear_int8
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = reference.rms_norm
+    add_rms_norm: Callable[[Operations, Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]] = (
+        reference.add_rms_norm
+    )
     rope: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.rope
+    fused_qkv: Callable[
+        [Operations, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor, int, float],
+        tuple[Tensor, Tensor, Tensor],
+    ] = reference.fused_qkv
     kv_pool: Callable[[int, int, int, int, torch.dtype], Tensor] = reference.kv_pool
     kv_write: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.kv_write
     paged_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = reference.paged_attention
     swiglu: Callable[[Tensor], Tensor] = reference.swiglu
+    swiglu_mlp: Callable[[Operations, Tensor, Tensor, Tensor | None, Tensor, Tensor | None], Tensor] = (
+        reference.swiglu_mlp
+    )
     peak: Callable[[Tensor], Tensor] = reference.peak
     edit_logits: Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Tensor] = (
         reference.edit_logits
@@ -44,11 +57,14 @@ def operation_names() -> tuple[str, ...]:
     return tuple(field.name for field in fields(Operations))
 
 
-def operations(target: Target, kernels: Collection[str] = (), *, gather: bool = False) -> Operations:
+def operations(
+    target: Target, kernels: Collection[str] = (), *, gather: bool = False, caller: Caller | None = None
+) -> Operations:
     """The operations of a target: its own where it has one, the reference otherwise.
 
-    kernels: of target neuron, names in `outcrop_kernels.nki.catalogue`. gather: whether they may use DMA that
-    gathers by indices in SBUF.
+    kernels: of target neuron, names in `outcrop_kernels.nki.catalogue`, whose `weight_layout` says how
+    matrices are to lie. gather: whether they may use DMA that gathers by indices in SBUF; without that, it
+    moves one row or block at a time. caller: what calls a kernel; None for what runs or compiles it.
     """
     if target == "reference":
         return Operations()
@@ -58,9 +74,15 @@ def operations(target: Target, kernels: Collection[str] = (), *, gather: bool = 
         plain = replace(Operations(), **neuron.IMPLEMENTATIONS)
         if not kernels:
             return plain
-        from outcrop_kernels.nki.operations import NkiOperations
+        from outcrop_kernels.nki.catalogue import weight_layout
+        from outcrop_kernels.nki.operations import NkiOperations, run
 
-        return replace(plain, **NkiOperations(kernels, gather, plain).implementations())
+        if weight_layout(kernels) == "inputs-first":
+            plain = replace(
+                plain, linear=reference.linear_inputs_first, linear_int8=reference.linear_int8_inputs_first
+            )
+        call = caller or (lambda one: run(one.entry, one.arguments, gather=gather))
+        return replace(plain, **NkiOperations(kernels, plain, call).implementations())
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":

@@ -20,8 +20,8 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.app import create_app, drain
 from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
-from outcrop.api.auth.keys import KeyStore
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
+from outcrop.api.auth.shared_quota import SharedQuotas
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.imports.registry import ModelFiles
 from outcrop.api.job_runner import JobOptions
@@ -32,6 +32,8 @@ from outcrop.cost.served import Deployment, spend
 from outcrop.engine.client import EngineClient
 from outcrop.engine.on_demand import OnDemandEngine
 from outcrop.http_protocol import HttpProtocol
+from outcrop.key_store import key_store
+from outcrop.ledger.allowance import Allowances
 from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 from outcrop.storage import Storage
@@ -115,7 +117,7 @@ def _block_size(model: ModelSettings) -> int:
     return read_manifest(model.artifact / NAME).shapes.block_size
 
 
-def build_key_ring(auth: AuthSettings) -> KeyRing:
+def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
     """The keys that may call. Raises ValueError where they cannot be read or a secret is not set."""
     access_keys = []
     for each in auth.credentials:
@@ -129,18 +131,19 @@ def build_key_ring(auth: AuthSettings) -> KeyRing:
         policy = ALLOW_ALL if document is None else Policy.parse(document)
         grant = Grant(each.access_key_id, each.name, each.tenant, policy, each.rpm, each.tpm)
         access_keys.append(AccessKey(grant, secret))
-    return KeyRing(KeyStore(auth.keys.expanduser(), auth.master_secret), access_keys)
+    return KeyRing(key_store(auth, database), access_keys)
 
 
-def build_authenticator(settings: Settings) -> Authenticator | None:
+def build_authenticator(settings: Settings, database: Database) -> Authenticator | None:
     """Who may call a server of these settings; None where it asks nobody. Raises ValueError."""
     if not settings.authenticated:
         return None
     return Authenticator(
-        build_key_ring(settings.auth),
+        build_key_ring(settings.auth, database),
         region=settings.region if settings.auth.same_region else None,
         now=utc_now,
         clock=time.monotonic,
+        shared=SharedQuotas(Allowances(settings.state), time.monotonic) if database.shared else None,
     )
 
 
@@ -168,9 +171,9 @@ class HttpServer(uvicorn.Server):
             fault_injection=settings.fault_injection,
             seed=settings.seed,
         )
-        self._authenticator = build_authenticator(settings)
         database = Database(settings.state)
         database.open()
+        self._authenticator = build_authenticator(settings, database)
         self._app: FastAPI = create_app(
             catalog,
             limits,

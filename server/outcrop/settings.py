@@ -104,10 +104,6 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _default_keys() -> Path:
-    return state_folder() / "keys.json"
-
-
 def _default_state() -> str:
     return str(state_folder() / "state.db")
 
@@ -292,7 +288,7 @@ class CredentialSettings(_Section):
     access_key_id: str = Field(pattern=r"^\w{1,128}$")
     secret_env: str = Field(min_length=1)
     name: str = Field(default="", pattern=PRINCIPAL_NAME)
-    tenant: str = ""
+    tenant: str = Field(default="", max_length=256)
     policy: ExistingPath | None = None
     models: tuple[Name, ...] = ()
     rpm: int | None = Field(default=None, ge=1)
@@ -301,11 +297,12 @@ class CredentialSettings(_Section):
 
 class AuthSettings(_Section):
     """The `[auth]` table. mode: "auto" asks callers who they are unless the server listens on loopback
-    alone, "required" always, "off" never. keys: the file that `outcrop keys` writes, with the master secret
-    beside it. same_region: signatures must name the server's region."""
+    alone, "required" always, "off" never. keys: the file that `outcrop keys` writes; left out, the keys are
+    in the database of a `state` that servers share, and otherwise in `key_file`. same_region: signatures must
+    name the server's region."""
 
     mode: Literal["auto", "required", "off"] = "auto"
-    keys: Path = Field(default_factory=_default_keys)
+    keys: Path | None = None
     same_region: bool = False
     credentials: tuple[CredentialSettings, ...] = ()
 
@@ -316,6 +313,11 @@ class AuthSettings(_Section):
         if len(set(ids)) < len(ids):
             raise ValueError("two have the same access_key_id")
         return credentials
+
+    @property
+    def key_file(self) -> Path:
+        """The keys' own, beside which the master secret is in either case."""
+        return (self.keys or state_folder() / "keys.json").expanduser()
 
     @property
     def master_secret(self) -> str | None:
@@ -384,6 +386,7 @@ class KeySettings(_Sources):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
+    state: str = Field(default_factory=_default_state, min_length=1)
     auth: AuthSettings = Field(default_factory=AuthSettings)
 
 
@@ -401,7 +404,8 @@ class Settings(_Sources):
     model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
     seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
     own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
-    state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or a URL.
+    state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or the URL of
+    a PostgreSQL database, which servers on other hosts may share.
     inspect: how many of the last requests and answers are kept in memory, for GET /inspector.
     seed: of calls that give none; without it each draws its own.
     prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
@@ -498,9 +502,10 @@ def load_settings(
     return _load(Settings, given, [configured[0].model_dump(exclude_unset=True) | dict(given.model)])
 
 
-def load_auth_settings(config: Path | None) -> AuthSettings:
-    """The `[auth]` table of the server that the environment and the file describe. Raises SettingsError."""
-    return _load(KeySettings, _Given(_config_file(config), {}, {})).auth
+def load_key_settings(config: Path | None) -> KeySettings:
+    """The `[auth]` table and the database of the server that the environment and the file describe. Raises
+    SettingsError."""
+    return _load(KeySettings, _Given(_config_file(config), {}, {}))
 
 
 def load_ledger_settings(config: Path | None) -> LedgerSettings:

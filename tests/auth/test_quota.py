@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outcrop.api.auth.principal import Principal
 from outcrop.api.auth.quota import Quota, TokenBucket
 from outcrop.api.errors import ApiError
 
@@ -24,9 +26,17 @@ class Clock:
         return self.now
 
 
+def admit(quota: Quota | Principal) -> None:
+    asyncio.run(quota.admit())
+
+
+def admit_tokens(quota: Quota, tokens: int) -> None:
+    asyncio.run(quota.admit_tokens(tokens))
+
+
 def throttled(quota: Quota, words: str) -> None:
     with pytest.raises(ApiError) as caught:
-        quota.admit()
+        admit(quota)
     assert (caught.value.kind.code, caught.value.kind.status) == ("ThrottlingException", 429)
     assert caught.value.message == words
 
@@ -35,44 +45,44 @@ def test_requests_a_minute() -> None:
     clock = Clock()
     quota = Quota(3, None, clock)
     for _ in range(3):
-        quota.admit()
+        admit(quota)
     throttled(quota, REQUESTS)
     clock.now += 19.9
     throttled(quota, REQUESTS)
     clock.now += 0.2
-    quota.admit()
+    admit(quota)
     throttled(quota, REQUESTS)
     clock.now += 3600  # no more than a minute's worth is saved up
     for _ in range(3):
-        quota.admit()
+        admit(quota)
     throttled(quota, REQUESTS)
 
 
 def test_tokens_a_minute() -> None:
     clock = Clock()
     quota = Quota(None, 60, clock)
-    quota.admit_tokens(50)
+    admit_tokens(quota, 50)
     with pytest.raises(ApiError, match=TOKENS):
-        quota.admit_tokens(11)
-    quota.admit_tokens(10)
+        admit_tokens(quota, 11)
+    admit_tokens(quota, 10)
     throttled(quota, TOKENS)
     clock.now += 1
-    quota.admit()
+    admit(quota)
     quota.charge(31)  # an answer goes on to its end, and those after it pay
     clock.now += 30
     throttled(quota, TOKENS)
     clock.now += 1
-    quota.admit()
+    admit(quota)
     with pytest.raises(ApiError, match=TOKENS):
-        quota.admit_tokens(61)
+        admit_tokens(quota, 61)
 
 
 def test_no_limit() -> None:
     quota = Quota(None, None, Clock())
-    quota.admit()
-    quota.admit_tokens(10**9)
+    admit(quota)
+    admit_tokens(quota, 10**9)
     quota.charge(10**9)
-    quota.admit()
+    admit(quota)
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 5)), max_size=60), st.integers(1, 20))
@@ -98,10 +108,10 @@ def test_a_key_has_one_allowance_however_it_calls(world: World) -> None:
     now = datetime(2026, 11, 24, 10, 15, tzinfo=UTC)
     _, credentials, bearer = world.key(rpm=2)
     _, _, other = world.key(rpm=2)
-    world.accept(signed(now, credentials)).admit()
-    world.bearer(bearer).admit()
+    admit(world.accept(signed(now, credentials)))
+    admit(world.bearer(bearer))
     for principal in (world.accept(signed(now, credentials)), world.bearer(bearer)):
         throttled(principal.quota, REQUESTS)
-    world.bearer(other).admit()
+    admit(world.bearer(other))
     world.pass_time(seconds=30)
-    world.bearer(bearer).admit()
+    admit(world.bearer(bearer))

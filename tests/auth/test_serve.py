@@ -18,7 +18,8 @@ from serving import ANY_MODEL, COMMAND, PATIENCE, environment, serving
 
 from outcrop.cli.display import Display
 from outcrop.http_server import build_key_ring
-from outcrop.settings import load_auth_settings
+from outcrop.ledger.database import Database
+from outcrop.settings import load_key_settings
 
 HELLO: Any = {
     "modelId": ANY_MODEL,
@@ -84,11 +85,11 @@ def test_access_keys_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
         '[[auth.credentials]]\naccess_key_id = "AKIDEXAMPLE"\nsecret_env = "EXAMPLE_SECRET"\n'
         'name = "shop"\ntenant = "t"\nmodels = ["meta.*"]\nrpm = 5\n'
     )
-    auth = load_auth_settings(config)
+    auth, database = load_key_settings(config).auth, Database(None)
     with pytest.raises(ValueError, match="AKIDEXAMPLE is to be in the environment variable EXAMPLE_SECRET"):
-        build_key_ring(auth)
+        build_key_ring(auth, database)
     monkeypatch.setenv("EXAMPLE_SECRET", "s3cret")
-    ring = build_key_ring(auth)
+    ring = build_key_ring(auth, database)
     assert not ring.empty(0)
     candidate = ring.signer("AKIDEXAMPLE", None, 0)
     grant: Any = candidate.grant

@@ -241,7 +241,6 @@ def test_rules_of_a_conversation(runtime: Any, messages: list[Any], message: str
 
 
 UNSUPPORTED = {
-    "guardrailConfig": {"guardrailIdentifier": "x", "guardrailVersion": "1"},
     "promptVariables": {"x": {"text": "y"}},
     "outputConfig.effort": {"effort": "high"},
 }
@@ -395,7 +394,8 @@ def test_headers_of_invoke_model(runtime: Any) -> None:
     )
     invalid(
         lambda: runtime.invoke_model(modelId=MODEL, body=b'{"prompt": "x"}', guardrailIdentifier="g"),
-        "This model doesn't support the guardrailIdentifier field. Remove guardrailIdentifier and try again.",
+        "A guardrail is named by guardrailIdentifier and guardrailVersion together. "
+        "Give both, or neither, and try again.",
     )
 
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from fake_compiler import FakeCompiler, described, wrapped
 from safetensors.torch import load_file
 from tiny_models import LLAMA_32, tiny_model, write_gguf, write_huggingface
 
-from outcrop_compile.artifact import Artifact, open_artifact
+from outcrop_compile.artifact import Artifact, open_artifact, require_layout
 from outcrop_compile.artifact.kernels import kernel_digests, kernel_names
 from outcrop_compile.builder import BuildRefused, CompilationFailed, Options, build
 from outcrop_compile.builder.make import EXECUTABLE
@@ -161,6 +162,21 @@ def test_kernels_are_part_of_what_an_artifact_is(checkpoint: Checkpoint, tmp_pat
         keys.add(manifest.key)
     assert len(keys) == 4
     assert manifest.build_command().endswith("--kernels kv_cache_write,rope --indirect-dma")
+
+
+def test_kernels_that_stream_weights_get_them_inputs_first(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """In shards and graphs alike, and the manifest says so; other artifacts' keys are what they were."""
+    options = replace(OPTIONS, kernels=frozenset({"swiglu_mlp"}))
+    artifact = make(checkpoint, tmp_path / "out", FakeCompiler(), options)
+    require_layout(artifact)
+    assert artifact.manifest.shapes.weight_layout == "inputs-first"
+    weights = described(artifact.file(artifact.manifest.buckets[0].hlo).read_bytes())["weights"]
+    assert weights["layers.0.gate_up"][0] == [256, 768]
+    assert weights["layers.1.down"][0] == [384, 256]
+    plain = make(checkpoint, tmp_path / "plain", FakeCompiler()).manifest
+    assert b"inputs_first" not in msgspec.json.encode(plain.shapes)
+    with pytest.raises(BuildRefused, match="which has another shapes"):
+        make(checkpoint, tmp_path / "out", FakeCompiler())
 
 
 def test_each_kind_of_step_has_its_flags(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from outcrop_compile.hlo.record import read_record, record_path
 from outcrop_compile.hlo.traffic import traffic
 from outcrop_compile.hlo.wire import Message
 
-LOWERED = sorted((Path(__file__).parent / "lowered").rglob("*.hlo.pb"))
+LOWERED = sorted((Path(__file__).parent / "lowered").glob("tp*/*.hlo.pb"))
+WITH_KERNELS = sorted((Path(__file__).parent / "lowered").glob("kernels*/*.hlo.pb"))
 
 
 def total(module: HloModule) -> int:
@@ -121,3 +122,43 @@ def test_the_models_own_count_by_hand(path: Path) -> None:
     pools = 2 * 65 * sizes.block_size * kv_heads * sizes.config.head_dim * 2
     copied = traffic(HloModule(bare.dump()), record).counted - moved.counted
     assert copied == pytest.approx(2 * pools, rel=0.01)
+
+
+@pytest.mark.parametrize("path", WITH_KERNELS, ids=lambda path: path.parent.name)
+def test_what_is_left_around_kernels_counts_by_hand(path: Path) -> None:
+    """KV is none of the graph's any more, and of the weights only what no kernel reads: the projection back
+    from attention and the head, or none of them in 8 bits."""
+    record, raw = read_record(record_path(path)), path.read_bytes()
+    moved = traffic(HloModule(raw), record)
+    assert not moved.by_kind.keys() & {"KV gathers", "KV writes", "attention products", "top-k"}
+    left = {one.name: 2 * one.shape[0] * one.shape[1] for one in record.parameters if one.dtype == "bfloat16"
+            and one.name in ("layers.0.o", "head")}  # fmt: skip
+    assert len(left) == (0 if record.sizes.dtype == "int8" else 2)
+    products = moved.by_kind["matrix products"] - sum(left.values())
+    assert 0 < products < 16_384  # activations, and the triangle of sampling
+    # Without its aliases, what the kernels write in place counts as made anew.
+    pools = [one for one in HloModule(raw).entry.instructions if one.in_place]
+    assert [one.kernel for one in pools] == ["kv_cache_write"] * 2
+    bare = Message(raw)
+    bare.remove(8)
+    fused, copied = (Fused(HloModule(data)) for data in (raw, bare.dump()))
+    for one in pools:
+        assert fused.moved(one)[1] == 0
+        assert copied.moved(one)[1] == one.shape.bytes
+    assert fused.peak_bytes() < copied.peak_bytes()
+
+
+def test_what_a_kernel_reads_is_in_memory_and_other_results_are_not() -> None:
+    """A kernel cannot be fused with what makes its operands, but views of them cost nothing."""
+    build = Builder()
+    x = build.parameter("f32", 8, 64)
+    doubled = build.op("add", (x, x), "f32", 8, 64)
+    view = build.op("reshape", (doubled,), "f32", 512)
+    called = build.op("custom-call", (view,), "f32", 512)
+    build.instructions[-1].set_octets(28, b"AwsNeuronCustomNativeKernel")
+    module = build.module(build.op("negate", (called,), "f32", 512))
+    assert Fused(module).traffic() == {
+        doubled: (8 * 64 * 4, 8 * 64 * 4),
+        called: (8 * 64 * 4, 8 * 64 * 4),
+        module.entry.results[0].id: (512 * 4, 512 * 4),
+    }

@@ -6,7 +6,7 @@ import pytest
 
 from outcrop_compile import instances
 from outcrop_compile.hlo.environment import FOLDER
-from outcrop_compile.kernels.table import Row, rows
+from outcrop_compile.kernels.table import rows
 from outcrop_compile.shapes import SHAPES
 from outcrop_kernels.nki.simulator import cost
 
@@ -27,13 +27,11 @@ def test_kernels_move_fewer_bytes() -> None:
     config = SHAPES["Llama-3.1-8B"].config
     short, long = rows(config, (8,), (8,), (2048, 8192), str(PYTHON))
     assert abs(short.xla - 2741e6) < 5e6
-    assert long.xla / long.kernels > 1.5
+    assert long.xla / long.attention.bytes > 1.5
     for row in (short, long):
-        assert attention_ratio(row) > 2.9
-        assert row.kernel_seconds < row.xla_seconds < row.xla_gathers
-        assert row.kernel_seconds <= row.scheduled_seconds
-
-
-def attention_ratio(row: Row) -> float:
-    before, after = row.replaced
-    return before / after
+        before, after = row.kv
+        assert before / after > 2.9
+        assert row.every.bytes < row.attention.bytes < row.xla
+        assert row.attention.seconds < row.xla_seconds < row.xla_gathers
+        for some in (row.attention, row.every):
+            assert some.seconds <= some.scheduled_seconds

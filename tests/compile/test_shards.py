@@ -200,6 +200,7 @@ def test_the_header_is_one_that_safetensors_takes(tmp_path: Path) -> None:
     data = (tmp_path / shard_path(0)).read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     entries = json.loads(data[8 : 8 + length])
+    assert entries.pop("__metadata__") == {"weight_layout": "outputs-first"}
     with safe_open(tmp_path / shard_path(0), "pt") as file:
         assert set(file.keys()) == set(entries)
     assert (8 + length) % 8 == 0

@@ -93,7 +93,7 @@ def denied(operation: OperationModel) -> httpx.Response:
     """A key whose policy allows something else."""
     policy = {
         "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "bedrock:CreateGuardrail", "Resource": "*"}],
+        "Statement": [{"Effect": "Allow", "Action": "bedrock:CreateEvaluationJob", "Resource": "*"}],
     }
     with keyed(policy=policy) as (http, headers):
         return call(operation, http, **headers)

@@ -13,12 +13,14 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from botocore.model import OperationModel
 
 from outcrop.api.bedrock import not_offered
 from outcrop.api.bedrock.plane import new_id
+from outcrop.guardrails.pii import FORMS
 from outcrop.ledger.resource import Resource
 
 from ..api.server import DATABASES
@@ -93,7 +95,7 @@ def request(operation: OperationModel, text: str = "Hi") -> Fields:
         case "ApplyGuardrail":
             content = [{"text": {"text": text}}]
             return {
-                "guardrailIdentifier": "abc",
+                "guardrailIdentifier": A_GUARDRAIL,
                 "guardrailVersion": "1",
                 "source": "INPUT",
                 "content": content,
@@ -136,7 +138,20 @@ _AN_IMPORT = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/00000000ma
 _A_MODEL = "arn:aws:bedrock:us-east-1:000000000000:imported-model/00000000made"
 _A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
 
+GUARDRAIL = {
+    "name": "guardrail",
+    "blockedInputMessaging": "Not that.",
+    "blockedOutputsMessaging": "Nothing of that.",
+    "wordPolicyConfig": {"wordsConfig": [{"text": "forbidden"}]},
+}
+A_GUARDRAIL = "arn:aws:bedrock:us-east-1:000000000000:guardrail/00000000made"
+
 CONTROL: dict[str, Fields] = {
+    "CreateGuardrail": GUARDRAIL,
+    "UpdateGuardrail": GUARDRAIL | {"guardrailIdentifier": A_GUARDRAIL},
+    "GetGuardrail": {"guardrailIdentifier": A_GUARDRAIL},
+    "DeleteGuardrail": {"guardrailIdentifier": A_GUARDRAIL},
+    "CreateGuardrailVersion": {"guardrailIdentifier": A_GUARDRAIL},
     "CreateModelInvocationJob": JOB,
     "GetModelInvocationJob": {"jobIdentifier": _A_JOB},
     "StopModelInvocationJob": {"jobIdentifier": _A_JOB},
@@ -191,12 +206,20 @@ def _make_invocation(http: httpx.Client) -> str:
     return str(http.post("/async-invoke", json=ASYNC).json().get("invocationArn", _INVOCATION))
 
 
+def _make_guardrail(http: httpx.Client) -> str:
+    """With a version."""
+    arn = str(http.post("/guardrails", json=GUARDRAIL).json().get("guardrailArn", A_GUARDRAIL))
+    http.post(f"/guardrails/{quote(arn, safe='')}", json={})
+    return arn
+
+
 MADE: dict[str, Callable[[httpx.Client], str]] = {
     _A_PROFILE: _make_profile,
     _A_JOB: _make_job,
     _AN_IMPORT: _make_import,
     _A_MODEL: _make_model,
     _INVOCATION: _make_invocation,
+    A_GUARDRAIL: _make_guardrail,
 }
 """Resources that do not exist, as requests name them, and how to make one in the place of each."""
 
@@ -208,7 +231,6 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
         "ValidationException",
         "The model is unsupported for bidirectional streaming.",
     ),
-    "ApplyGuardrail": ("ResourceNotFoundException", "guardrail"),
     "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
     **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
     "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
@@ -226,6 +248,8 @@ def _field(name: str) -> str:
     return f"doesn't support the {name} field"
 
 
+_HALF = "named by guardrailIdentifier and guardrailVersion together"
+
 REFUSED: dict[Key, str] = {
     ("CreateModelImportJobRequest", "importedModelKmsKeyId"): "doesn't encrypt models",
     ("ContentBlock", "image"): _media("image"),
@@ -238,17 +262,25 @@ REFUSED: dict[Key, str] = {
     ("GuardrailConverseContentBlock", "image"): _media("image"),
     ("DocumentSource", "s3Location"): _field(r"document\.source\.s3Location"),
     ("Tool", "systemTool"): _field(r"toolConfig\.tools\.\d+\.systemTool"),
-    ("GuardrailConfiguration", "guardrailIdentifier"): _field("guardrailConfig"),
-    ("GuardrailConfiguration", "guardrailVersion"): _field("guardrailConfig"),
-    ("GuardrailStreamConfiguration", "guardrailIdentifier"): _field("guardrailConfig"),
-    ("GuardrailStreamConfiguration", "guardrailVersion"): _field("guardrailConfig"),
+    ("GuardrailContentBlock", "image"): _media("image"),
+    **{
+        (f"{operation}GuardrailRequest", name): name
+        for operation in ("Create", "Update")
+        for name in (
+            "contentPolicyConfig",
+            "contextualGroundingPolicyConfig",
+            "automatedReasoningPolicyConfig",
+            "crossRegionConfig",
+            "kmsKeyId",
+        )
+    },
     ("ConverseRequest", "promptVariables"): _field("promptVariables"),
     ("ConverseStreamRequest", "promptVariables"): _field("promptVariables"),
     ("OutputConfig", "effort"): _field(r"outputConfig\.effort"),
-    ("InvokeModelRequest", "guardrailIdentifier"): _field("guardrailIdentifier"),
-    ("InvokeModelRequest", "guardrailVersion"): _field("guardrailVersion"),
-    ("InvokeModelWithResponseStreamRequest", "guardrailIdentifier"): _field("guardrailIdentifier"),
-    ("InvokeModelWithResponseStreamRequest", "guardrailVersion"): _field("guardrailVersion"),
+    ("InvokeModelRequest", "guardrailIdentifier"): _HALF,
+    ("InvokeModelRequest", "guardrailVersion"): _HALF,
+    ("InvokeModelWithResponseStreamRequest", "guardrailIdentifier"): _HALF,
+    ("InvokeModelWithResponseStreamRequest", "guardrailVersion"): _HALF,
 }
 """Members that a request may not have, with everything in them, and the words. Their shapes are checked all
 the same, and first."""
@@ -341,8 +373,38 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("ConverseStreamRequestAdditionalModelResponseFieldPathsList", "[]"): ["/stop_reason"],
     ("ConverseRequest", "promptVariables"): [{"name": {"text": "value"}}],
     ("ConverseStreamRequest", "promptVariables"): [{"name": {"text": "value"}}],
-    ("GuardrailConfiguration", "guardrailVersion"): ["1", "DRAFT"],
-    ("GuardrailStreamConfiguration", "guardrailVersion"): ["1", "DRAFT"],
+    **{
+        (shape, "guardrailIdentifier"): [A_GUARDRAIL]
+        for shape in (
+            "GuardrailConfiguration",
+            "GuardrailStreamConfiguration",
+            "ApplyGuardrailRequest",
+            "UpdateGuardrailRequest",
+            "GetGuardrailRequest",
+            "ListGuardrailsRequest",
+            "DeleteGuardrailRequest",
+            "CreateGuardrailVersionRequest",
+        )
+    },
+    **{
+        (shape, "guardrailVersion"): ["1", "DRAFT"]
+        for shape in (
+            "GuardrailConfiguration",
+            "GuardrailStreamConfiguration",
+            "ApplyGuardrailRequest",
+            "GetGuardrailRequest",
+        )
+    },
+    ("DeleteGuardrailRequest", "guardrailVersion"): ["1"],
+    ("ListGuardrailsRequest", "nextToken"): [_TOKEN],
+    ("GuardrailPiiEntityConfig", "type"): sorted(FORMS),  # for the others see tests/guardrails
+    ("GuardrailTopicsTierConfig", "tierName"): ["CLASSIC"],
+    ("CreateGuardrailRequest", "kmsKeyId"): ["alias/a"],
+    ("UpdateGuardrailRequest", "kmsKeyId"): ["alias/a"],
+    ("GuardrailCrossRegionConfig", "guardrailProfileIdentifier"): ["us.guardrail.v1:0"],
+    ("GuardrailAutomatedReasoningPolicyConfigPoliciesList", "[]"): [
+        "arn:aws:bedrock:us-east-1:012345678901:automated-reasoning-policy/abcdefghijkl"
+    ],
     ("InvokeModelRequest", "guardrailVersion"): ["1", "DRAFT"],
     ("InvokeModelWithResponseStreamRequest", "guardrailVersion"): ["1", "DRAFT"],
     ("InferenceConfiguration", "maxTokens"): [1, 100],
@@ -367,6 +429,9 @@ PREFERRED = {"DocumentSource": "text"}
 BESIDE: dict[str, Fields] = {
     "ConverseTokensRequest": {"messages": [user()]},
     "DocumentBlock": {"format": "txt"},
+    "GuardrailWordPolicyConfig": {"wordsConfig": [{"text": "forbidden"}]},
+    "GuardrailConfiguration": {"guardrailIdentifier": A_GUARDRAIL, "guardrailVersion": "DRAFT"},
+    "GuardrailStreamConfiguration": {"guardrailIdentifier": A_GUARDRAIL, "guardrailVersion": "DRAFT"},
 }
 """Members that a structure needs although the model does not require them."""
 

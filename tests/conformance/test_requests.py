@@ -50,6 +50,14 @@ def test_the_base_request(http: httpx.Client, name: str) -> None:
     assert_answer(name, Wire.of(operation, surface.request(operation)).send(http))
 
 
+def test_a_profile_is_only_made_of_what_can_be_listed(http: httpx.Client) -> None:
+    """On a server that takes any name for its model's."""
+    source = {"copyFrom": "arn:aws:bedrock:us-east-1::foundation-model/0fa"}
+    body = {"inferenceProfileName": "a", "modelSource": source}
+    response = http.post("/inference-profiles", json=body)
+    assert_error(OPERATIONS["CreateInferenceProfile"], response, "ResourceNotFoundException")
+
+
 @pytest.mark.parametrize(("name", "member"), CASES)
 def test_a_member_takes_what_fits(http: httpx.Client, server: Server, name: str, member: Member) -> None:
     operation = OPERATIONS[name]

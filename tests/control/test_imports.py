@@ -24,11 +24,12 @@ from outcrop.api.imports.registry import ModelFiles
 from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.model import ServedModel
 from outcrop.fake_checkpoint import write_fake_checkpoint
+from outcrop.ledger.database import Database
 from outcrop.storage import Storage
 from outcrop.text.tokenizer import load_tokenizer
 
 from ..api.doubles import ByteTokenizer, PlainTemplate, ScriptedEngine
-from ..api.server import running
+from ..api.server import Server, running
 from .conftest import client_of
 
 ROLE = "arn:aws:iam::000000000000:role/import"
@@ -205,6 +206,39 @@ def bedrock(tmp_path: Path) -> Iterator[Any]:
     control = ControlOptions(Storage(tmp_path), JobOptions(), tmp_path / "imported", loaded)
     with running(ScriptedEngine(), demo=False, control=control) as server:
         yield client_of(server.url, "bedrock")
+
+
+def test_a_model_that_another_server_imported(tmp_path: Path, models: dict[str, Path], bucket: str) -> None:
+    def server(name: str, jobs: int) -> Any:
+        """One of those on a database, which works on so many jobs at once."""
+        control = ControlOptions(
+            Storage(None, bucket), JobOptions(side_by_side=jobs), tmp_path / name, loaded
+        )
+        database = Database(tmp_path / "state.db")
+        return running(ScriptedEngine(), demo=False, control=control, database=database)
+
+    def serves(server: Server, arn: str) -> bool:
+        try:
+            client_of(server.url, "bedrock-runtime").invoke_model(modelId=arn, body=b'{"prompt": "Hi"}')
+        except ClientError as error:
+            return error.response["Error"]["Code"] == "ModelNotReadyException"
+        return True
+
+    with server("first", jobs=1) as first:
+        with server("second", jobs=0) as second:
+            bedrock = client_of(first.url, "bedrock")
+            arn = finished(bedrock, start(bedrock, "s3://models/tuned/"))["importedModelArn"]
+            eventually(lambda: serves(second, arn), "an imported model")
+            assert not (tmp_path / "second").exists()  # the files could be reached
+        (tmp_path / "first").rename(tmp_path / "another host's")
+        with server("second", jobs=0) as second:
+            eventually(lambda: serves(second, arn), "a copied model")
+            copy = tmp_path / "second" / arn.rpartition("/")[2]
+            assert (copy / "model.safetensors").read_bytes() == (
+                models["tuned"] / "model.safetensors"
+            ).read_bytes()
+            bedrock.delete_imported_model(modelIdentifier=arn)
+            eventually(lambda: not serves(second, arn) and not copy.exists(), "the model's end")
 
 
 def without(name: str) -> Any:

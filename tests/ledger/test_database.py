@@ -17,7 +17,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from outcrop.ledger.database import Database, DatabaseError
+from outcrop.ledger.connect import DatabaseError
+from outcrop.ledger.database import Database
 from outcrop.ledger.lease import Lease
 from outcrop.ledger.resource import Tag
 from outcrop.ledger.tables import METADATA

@@ -56,9 +56,9 @@ def test_a_recorded_row_is_there_and_many_share_a_commit(
     commits = []
     run = database.run
 
-    async def counted(work: Callable[..., object]) -> object:
+    async def counted(work: Callable[..., object], **options: bool) -> object:
         commits.append(work)
-        return await run(work)
+        return await run(work, **options)
 
     monkeypatch.setattr(database, "run", counted)
 

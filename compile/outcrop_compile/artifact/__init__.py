@@ -4,7 +4,7 @@ from outcrop_compile.artifact.errors import ArtifactError, ArtifactMismatch, Dam
 from outcrop_compile.artifact.files import StoredFile
 from outcrop_compile.artifact.manifest import CompiledBucket, Manifest
 from outcrop_compile.artifact.open import Artifact, open_artifact
-from outcrop_compile.artifact.require import Place, require
+from outcrop_compile.artifact.require import Place, require, require_layout
 from outcrop_compile.graph import TensorSpec
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "TensorSpec",
     "open_artifact",
     "require",
+    "require_layout",
 ]

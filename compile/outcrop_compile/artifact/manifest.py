@@ -14,6 +14,7 @@ from outcrop_compile.artifact.kernels import built_with
 from outcrop_compile.bucket import Bucket
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import TensorSpec
+from outcrop_kernels.weight_layout import WeightLayout
 
 FORMAT = 1
 """Of manifests; raised when an older Outcrop could no longer read one."""
@@ -55,10 +56,12 @@ class Sdk(_Part, frozen=True):
     packages: dict[str, str]
 
 
-class Shapes(_Part, frozen=True):
+class Shapes(_Part, frozen=True, omit_defaults=True):
     """The sizes that are constants of every graph. dtype: of activations, KV and embeddings. quantisation:
     of matrices; None for dtype. num_blocks: without the sink. max_rows: without the token table's sink.
-    guesses: of a row in a verify step; 0 for none. topk_cap: candidates that sampling considers."""
+    guesses: of a row in a verify step; 0 for none. topk_cap: candidates that sampling considers.
+    inputs_first: whether matrices lie so, as some kernels want; left out where they do not, so that
+    artifacts keep the keys that they had before there was a choice."""
 
     dtype: Dtype
     quantisation: Quantisation | None
@@ -68,6 +71,11 @@ class Shapes(_Part, frozen=True):
     max_rows: int
     guesses: int
     topk_cap: int
+    inputs_first: bool = False
+
+    @property
+    def weight_layout(self) -> WeightLayout:
+        return "inputs-first" if self.inputs_first else "outputs-first"
 
     @property
     def slot_mode(self) -> bool:

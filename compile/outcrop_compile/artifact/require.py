@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from outcrop_compile.artifact.errors import ArtifactMismatch
+from safetensors import SafetensorError, safe_open
+
+from outcrop_compile.artifact.errors import ArtifactMismatch, DamagedArtifact
 from outcrop_compile.artifact.manifest import Manifest
+from outcrop_compile.artifact.open import Artifact
 from outcrop_compile.sdk import INDEX
+
+LAYOUT = "weight_layout"
+"""In the metadata of a shard: the `WeightLayout` of its matrices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,24 @@ def require(manifest: Manifest, place: Place) -> None:
         if limit is not None and limit > offered:
             option = "batch" if name == "max_rows" else name
             raise ArtifactMismatch(f"shapes.{name}", offered, f"at least {limit}", build(**{option: limit}))
+
+
+def require_layout(artifact: Artifact) -> None:
+    """Refuse weights that do not lie as the graphs read them, which a square matrix does not show. Raises
+    ArtifactMismatch, which names the file, and DamagedArtifact."""
+    manifest = artifact.manifest
+    for file in manifest.weights:
+        try:
+            with safe_open(artifact.file(file), "numpy") as shard:
+                found = (shard.metadata() or {}).get(LAYOUT, "outputs-first")
+        except SafetensorError as error:
+            raise DamagedArtifact(
+                file.path, f"not a safetensors file ({error})", manifest.build_command()
+            ) from None
+        if found != manifest.shapes.weight_layout:
+            raise ArtifactMismatch(
+                f"{file.path}: {LAYOUT}", found, manifest.shapes.weight_layout, manifest.build_command()
+            )
 
 
 def _short(digest: str | None) -> str:

@@ -39,6 +39,7 @@ from outcrop_compile.plan.request import plain_type
 from outcrop_compile.processors import usable_processors
 from outcrop_compile.sdk import RELEASES, release_of
 from outcrop_compile.shards import WEIGHTS, shard_path, write_shard
+from outcrop_kernels.nki.catalogue import weight_layout
 from outcrop_kernels.reference import TOPK_CAP
 from outcrop_kernels.registry import operations
 
@@ -108,6 +109,7 @@ class _Build:
             max_rows=request.batch,
             guesses=request.guesses,
             topk_cap=TOPK_CAP,
+            inputs_first=weight_layout(options.kernels) == "inputs-first",
         )
         self.graphs = tuple(graphs_of(each.bucket for each in plan.buckets))
         self.work = out / _WORK
@@ -193,6 +195,7 @@ class _Build:
                 dtype=request.dtype,
                 plain=self.shapes.dtype,
                 max_positions=self.shapes.max_model_len,
+                layout=self.shapes.weight_layout,
                 progress=report,
             )
         self.progress("weights", 1.0)

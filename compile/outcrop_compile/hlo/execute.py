@@ -15,7 +15,8 @@ from torch import Tensor
 from torch_xla.core.xla_builder import computation_from_module_proto
 
 from outcrop_compile.hlo.comparison import Comparison
-from outcrop_compile.hlo.lower import model_weights, set_buffer
+from outcrop_compile.hlo.lower import set_buffer
+from outcrop_compile.hlo.parameters import model_weights
 from outcrop_compile.hlo.record import GraphRecord, Sizes
 from outcrop_compile.hlo.rewrite import for_cpu
 from outcrop_compile.hlo.rounding import within_rounding

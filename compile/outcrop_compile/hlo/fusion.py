@@ -3,9 +3,10 @@
 Element-wise operations, casts, broadcasts, slices and changes of layout have no buffer of their own: whoever
 reads them reads their sources. Products, gathers, scatters, reductions, custom calls and collectives write a
 buffer, as does an element-wise result that several read and that costs more to make again than to read. A
-scatter into an aliased parameter moves only what it writes. Nothing is kept in SBUF from one buffer's writing
-to its reading, although small ones could be: the count is an upper bound of what must be moved, and a lower
-one of what a compiler that fuses badly does.
+scatter into an aliased parameter moves only what it writes. What an NKI kernel reads has a buffer; how much
+of it the kernel moves, a graph does not show: it counts as all of its operands and results. Nothing is kept
+in SBUF from one buffer's writing to its reading, although small ones could be: the count is an upper bound of
+what must be moved, and a lower one of what a compiler that fuses badly does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,21 @@ _WRITES = frozenset({"scatter", "dynamic-update-slice"})
 _SMALL_CONSTANT = 4096  # bytes that travel with the code
 
 
+def written_state(computation: Computation, result: Instruction) -> tuple[Instruction, list[Instruction]]:
+    """What a result is but for what was written into it, in its place, and what wrote it: scatters and
+    kernels, the last one first."""
+    one, place, writes = result, 0, list[Instruction]()
+    while True:
+        if one.opcode in _WRITES or (one.is_kernel and place in one.in_place):
+            writes.append(one)
+            one, place = computation.operand(one, one.in_place[place] if one.is_kernel else 0), 0
+        elif one.opcode in VIEWS or one.opcode == "transpose":
+            place = one.tuple_index if one.opcode == "get-tuple-element" else place
+            one = computation.operand(one, 0)
+        else:
+            return one, writes
+
+
 class Fused:
     """The buffers of a module's entry computation."""
 
@@ -43,15 +59,11 @@ class Fused:
         self._in_place = set(self._aliased_writes())
 
     def _aliased_writes(self) -> Iterator[int]:
-        """Scatters between a parameter and the output that takes its buffer."""
+        """What writes between a parameter and the output that takes its buffer."""
         for place, result in enumerate(self.entry.results):
-            one, writes = result, []
-            while one.opcode in _WRITES or one.opcode in VIEWS or one.opcode == "transpose":
-                if one.opcode in _WRITES:
-                    writes.append(one.id)
-                one = self.entry.operand(one, 0)
+            one, writes = written_state(self.entry, result)
             if one.opcode == "parameter" and self.aliases.get(place) == one.parameter_number:
-                yield from writes
+                yield from (write.id for write in writes)
 
     def buffer(self, one: Instruction) -> bool:
         """Whether an instruction writes a buffer."""
@@ -64,9 +76,18 @@ class Fused:
             return one.shape.bytes > _SMALL_CONSTANT
         if one.opcode not in _FUSED:
             return True
+        if one.opcode not in VIEWS and self._read_by_kernel(one):
+            return True
         if one.opcode in _LAYOUT or len(self.entry.users[one.id]) < 2:
             return False
         return sum(self._operands_read(one).values()) > one.shape.bytes
+
+    def _read_by_kernel(self, one: Instruction) -> bool:
+        """As it is, or in another view of it."""
+        return any(
+            user.is_kernel or (user.opcode in VIEWS and self._read_by_kernel(user))
+            for user in self.entry.users[one.id]
+        )
 
     def read(self, one: Instruction) -> dict[int, int]:
         """The buffers that reading an instruction's result reads, and how many bytes of each."""
@@ -107,8 +128,11 @@ class Fused:
                 reads[key] = one.shape.bytes
             return reads, one.shape.bytes
         if one.id in self._in_place:
-            target = self.read(operands[0])
+            own = one.in_place.values() if one.is_kernel else (0,)
+            target = {key for place in own for key in self.read(operands[place])}
             reads = {key: size for key, size in self._operands_read(one).items() if key not in target}
+            if one.is_kernel:
+                return reads, sum(shape.bytes for shape in one.made)
             return reads, operands[-1 if one.opcode == "scatter" else 1].shape.bytes
         if one.opcode in ("parameter", "constant", "iota"):
             return {}, 0

@@ -11,18 +11,18 @@ torch_xla/core/xla_model.py does).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from outcrop_compile.artifact.kernels import built_with
 from outcrop_compile.graph import Graph
+from outcrop_compile.hlo.parameters import model_weights
 from outcrop_compile.hlo.record import GraphRecord, Output, Parameter, Sizes
 from outcrop_compile.hlo.rewrite import finished
 from outcrop_compile.llama import KVSizes, PagedLlama, TensorParallel
-from outcrop_compile.plan.request import plain_type
-from outcrop_compile.weights import is_quantised, parameter_shapes
-from outcrop_kernels.quantised import SCALE, Quantised
+from outcrop_kernels.nki import stand_in
 from outcrop_kernels.registry import operations
 
 os.environ.setdefault("PJRT_DEVICE", "CPU")
@@ -58,21 +58,6 @@ def collectives(world: int) -> TensorParallel:
     return TensorParallel(0, world, all_reduce, all_gather)
 
 
-def model_weights(
-    sizes: Sizes, make: Callable[[str, tuple[int, ...], torch.dtype], Tensor]
-) -> dict[str, Tensor | Quantised[Tensor]]:
-    """Every parameter of one rank, of tensors made by `make(name, shape, dtype)`. Raises ShardingError."""
-    weights: dict[str, Tensor | Quantised[Tensor]] = {}
-    int8 = sizes.dtype == "int8"
-    for name, shape in parameter_shapes(sizes.config, sizes.tp, quantised=int8).items():
-        if int8 and is_quantised(name, shape):
-            scale = make(name + SCALE, (shape[0], 1), torch.float32)
-            weights[name] = Quantised(make(name, shape, torch.int8), scale, None, 8)
-        else:
-            weights[name] = make(name, shape, getattr(torch, plain_type(sizes.dtype)))
-    return weights
-
-
 class Lowering:
     """Lowers the graphs of one model."""
 
@@ -82,12 +67,13 @@ class Lowering:
         weights = model_weights(
             sizes, lambda name, shape, dtype: torch.empty(shape, dtype=dtype, device="meta")
         )
+        kernels, gather = built_with(sizes.kernels)
         # On a CPU the pools take no memory until they are written, and here nothing writes them.
         self.model = PagedLlama(
             sizes.config,
             weights,
             KVSizes(sizes.num_blocks, sizes.block_size, sizes.max_rows),
-            operations("neuron"),
+            operations("neuron", kernels, gather=gather, caller=stand_in.call),
             max_positions=sizes.max_positions,
             parallel=collectives(sizes.tp),
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from outcrop_compile.hlo.wire import Message, WireError
+from outcrop_kernels.nki.custom_call import TARGET, kernel_name
 
 PRIMITIVES = {
     1: "pred", 2: "s8", 3: "s16", 4: "s32", 5: "s64", 6: "u8", 7: "u16", 8: "u32", 9: "u64", 10: "f16",
@@ -122,6 +123,29 @@ class Instruction:
     def target(self) -> str:
         """Of a custom call."""
         return self.message.text(28)
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it calls an NKI kernel."""
+        return self.opcode == "custom-call" and self.target == TARGET
+
+    @cached_property
+    def kernel(self) -> str:
+        """The name of the kernel's function that it calls."""
+        return kernel_name(self.message.octets(43))
+
+    @cached_property
+    def in_place(self) -> dict[int, int]:
+        """Of a custom call: from a result (its place in the tuple, or 0) to the operand whose buffer it
+        takes."""
+        aliases = self.message.messages(74)
+        return {(one.integers(1) or [0])[0]: one.integer(2) for one in aliases}
+
+    @property
+    def made(self) -> tuple[Shape, ...]:
+        """Its results but for those that take an operand's buffer."""
+        leaves = enumerate(self.shape.leaves())
+        return tuple(shape for place, shape in leaves if place not in self.in_place)
 
     @property
     def replica_groups(self) -> list[list[int]]:

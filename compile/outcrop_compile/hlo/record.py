@@ -24,7 +24,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What is constant in all graphs of a model. dtype: of weights, activations and KV; int8 is
     of matrices, with a float32 scale for each output feature, and all else bfloat16 then. num_blocks and
     max_rows without their sinks. tp: ranks; the graph is one rank's, and the same for all. max_positions: the
-    longest sequence."""
+    longest sequence. kernels: that graphs call, as a manifest names them."""
 
     config: LlamaConfig
     dtype: Dtype
@@ -33,6 +33,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     num_blocks: int
     max_rows: int
     max_positions: int
+    kernels: tuple[str, ...] = ()
 
 
 class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from outcrop_compile.hlo.module import PRIMITIVE_NUMBERS, HloError
 from outcrop_compile.hlo.wire import LENGTH, Message
+from outcrop_kernels.nki.custom_call import TARGET, kernel_aliases
 
 _PACKAGES = ("outcrop_compile/", "outcrop_kernels/")
 _MAY_ALIAS = 1  # what JAX and torch_xla write: a compiler that cannot, copies
@@ -18,7 +19,8 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
 
     parameters: a name for each of the module's parameters, None for those that are no argument: torch_xla
     passes the token that orders collectives as a zero, which becomes a constant, and the others' numbers
-    close up. aliases: from an output's place to the name of the parameter whose buffer it takes. Source files
+    close up. aliases: from an output's place to the name of the parameter whose buffer it takes; those of
+    kernels' stand-ins, which write in place too, are in their configurations. Source files
     are cut to what is below the packages' root, so that a graph is the same wherever it was made.
     """
     module = Message(data)
@@ -43,6 +45,7 @@ def finished(data: bytes, parameters: Sequence[str | None], aliases: Mapping[int
             _edit_instructions(computation, rename)
             computation.set_messages(4, [_with_parameters(computation.message(4), kept, names)])
         _edit_instructions(computation, _shorten_source)
+        _edit_instructions(computation, _write_in_place)
 
     _edit_computations(module, edit)
     module.remove(17)  # stack frames: the caller's files
@@ -128,6 +131,20 @@ def _shorten_source(one: Message) -> None:
             return
     metadata.remove(3, 4)
     one.set_messages(7, [metadata])
+
+
+def _write_in_place(one: Message) -> None:
+    """Let a kernel's stand-in say which of its results take an operand's buffer."""
+    if one.text(28) != TARGET:
+        return
+    several = bool(one.message(3).messages(4))
+    entries = []
+    for result, operand in kernel_aliases(one.octets(43)).items():
+        entry = Message()
+        entry.set_integers(1, [result] if several else [])
+        entry.set_integer(2, operand)
+        entries.append(entry)
+    one.set_messages(74, entries)
 
 
 def _with_parameters(program: Message, kept: Sequence[int], names: Sequence[str]) -> Message:

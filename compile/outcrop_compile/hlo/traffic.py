@@ -19,13 +19,15 @@ from outcrop_compile.weights import parameter_shapes
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes of one rank in one step. counted: by `Fused`. read: weights and KV, `plan.roofline.read_bytes`.
-    activations: what must be moved beside those. by_kind: the counted bytes, by what moves them."""
+    """Bytes of one rank in one step. counted: by `Fused`, but for those of NKI kernels, which a graph does
+    not show. read: weights and KV, `plan.roofline.read_bytes`. activations: what must be moved beside those.
+    by_kind: the counted bytes, by what moves them. kernels: calls of NKI kernels."""
 
     counted: int
     read: int
     activations: int
     by_kind: dict[str, int]
+    kernels: int
 
     @property
     def roofline(self) -> int:
@@ -56,9 +58,11 @@ def traffic(module: HloModule, record: GraphRecord) -> Traffic:
     activations += sum(4 * math.prod(one.shape) for one in record.graph.inputs(sizes.config.vocab_size))
     fused, by_kind = Fused(module), Counter[str]()
     for number, (read, written) in fused.traffic().items():
-        by_kind[_kind(fused, module.entry.by_id[number])] += read + written
+        if not (one := module.entry.by_id[number]).is_kernel:
+            by_kind[_kind(fused, one)] += read + written
+    kernels = sum(one.is_kernel for one in module.entry.instructions)
     read = read_bytes(layout, bucket, sizes.block_size, sizes.dtype)
-    return Traffic(sum(by_kind.values()), read, activations, dict(by_kind))
+    return Traffic(sum(by_kind.values()), read, activations, dict(by_kind), kernels)
 
 
 def _kind(fused: Fused, one: Instruction) -> str:

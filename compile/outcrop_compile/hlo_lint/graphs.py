@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from outcrop_compile.hlo.fusion import VIEWS, Fused
+from outcrop_compile.hlo.fusion import VIEWS, Fused, written_state
 from outcrop_compile.hlo.module import Computation, HloModule, Instruction, Shape, literal
 from outcrop_compile.hlo_lint.finding import Breach, checks, everywhere
 
@@ -17,7 +17,6 @@ _TILE = (128, 128, 512)
 """Rows, contraction and columns of one product on the tensor engine."""
 _VECTOR = 128 * 512
 """Elements of one instruction of the others."""
-_WRITES = ("scatter", "dynamic-update-slice")
 
 
 @checks("out-of-bounds")
@@ -60,21 +59,28 @@ def _range(computation: Computation, one: Instruction) -> tuple[float, float] | 
 def not_aliased(module: HloModule) -> Iterator[Breach]:
     """An output that is a parameter with something written into it is a state, whoever made the graph."""
     for place, result in enumerate(module.entry.results):
-        state = written_state(module.entry, result)
-        if state is None:
+        state, writes = written_state(module.entry, result)
+        if not writes or state.opcode != "parameter":
             continue
         if module.aliases.get(place) != state.parameter_number:
             name = state.source.operation or state.name
             yield result, f"output {place} is {name} with something written into it, and not aliased with it"
 
 
-def written_state(computation: Computation, result: Instruction) -> Instruction | None:
-    """The parameter that a result is, but for what was written into it; None where it is no such thing."""
-    one, writes = result, 0
-    while one.opcode in (*VIEWS, *_WRITES, "transpose"):
-        writes += one.opcode in _WRITES
-        one = computation.operand(one, 0)
-    return one if writes and one.opcode == "parameter" else None
+@checks("kernel-copies")
+def kernel_copies(module: HloModule) -> Iterator[Breach]:
+    """A kernel's result that is like a state among its operands is that state with something written into
+    it."""
+    numbers = set(module.aliases.values())
+    states = {one.id for one in module.entry.parameters if one.parameter_number in numbers}
+    for one in module.entry.instructions:
+        if not one.is_kernel:
+            continue
+        for operand in module.entry.operands(one):
+            state, _ = written_state(module.entry, operand)
+            if state.id in states and operand.shape in one.made:
+                name, size = state.source.operation or state.name, operand.shape.bytes / 1e6
+                yield one, f"{one.kernel or 'a kernel'} returns {name} anew, {size:.1f} MB"
 
 
 @checks("memory")
@@ -105,7 +111,8 @@ def _count(computation: Computation, one: Instruction) -> int:
     if one.opcode in ("parameter", "constant", "tuple", "get-tuple-element", "iota", *VIEWS):
         return 0
     if one.opcode != "dot":
-        return sum(-(-shape.elements // _VECTOR) for shape in one.shape.leaves())
+        # A kernel's own are not to be seen here; what it writes in place is not made by it.
+        return sum(-(-shape.elements // _VECTOR) for shape in one.made)
     numbers = one.message.message(30)
     left, right = (computation.operand(one, side).shape for side in (0, 1))
     batch = _product(left, numbers.integers(3))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from outcrop_compile.hlo.module import HloError, HloModule
-from outcrop_compile.hlo.record import GraphRecord, RecordError, read_record, record_path
+from outcrop_compile.hlo.record import GraphRecord, RecordError, Sizes, read_record, record_path
 from outcrop_compile.hlo_lint import graphs, operations
 from outcrop_compile.hlo_lint.finding import CHECKS, Finding
 from outcrop_compile.hlo_lint.rules import RULES
@@ -67,17 +67,17 @@ def lint_directory(directory: Path) -> Iterator[tuple[Path, list[Finding]]]:
 
 
 def _graphs_per_step(records: dict[Path, GraphRecord]) -> Iterator[Finding]:
-    by_step: dict[tuple[str, int], list[Path]] = defaultdict(list)
+    by_step: dict[tuple[str, Sizes], list[Path]] = defaultdict(list)
     for path, record in records.items():
-        by_step[record.graph.tag, record.sizes.tp].append(path)
-    for (tag, tp), paths in by_step.items():
+        by_step[record.graph.tag, record.sizes].append(path)
+    for (tag, sizes), paths in by_step.items():
         if len(paths) > 1:
             yield Finding(
                 str(paths[0]),
                 RULES["graphs-per-step"],
                 "",
                 "",
-                f"{tag} at tp {tp} is also {', '.join(path.name for path in paths[1:])}",
+                f"{tag} at tp {sizes.tp} is also {', '.join(path.name for path in paths[1:])}",
             )
 
 

@@ -156,6 +156,13 @@ RULES = {
             "alias the output with its parameter: a buffer that forward reassigns, in ModelBuilder and here",
         ),
         Rule(
+            "kernel-copies", (), "error",
+            "an NKI kernel that returns a state anew instead of in its place",
+            "without output_operand_aliasing at its call, a kernel's result is another buffer: the KV cache "
+            "is copied in every call, even where the graph's output is aliased",
+            "write into the argument and return it: nki.jit then says so at the call",
+        ),
+        Rule(
             "graphs-per-step", (), "warning",
             "more than one graph for one step",
             "a graph with collectives costs a fixed 0.15 ms (2 ranks) to 5 ms (32 ranks) at each launch",

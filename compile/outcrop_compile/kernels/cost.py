@@ -1,4 +1,5 @@
-"""The cost of each kernel in one rank's step of a bucket, counted in the simulator at the model's own shapes.
+"""The cost of the kernels in one rank's step, counted in the simulator at the shapes that the model calls
+them with.
 
 A kernel does the same whatever its numbers are, and the same again for each group of rows: so it runs on
 zeros, attention over a few blocks of KV that stand for all, and rows beyond two groups are added by what the
@@ -8,30 +9,37 @@ second took. Not yet run on a device.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from outcrop_compile.bucket import Bucket
-from outcrop_compile.tensor_parallel import Layout
+from outcrop_compile.artifact.kernels import built_with
+from outcrop_compile.graph import Graph
+from outcrop_compile.hlo.record import Sizes
+from outcrop_compile.kernels.calls import kernel_calls
 from outcrop_kernels.nki.catalogue import KERNELS
-from outcrop_kernels.nki.operations import simulated
+from outcrop_kernels.nki.operations import Call, simulated
 from outcrop_kernels.nki.paged_decode_attention import rows_together
 from outcrop_kernels.nki.simulator import DmaWork, EngineWork, Report
-from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP
 
 _BLOCKS = 2
 """Of KV, that stand for all."""
 
+Key = tuple[object, ...]
+"""What the cost of a call depends on."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelCost:
-    """kernel: its name. calls: in a step. report: of one call."""
+    """kernel: its name. function: which of its functions. shape: of the matrix that it reads, or of its first
+    tensor where it reads none. calls: in a step, all alike. report: of one call."""
 
     kernel: str
+    function: str
+    shape: tuple[int, ...]
     calls: int
     report: Report
 
@@ -51,138 +59,76 @@ class KernelCost:
         return self.calls * self.report.scheduled_seconds
 
 
-class KernelShapes:
-    """What kernels are called with in steps of one model."""
+class KernelCosts:
+    """Counts each distinct call once, however many steps have it."""
 
-    def __init__(self, layout: Layout, block_size: int, dtype: torch.dtype, *, gather: bool) -> None:
-        self.layout, self.block_size, self.dtype, self.gather = layout, block_size, dtype, gather
-        self.makers: dict[str, Callable[[Bucket], tuple[int, Report]]] = {
-            "kv_cache_write": self._write,
-            "paged_decode_attention": self._decode,
-            "paged_prefill_attention": self._prefill,
-            "topk_sample": self._topk,
-            "rmsnorm": self._norm,
-            "rope": self._rope,
-            "fused_qkv": self._qkv,
-            "swiglu_mlp": self._mlp,
-            "int8_dequant_matmul": self._int8,
-        }
+    def __init__(self) -> None:
+        self._reports: dict[Key, Report] = {}
 
-    def costs(self, bucket: Bucket, kernels: Iterable[str]) -> Iterator[KernelCost]:
-        """Of those kernels whose contract takes the bucket's shapes."""
-        for name in kernels:
-            try:
-                calls, report = self.makers[name](bucket)
-            except _NotTaken:
-                continue
-            yield KernelCost(name, calls, report)
-
-    def _write(self, bucket: Bucket) -> tuple[int, Report]:
-        tokens, row = bucket.rows * bucket.width, self.layout.kv_heads * self.layout.config.head_dim
-        slots = torch.arange(tokens, dtype=torch.int32)
-        report = self._run(
-            "kv_cache_write", 0, self._zeros(tokens, row), slots, self._zeros(tokens, row), FINITE_MAX
-        )
-        return 2 * self.layout.config.num_layers, report
-
-    def _decode(self, bucket: Bucket) -> tuple[int, Report]:
-        pool = (1, self.block_size, self.layout.kv_heads, self.layout.config.head_dim)
-        query = (bucket.rows, bucket.width, self.layout.heads, self.layout.config.head_dim)
-        return self._grouped("paged_decode_attention", bucket, rows_together(query, pool, bucket.blocks))
-
-    def _prefill(self, bucket: Bucket) -> tuple[int, Report]:
-        if bucket.width * self.layout.heads // self.layout.kv_heads <= 128:
-            raise _NotTaken
-        return self._grouped("paged_prefill_attention", bucket, 1)
-
-    def _grouped(self, name: str, bucket: Bucket, together: int) -> tuple[int, Report]:
-        """Attention of all rows, of which the kernel takes so many at a time."""
-        calls, groups = self.layout.config.num_layers, -(-bucket.rows // together)
-        report = self._attention(name, min(together, bucket.rows), bucket)
-        if groups > 1:
-            second = self._attention(name, min(2 * together, bucket.rows), bucket)
-            report = _continued(report, second, groups)
-        return calls, report
-
-    def _attention(self, name: str, rows: int, bucket: Bucket) -> Report:
-        layout = self.layout
-        pools = (
-            self._zeros(_BLOCKS, self.block_size, layout.kv_heads, layout.config.head_dim) for _ in range(2)
-        )
-        return self._run(
-            name,
-            0,
-            self._zeros(rows, bucket.width, layout.heads, layout.config.head_dim),
-            *pools,
-            torch.zeros(rows, bucket.blocks, dtype=torch.int32),
-            torch.zeros(rows, bucket.width, dtype=torch.int32),
-        )
-
-    def _topk(self, bucket: Bucket) -> tuple[int, Report]:
-        """The candidates, which cost hundreds of times what the largest alone does."""
-        logits = torch.arange(self.layout.vocab_size, dtype=torch.float32).expand(bucket.rows, -1)
-        return 1, self._run("topk_sample", 0, logits, min(TOPK_CAP, self.layout.vocab_size))
-
-    def _norm(self, bucket: Bucket) -> tuple[int, Report]:
-        width = self.layout.config.hidden_size
-        tokens = self._zeros(bucket.rows * bucket.width, width)
-        return 2 * self.layout.config.num_layers + 1, self._run(
-            "rmsnorm", 0, tokens, self._zeros(width), self.layout.config.rms_norm_eps
-        )
-
-    def _rope(self, bucket: Bucket) -> tuple[int, Report]:
-        tokens, dim = bucket.rows * bucket.width, self.layout.config.head_dim
-        report = self._run("rope", 0, self._zeros(tokens, self.layout.heads, dim), *_angles(tokens, dim))
-        return self.layout.config.num_layers, report
-
-    def _qkv(self, bucket: Bucket) -> tuple[int, Report]:
-        layout, tokens = self.layout, bucket.rows * bucket.width
-        width, dim = layout.config.hidden_size, layout.config.head_dim
-        outputs = (layout.heads + 2 * layout.kv_heads) * dim
-        tensors = (self._zeros(tokens, width), self._zeros(width), self._zeros(width, outputs))
-        return layout.config.num_layers, self._run(
-            "fused_qkv", 0, *tensors, *_angles(tokens, dim), layout.heads, layout.config.rms_norm_eps
-        )
-
-    def _mlp(self, bucket: Bucket) -> tuple[int, Report]:
-        width, features = self.layout.config.hidden_size, self.layout.intermediate_size
-        return self.layout.config.num_layers, self._run(
-            "swiglu_mlp",
-            0,
-            self._zeros(bucket.rows * bucket.width, width),
-            self._zeros(width, 2 * features),
-            self._zeros(features, width),
-        )
-
-    def _int8(self, bucket: Bucket) -> tuple[int, Report]:
-        """The projection back to the residual, as one of four matrices of a layer."""
-        width, features = self.layout.config.hidden_size, self.layout.intermediate_size
-        return self.layout.config.num_layers, self._run(
-            "int8_dequant_matmul",
-            0,
-            self._zeros(bucket.rows * bucket.width, features),
-            torch.zeros(features, width, dtype=torch.int8),
-            torch.ones(width, 1),
-        )
-
-    def _run(self, name: str, place: int, *arguments: Any) -> Report:
-        entry = KERNELS[name].entries[place]
-        tensors = [one for one in arguments if isinstance(one, Tensor)]
-        if entry.contract.refusal(tensors, {"C": TOPK_CAP}) is not None:
-            raise _NotTaken
-        _, report = simulated(entry, arguments, gather=self.gather)
-        return report
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self.dtype)
+    def of(self, sizes: Sizes, graph: Graph) -> Iterator[KernelCost]:
+        """Of a step's calls, those alike together, in the order of the first of each. sizes: names the
+        kernels; those whose contract refuses what the step has are not called. Raises ShardingError."""
+        _, gather = built_with(sizes.kernels)
+        alike: dict[Key, list[Call]] = {}
+        for call in kernel_calls(sizes, graph):
+            alike.setdefault(_key(call, gather), []).append(call)
+        for key, (call, *others) in alike.items():
+            if key not in self._reports:
+                self._reports[key] = _report(call, gather=gather)
+            telling = max(call.tensors, key=Tensor.numel) if KERNELS[call.kernel].layout else call.tensors[0]
+            yield KernelCost(
+                call.kernel, call.entry.name, tuple(telling.shape), 1 + len(others), self._reports[key]
+            )
 
 
-class _NotTaken(Exception):
-    """The contract refuses these shapes."""
+def _key(call: Call, gather: bool) -> Key:
+    given = (
+        (tuple(one.shape), one.dtype) if isinstance(one, Tensor) else one for one in _few(call).arguments
+    )
+    return (call.entry.name, gather, *given)
 
 
-def _angles(tokens: int, dim: int) -> tuple[Tensor, Tensor]:
-    return torch.ones(tokens, dim // 2), torch.zeros(tokens, dim // 2)
+def _few(call: Call) -> Call:
+    """The same work in a pool of as many blocks, or slots, as stand for all."""
+    if call.kernel.startswith("paged"):
+        query, key_pool, value_pool, *rest = call.arguments
+        return replace(call, arguments=(query, key_pool[:_BLOCKS], value_pool[:_BLOCKS], *rest))
+    if call.kernel == "kv_cache_write":
+        pool, slots, *rest = call.arguments
+        return replace(call, arguments=(pool[: len(slots)], slots, *rest))
+    return call
+
+
+def _report(call: Call, *, gather: bool) -> Report:
+    """Of one call; attention's by groups of rows."""
+    call = _few(call)
+    if not call.kernel.startswith("paged"):
+        return _run(call, call.tensors, gather=gather)
+    query, key_pool, _, tables, _ = call.tensors
+    together, rows = 1, query.shape[0]
+    if call.kernel == "paged_decode_attention":
+        together = rows_together(tuple(query.shape), tuple(key_pool.shape), tables.shape[1])
+    first = _run(call, _rows(call, min(together, rows)), gather=gather)
+    groups = -(-rows // together)
+    if groups == 1:
+        return first
+    return _continued(first, _run(call, _rows(call, min(2 * together, rows)), gather=gather), groups)
+
+
+def _rows(call: Call, count: int) -> tuple[Tensor, ...]:
+    query, key_pool, value_pool, tables, positions = call.tensors
+    return query[:count], key_pool, value_pool, tables[:count], positions[:count]
+
+
+def _run(call: Call, tensors: tuple[Tensor, ...], *, gather: bool) -> Report:
+    """On zeros, but for slots and logits, of which no two may be the same."""
+    given: list[Any] = [torch.zeros(one.shape, dtype=one.dtype, device="cpu") for one in tensors]
+    if call.kernel == "kv_cache_write":
+        given[1] = torch.arange(len(given[1]), dtype=torch.int32)
+    if call.kernel == "topk_sample":
+        given[0] = torch.arange(given[0].shape[1], dtype=torch.float32).expand(given[0].shape)
+    _, report = simulated(call.entry, (*given, *call.arguments[len(tensors) :]), gather=gather)
+    return report
 
 
 def _continued(first: Report, second: Report, groups: int) -> Report:

@@ -1,9 +1,8 @@
 """Steps of XLA's graphs beside those with kernels in them: bytes and estimated times.
 
-Bytes without kernels are counted in the graphs as they are lowered (`hlo.traffic`), of one layer and of two,
-and all layers follow from the difference. With kernels, what XLA moves to gather KV, to multiply it, to write
-new KV and to find candidates is taken away, and what the kernels move in the simulator is added. What XLA's
-softmax moves stays counted in both.
+Bytes of graphs are counted as they are lowered (`hlo.traffic`), of one layer and of two, and all layers
+follow from the difference. With kernels, those of the graph around them, whose calls write and read buffers
+there, and what the kernels move in the simulator.
 """
 
 from __future__ import annotations
@@ -13,24 +12,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+from msgspec import structs
 
+from outcrop_compile.artifact.kernels import kernel_names
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.config import LlamaConfig
-from outcrop_compile.graph import Variant
+from outcrop_compile.graph import Graph, Variant
 from outcrop_compile.hlo.environment import lower
 from outcrop_compile.hlo.module import HloModule
 from outcrop_compile.hlo.record import Sizes, read_record, record_path
 from outcrop_compile.hlo.traffic import traffic
 from outcrop_compile.hlo.worker import Request
 from outcrop_compile.instances import DMA_BANDWIDTH, collective_floor
-from outcrop_compile.kernels.cost import KernelCost, KernelShapes
-from outcrop_compile.tensor_parallel import divide
+from outcrop_compile.kernels.cost import KernelCost, KernelCosts
+from outcrop_compile.plan.request import Dtype
+from outcrop_kernels.nki.catalogue import KERNELS
 
-REPLACED = ("KV gathers", "attention products", "KV writes", "top-k")
-"""Of `Traffic.by_kind`, what kernels do."""
-KERNELS = ("paged_decode_attention", "kv_cache_write", "topk_sample")
-"""The kernels that do it."""
+ATTENTION = frozenset({"paged_decode_attention", "paged_prefill_attention", "kv_cache_write", "topk_sample"})
+"""What needs no other layout of weights."""
+KV = ("KV gathers", "attention products", "KV writes")
+"""Of `Traffic.by_kind`, what attention's kernels do."""
 GATHER_BANDWIDTH = 105e9
 """Bytes a second and core that XLA's gathers of pages were measured to read and write on trn1 (notes of
 https://github.com/foxl-ai/kiln)."""
@@ -38,26 +39,35 @@ _BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)
+class WithKernels:
+    """A step with some kernels. bytes: all of it. seconds: with kernels whose engines overlap perfectly, all
+    else at the DMA engines' bandwidth; scheduled_seconds: with kernels whose engines wait for each other.
+    costs: of the kernels."""
+
+    bytes: int
+    seconds: float
+    scheduled_seconds: float
+    costs: tuple[KernelCost, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A decode step of one rank.
 
-    xla, kernels: bytes of XLA's graph and of that with kernels. replaced: of those, what the kernels do,
-    before and after. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers are as
-    slow as they were measured. kernel_seconds: with kernels whose engines overlap perfectly, all else as in
-    xla_seconds; scheduled_seconds: with kernels whose engines wait for each other. costs: of each kernel.
+    xla: bytes of XLA's graph. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers
+    are as slow as measured. attention, every: with the kernels of `ATTENTION`, and with all of them.
+    kv: bytes of what attention's kernels do, by XLA and by them.
     """
 
     tp: int
     rows: int
     context: int
     xla: int
-    kernels: int
-    replaced: tuple[int, int]
     xla_seconds: float
     xla_gathers: float
-    kernel_seconds: float
-    scheduled_seconds: float
-    costs: tuple[KernelCost, ...]
+    attention: WithKernels
+    every: WithKernels
+    kv: tuple[int, int]
 
 
 def rows(
@@ -66,66 +76,84 @@ def rows(
     batches: tuple[int, ...],
     contexts: tuple[int, ...],
     python: str,
+    dtype: Dtype = "bfloat16",
 ) -> Iterator[Row]:
     """python: an interpreter with torch_xla. Raises LoweringFailed, ShardingError."""
+    costs = KernelCosts()
     for tp in degrees:
-        buckets = tuple(
-            Bucket(StepKind.DECODE, batch, 1, -(-context // _BLOCK))
+        graphs = tuple(
+            Graph(Bucket(StepKind.DECODE, batch, 1, -(-context // _BLOCK)), Variant.SAMPLED)
             for batch in batches
             for context in contexts
         )
-        one, two = (_counted(config, tp, buckets, layers, python) for layers in (1, 2))
-        shapes = KernelShapes(divide(config, tp), _BLOCK, torch.bfloat16, gather=True)
-        for bucket, first, second in zip(buckets, one, two, strict=True):
-            kinds = {
-                kind: first.get(kind, 0)
-                + (config.num_layers - 1) * (second.get(kind, 0) - first.get(kind, 0))
-                for kind in first | second
-            }
-            yield _row(tp, bucket, kinds, tuple(shapes.costs(bucket, KERNELS)))
+        sizes = Sizes(
+            config=config,
+            dtype=dtype,
+            tp=tp,
+            block_size=_BLOCK,
+            num_blocks=max(graph.bucket.rows * graph.bucket.blocks for graph in graphs),
+            max_rows=max(batches),
+            max_positions=max(graph.bucket.blocks for graph in graphs) * _BLOCK,
+        )
+        plain = _counted(sizes, graphs, python)
+        chosen = [_with(sizes, kernels) for kernels in (ATTENTION, frozenset(KERNELS))]
+        counted = [_counted(one, graphs, python) for one in chosen]
+        for graph, kinds, *around in zip(graphs, plain, *counted, strict=True):
+            steps = [
+                _step(tp, sum(rest.values()), tuple(costs.of(one, graph)))
+                for one, rest in zip(chosen, around, strict=True)
+            ]
+            yield _row(tp, graph.bucket, kinds, *steps)
 
 
-def _counted(
-    config: LlamaConfig, tp: int, buckets: tuple[Bucket, ...], layers: int, python: str
-) -> list[dict[str, int]]:
-    """Bytes of each bucket's graph by kind, with so many layers."""
-    blocks = max(bucket.rows * bucket.blocks for bucket in buckets)
-    sizes = Sizes(
-        config=replace(config, num_layers=layers),
-        dtype="bfloat16",
-        tp=tp,
-        block_size=_BLOCK,
-        num_blocks=blocks,
-        max_rows=max(bucket.rows for bucket in buckets),
-        max_positions=max(bucket.blocks for bucket in buckets) * _BLOCK,
-    )
+def _with(sizes: Sizes, kernels: frozenset[str]) -> Sizes:
+    """Gathering by indices."""
+    return structs.replace(sizes, kernels=kernel_names(kernels, gather=True))
+
+
+def _counted(sizes: Sizes, graphs: tuple[Graph, ...], python: str) -> list[dict[str, int]]:
+    """Bytes of each graph by kind."""
+    one, two = (_of_layers(sizes, graphs, layers, python) for layers in (1, 2))
+    more = sizes.config.num_layers - 1
+    return [
+        {kind: first[kind] + more * (size - first[kind]) for kind, size in second.items()}
+        for first, second in zip(one, two, strict=True)
+    ]
+
+
+def _of_layers(sizes: Sizes, graphs: tuple[Graph, ...], layers: int, python: str) -> list[dict[str, int]]:
+    few = structs.replace(sizes, config=replace(sizes.config, num_layers=layers))
     with TemporaryDirectory() as folder:
-        graphs = tuple((bucket, Variant.SAMPLED) for bucket in buckets)
-        request = Request(sizes=sizes, graphs=graphs, out=folder, run=False)
+        wanted = tuple((graph.bucket, graph.variant) for graph in graphs)
         found = []
-        for done in lower(request, python):
+        for done in lower(Request(sizes=few, graphs=wanted, out=folder, run=False), python):
             path = Path(done.file)
             found.append(traffic(HloModule(path.read_bytes()), read_record(record_path(path))).by_kind)
     return found
 
 
-def _row(tp: int, bucket: Bucket, kinds: dict[str, int], costs: tuple[KernelCost, ...]) -> Row:
-    xla = sum(kinds.values())
-    before = sum(kinds.get(kind, 0) for kind in REPLACED)
-    after = sum(cost.bytes for cost in costs)
-    gathered = kinds.get("KV gathers", 0)
-    floor = collective_floor(tp)
-    rest = (xla - before) / DMA_BANDWIDTH + floor
+def _step(tp: int, around: int, costs: tuple[KernelCost, ...]) -> WithKernels:
+    """around: bytes of the graph but for the kernels'."""
+    rest = around / DMA_BANDWIDTH + collective_floor(tp)
+    return WithKernels(
+        bytes=around + sum(cost.bytes for cost in costs),
+        seconds=rest + sum(cost.seconds for cost in costs),
+        scheduled_seconds=rest + sum(cost.scheduled_seconds for cost in costs),
+        costs=costs,
+    )
+
+
+def _row(tp: int, bucket: Bucket, kinds: dict[str, int], attention: WithKernels, every: WithKernels) -> Row:
+    xla, gathered, floor = sum(kinds.values()), kinds.get("KV gathers", 0), collective_floor(tp)
+    by_kernels = (cost.bytes for cost in attention.costs if cost.kernel != "topk_sample")
     return Row(
         tp=tp,
         rows=bucket.rows,
         context=bucket.blocks * _BLOCK,
         xla=xla,
-        kernels=xla - before + after,
-        replaced=(before, after),
         xla_seconds=xla / DMA_BANDWIDTH + floor,
         xla_gathers=(xla - gathered) / DMA_BANDWIDTH + gathered / GATHER_BANDWIDTH + floor,
-        kernel_seconds=rest + sum(cost.seconds for cost in costs),
-        scheduled_seconds=rest + sum(cost.scheduled_seconds for cost in costs),
-        costs=costs,
+        attention=attention,
+        every=every,
+        kv=(sum(kinds.get(kind, 0) for kind in KV), sum(by_kernels)),
     )

@@ -20,7 +20,7 @@ from outcrop_compile.graph import graphs_of
 from outcrop_compile.instances import HBM_PER_CORE
 from outcrop_compile.plan.request import Dtype, plain_bytes
 from outcrop_compile.tensor_parallel import Layout
-from outcrop_compile.weights import is_quantised, parameter_shapes
+from outcrop_compile.weights import is_multiplied, parameter_shapes
 
 GRAPH = 24 << 20
 """Bytes of instructions and DMA rings that a loaded graph takes on each core; an estimate."""
@@ -52,8 +52,8 @@ def weight_bytes(config: LlamaConfig, tp: int, dtype: Dtype, max_model_len: int)
 @lru_cache(64)
 def _parameter_bytes(config: LlamaConfig, tp: int, dtype: Dtype) -> int:
     item, total = plain_bytes(dtype), 0
-    for name, shape in parameter_shapes(config, tp, quantised=dtype == "int8").items():
-        quantised = dtype == "int8" and is_quantised(name, shape)
+    for name, shape in parameter_shapes(config, tp, own_head=dtype == "int8").items():
+        quantised = dtype == "int8" and is_multiplied(name, shape)
         # A float32 scale for each output feature.
         total += math.prod(shape) + 4 * shape[0] if quantised else math.prod(shape) * item
     return total

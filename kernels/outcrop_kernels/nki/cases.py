@@ -89,6 +89,8 @@ def cases() -> Iterator[Case]:
                 continue
             small = blocks * heads <= 8
             yield _case("paged_prefill_attention", kind, small, _prefill, width, blocks, heads, group, dim)
+        for blocks, size in ((150, 32), (300, 32), (70, 64)):
+            yield _case("paged_prefill_attention", kind, size == 64, _long, 40, blocks, size)
         for tokens, width in itertools.product((1, 3, 32, 130), (576, 2048, 4096, 8192)):
             yield _case("rmsnorm", kind, True, _norm, tokens, width)
             yield _case("rmsnorm", kind, True, _add_norm, tokens, width)
@@ -163,11 +165,28 @@ def _prefill(numbers: _Numbers, width: int, blocks: int, heads: int, group: int,
     return _attention(numbers, "paged_prefill_attention", 1, width, blocks, heads, group, dim)
 
 
+def _long(numbers: _Numbers, width: int, blocks: int, size: int) -> Any:
+    """More keys than pass at a time, the last of the row among those that are asked for."""
+    entry, arguments, _ = _attention(numbers, "paged_prefill_attention", 1, width, blocks, 1, 4, 128, size)
+    query, *pools, tables, positions = arguments
+    positions += blocks * size - 1 - positions[0, -1]
+    wide = (query.float(), *(pool.float() for pool in pools), tables, positions)
+    return entry, arguments, (reference.paged_attention(*wide),)
+
+
 def _attention(
-    numbers: _Numbers, name: str, rows: int, width: int, blocks: int, kv_heads: int, group: int, dim: int
+    numbers: _Numbers,
+    name: str,
+    rows: int,
+    width: int,
+    blocks: int,
+    kv_heads: int,
+    group: int,
+    dim: int,
+    size: int = 32,
 ) -> Any:
     """Rows of all lengths; every fourth is padded: one token at position 0, all blocks the sink."""
-    size, held = 32, min(rows * blocks, 96)
+    held = min(rows * blocks, 96)
     pools = [numbers(held + 1, size, kv_heads, dim) for _ in range(2)]
     query = numbers(rows, width, kv_heads * group, dim)
     tables = numbers.integers(0, held, rows, blocks)

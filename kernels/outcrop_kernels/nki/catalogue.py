@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from outcrop_kernels.nki import (
     fused_qkv,
     int8_dequant_matmul,
@@ -14,6 +16,7 @@ from outcrop_kernels.nki import (
     topk_sample,
 )
 from outcrop_kernels.nki.kernel import Entry, Kernel
+from outcrop_kernels.weight_layout import WeightLayout
 
 KERNELS = {
     kernel.name: kernel
@@ -59,43 +62,50 @@ KERNELS = {
         ),
         Kernel(
             "rmsnorm",
-            ("rms_norm",),
+            ("rms_norm", "add_rms_norm"),
             (Entry(rmsnorm.rmsnorm, rmsnorm.RMSNORM), Entry(rmsnorm.add_rmsnorm, rmsnorm.ADD_RMSNORM)),
             "a reduction with a token to a partition, so 96 of 128 idle at 32 rows",
         ),
         Kernel("rope", ("rope",), (Entry(rope.rope, rope.CONTRACT),), "slices, products and a concatenation"),
         Kernel(
             "fused_qkv",
-            (),
+            ("fused_qkv",),
             (Entry(fused_qkv.fused_qkv, fused_qkv.CONTRACT),),
             "the normed tokens and the unrotated products in HBM",
+            layout="inputs-first",
         ),
         Kernel(
             "swiglu_mlp",
-            (),
+            ("swiglu_mlp",),
             (Entry(swiglu_mlp.swiglu_mlp, swiglu_mlp.CONTRACT),),
             "gate, up and their product in HBM",
+            layout="inputs-first",
         ),
         Kernel(
             "int8_dequant_matmul",
-            (),
+            ("linear_int8",),
             (Entry(int8_dequant_matmul.int8_dequant_matmul, int8_dequant_matmul.CONTRACT),),
             "a matrix in bfloat16, written to HBM and read again, where the compiler does not fuse the cast",
+            layout="inputs-first",
         ),
     )
 }
 
 
 def chosen_kernels(text: str) -> frozenset[str]:
-    """The kernels that `all`, `none` or names with commas between mean: of those, that the model calls.
-    Raises ValueError."""
-    callable_ = frozenset(name for name, kernel in KERNELS.items() if kernel.operations)
+    """The kernels that `all`, `none` or names with commas between mean. Raises ValueError."""
     if text in ("all", "none"):
-        return callable_ if text == "all" else frozenset()
+        return frozenset(KERNELS) if text == "all" else frozenset()
     names = frozenset(part.strip() for part in text.split(","))
-    if unknown := sorted(names - callable_):
+    if unknown := sorted(names - KERNELS.keys()):
         raise ValueError(
-            f"--kernels {text}: no graph can call {', '.join(unknown)}; there are all, none, or some of "
-            f"{', '.join(sorted(callable_))}, with commas between"
+            f"--kernels {text}: there is no kernel {', '.join(unknown)}; there are all, none, or some of "
+            f"{', '.join(sorted(KERNELS))}, with commas between"
         )
     return names
+
+
+def weight_layout(kernels: Iterable[str]) -> WeightLayout:
+    """Of the matrices in a graph that calls these kernels: one for all of them."""
+    layouts = {KERNELS[name].layout for name in kernels} - {None}
+    return "inputs-first" if "inputs-first" in layouts else "outputs-first"

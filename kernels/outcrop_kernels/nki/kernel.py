@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from outcrop_kernels.weight_layout import WeightLayout
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:
@@ -61,6 +63,21 @@ class Contract:
         sizes["item"] = 4 if kind == "float32" else 2
         return next((f"not {limit.says}" for limit in self.limits if not limit.holds(sizes)), None)
 
+    def made(
+        self, tensors: Sequence[Any], sizes: Mapping[str, int] | None = None
+    ) -> list[tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each result for tensors that the kernel takes. sizes: those that no argument
+        has."""
+        known, kind = dict(sizes or {}), ""
+        for argument, tensor in zip(self.arguments, tensors, strict=True):
+            known |= zip(argument.shape.split(), tensor.shape, strict=True)
+            if argument.dtype == "x":
+                kind = dtype_of(tensor)
+        return [
+            (tuple(known[name] for name in one.shape.split()), kind if one.dtype == "x" else one.dtype)
+            for one in self.results
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -82,13 +99,14 @@ class Entry:
 class Kernel:
     """name: of its file, and in `--kernels`. operations: those of the registry that it implements for target
     neuron, whose definitions in `outcrop_kernels.reference` are its oracle and whose XLA versions are taken
-    where its contract refuses. Empty: of no operation that the model calls as yet. instead: what it saves, in
-    words."""
+    where its contract refuses. instead: what it saves, in words. layout: that of the matrices it reads; None
+    where it reads none."""
 
     name: str
     operations: tuple[str, ...]
     entries: tuple[Entry, ...]
     instead: str
+    layout: WeightLayout | None = None
 
 
 def dtype_of(tensor: Any) -> str:

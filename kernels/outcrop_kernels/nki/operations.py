@@ -28,16 +28,39 @@ class KernelsUnavailable(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """kernel: its name in `KERNELS`. entry: the function. arguments: but for the choice between a gather and
+    single transfers. sizes: of results, where no argument has them."""
+
+    kernel: str
+    entry: Entry
+    arguments: tuple[Any, ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Of its arguments: those that the contract names, in their order."""
+        return tuple(one for one in self.arguments if isinstance(one, Tensor))
+
+    def made(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each result."""
+        return self.entry.contract.made(self.tensors, self.sizes)
+
+
+Caller = Callable[[Call], Any]
+"""What becomes of a call: the kernel's result, or its results."""
+
+
+@dataclass(frozen=True, slots=True)
 class NkiOperations:
-    """kernels: names in `KERNELS`. gather: whether DMA may gather and scatter by indices in SBUF; without
-    that, it moves one row or block at a time. fallback: the operations as XLA has them.
+    """kernels: names in `KERNELS`. fallback: the operations as XLA has them. caller: what calls a kernel.
 
     The contracts of the methods are those of the functions of their names in `outcrop_kernels.reference`.
     """
 
     kernels: Collection[str]
-    gather: bool
     fallback: Operations
+    caller: Caller
 
     def implementations(self) -> dict[str, Callable[..., Any]]:
         """Of the operations that the kernels implement."""
@@ -47,8 +70,8 @@ class NkiOperations:
     def kv_write(self, pool: Tensor, slots: Tensor, values: Tensor) -> Any:
         blocks, size, heads, dim = pool.shape
         tensors = (pool.reshape(blocks * size, heads * dim), slots, values.reshape(-1, heads * dim))
-        if (entry := self._entry("kv_cache_write", 0, tensors)) is not None:
-            return self._run(entry, *tensors, reference.FINITE_MAX).reshape(pool.shape)
+        if (call := self._call("kv_cache_write", 0, tensors, (reference.FINITE_MAX,))) is not None:
+            return self.caller(call).reshape(pool.shape)
         return self.fallback.kv_write(pool, slots, values)
 
     def paged_attention(
@@ -57,18 +80,18 @@ class NkiOperations:
         """By the kernel for a few tokens a row where it takes them, or the one for many."""
         tensors = (query, key_pool, value_pool, block_tables, positions)
         for name in ("paged_decode_attention", "paged_prefill_attention"):
-            if (entry := self._entry(name, 0, tensors)) is not None:
-                return self._run(entry, *tensors)
+            if (call := self._call(name, 0, tensors)) is not None:
+                return self.caller(call)
         return self.fallback.paged_attention(*tensors)
 
     def candidates(self, logits: Tensor, count: int) -> Any:
-        if (entry := self._entry("topk_sample", 0, (logits,), {"C": count})) is not None:
-            return self._run(entry, logits, count)
+        if (call := self._call("topk_sample", 0, (logits,), (count,), {"C": count})) is not None:
+            return self.caller(call)
         return self.fallback.candidates(logits, count)
 
     def greedy(self, logits: Tensor) -> Any:
-        if (entry := self._entry("topk_sample", 1, (logits,))) is not None:
-            return self._run(entry, logits)
+        if (call := self._call("topk_sample", 1, (logits,))) is not None:
+            return self.caller(call)
         return self.fallback.greedy(logits)
 
     def sample(self, logits: Tensor, sampling: Tensor, draws: Tensor) -> Any:
@@ -76,26 +99,71 @@ class NkiOperations:
         return reference.chosen(values, ids, self.greedy(logits), sampling, draws)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Any:
-        if (entry := self._entry("rmsnorm", 0, (x, weight))) is not None:
-            return self._run(entry, x, weight, eps)
+        if (call := self._call("rmsnorm", 0, (x, weight), (eps,))) is not None:
+            return self.caller(call)
         return self.fallback.rms_norm(x, weight, eps)
 
+    def add_rms_norm(self, ops: Operations, x: Tensor, update: Tensor, weight: Tensor, eps: float) -> Any:
+        if (call := self._call("rmsnorm", 1, (x, update, weight), (eps,))) is not None:
+            return self.caller(call)
+        return self.fallback.add_rms_norm(ops, x, update, weight, eps)
+
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Any:
-        if (entry := self._entry("rope", 0, (x, cos, sin))) is not None:
-            return self._run(entry, x, cos, sin)
+        if (call := self._call("rope", 0, (x, cos, sin))) is not None:
+            return self.caller(call)
         return self.fallback.rope(x, cos, sin)
 
-    def _entry(
-        self, name: str, place: int, tensors: tuple[Tensor, ...], sizes: Mapping[str, int] | None = None
-    ) -> Entry | None:
-        """A kernel's function if the kernel is wanted and takes these tensors."""
-        entry = KERNELS[name].entries[place]
+    def fused_qkv(
+        self,
+        ops: Operations,
+        x: Tensor,
+        norm: Tensor,
+        weight: Tensor,
+        scale: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        heads: int,
+        eps: float,
+    ) -> Any:
+        dim = 2 * cos.shape[-1]
+        sizes = {"H": heads, "K": (weight.shape[-1] // dim - heads) // 2, "D": dim}
+        call = self._call("fused_qkv", 0, (x, norm, weight, cos, sin), (heads, eps), sizes)
+        if call is not None:
+            return self.caller(call)
+        return self.fallback.fused_qkv(ops, x, norm, weight, scale, cos, sin, heads, eps)
+
+    def swiglu_mlp(
+        self,
+        ops: Operations,
+        x: Tensor,
+        gate_up: Tensor,
+        gate_up_scale: Tensor | None,
+        down: Tensor,
+        down_scale: Tensor | None,
+    ) -> Any:
+        """Codes of 8 bits are not of x's type, which the contract asks for; so in `fused_qkv`."""
+        if (call := self._call("swiglu_mlp", 0, (x, gate_up, down))) is not None:
+            return self.caller(call)
+        return self.fallback.swiglu_mlp(ops, x, gate_up, gate_up_scale, down, down_scale)
+
+    def linear_int8(self, x: Tensor, codes: Tensor, scale: Tensor) -> Any:
+        if (call := self._call("int8_dequant_matmul", 0, (x, codes, scale))) is not None:
+            return self.caller(call)
+        return self.fallback.linear_int8(x, codes, scale)
+
+    def _call(
+        self,
+        name: str,
+        place: int,
+        tensors: tuple[Tensor, ...],
+        rest: tuple[Any, ...] = (),
+        sizes: Mapping[str, int] | None = None,
+    ) -> Call | None:
+        """The call of a kernel's function if the kernel is wanted and takes these tensors."""
+        entry, sizes = KERNELS[name].entries[place], sizes or {}
         if name not in self.kernels or entry.contract.refusal(tensors, sizes) is not None:
             return None
-        return entry
-
-    def _run(self, entry: Entry, *arguments: Any) -> Any:
-        return run(entry, arguments, gather=self.gather)
+        return Call(name, entry, (*tensors, *rest), sizes)
 
 
 def run(entry: Entry, arguments: tuple[Any, ...], *, gather: bool) -> Any:

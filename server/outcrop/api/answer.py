@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from outcrop.api.guardrails.guard import Guard
 from outcrop.catalog.model import EndReason, TextDelta
 from outcrop.text.tools import CallEnd, CallInput, CallStart, Piece, TextPiece, ToolParser
 
@@ -20,6 +21,7 @@ _STOP_REASONS = {
     EndReason.STOP_SEQUENCE: "stop_sequence",
     EndReason.MAX_TOKENS: "max_tokens",
     EndReason.CONTEXT: "model_context_window_exceeded",
+    EndReason.GUARDRAIL: "guardrail_intervened",
 }
 
 
@@ -28,7 +30,12 @@ class AnswerEvents:
 
     A text block of white space alone is left out where calls follow: clients send answers back as history,
     and there the service refuses blank text. An answer without anything is one empty text block.
+
+    guard: lets text through; calls of tools it does not look at, as in the service ("Include a guardrail with
+    the Converse API" in the Amazon Bedrock user guide).
     """
+
+    guard: Guard | None = None
 
     def __init__(self, parser: ToolParser | None, *, is_json: bool, call_prefix: str = "tooluse_") -> None:
         """parser: tells calls from text; None where there are no tools. is_json: the text is to be JSON.
@@ -47,14 +54,18 @@ class AnswerEvents:
 
     @property
     def text(self) -> str:
-        """All that the model wrote so far, calls as it wrote them."""
+        """All that the model wrote so far, calls as it wrote them; behind a guard, the text that it let
+        through."""
         return "".join(self._text)
 
     @property
     def content(self) -> list[dict[str, Any]]:
         """The content blocks that have ended. A call that was cut off has no input that could be given, and
         is left out. Any other has the very text that a stream would give: what is JSON but no value of
-        Python's, such as 1e999, reaches the client either way."""
+        Python's, such as 1e999, reaches the client either way. Of an answer that was blocked nothing is left
+        but the message."""
+        if self._is_blocked and self.guard is not None:
+            return [{"text": self.guard.message}]
         content: list[dict[str, Any]] = []
         for call, written in self._ended:
             if not call:
@@ -72,9 +83,13 @@ class AnswerEvents:
 
     def push(self, text: str) -> Iterable[Event]:
         """The events of more text."""
-        self._text.append(text)
         if self._parser is not None:
+            if self.guard is None:
+                self._text.append(text)
             return self._pieces(self._parser.push(text))
+        if self.guard is not None:
+            text = self.guard.push(text)
+        self._text.append(text)
         if not text:
             return ()
         self._open = "text"
@@ -84,6 +99,7 @@ class AnswerEvents:
         """The events at the end of the answer, up to the end of its last block."""
         if self._parser is not None:
             yield from self._pieces(self._parser.finish())
+        yield from self._rest_of_text()
         if not self._open and not self._index:
             yield self._text_delta(self._blank)
         if self._open or not self._index:
@@ -106,15 +122,15 @@ class AnswerEvents:
             yield from self._piece(piece)
 
     def _piece(self, piece: Piece) -> Iterator[Event]:
+        if self._is_blocked:
+            return
         match piece:
             case TextPiece(text):
-                text = self._blank + text
-                if self._parser is not None and self._open != "text" and not text.strip():
-                    self._blank = text
-                    return
-                self._blank, self._open = "", "text"
-                yield self._text_delta(text)
+                yield from self._say(text if self.guard is None else self.guard.push(text))
             case CallStart(name):
+                yield from self._rest_of_text()
+                if self._is_blocked:
+                    return
                 self._blank = ""
                 if self._open:
                     yield self._stop_block()
@@ -127,6 +143,26 @@ class AnswerEvents:
             case CallEnd():
                 self._calls += 1
                 yield self._stop_block()
+
+    @property
+    def _is_blocked(self) -> bool:
+        return self.guard is not None and self.guard.blocked
+
+    def _rest_of_text(self) -> Iterator[Event]:
+        """What the guard has held back of a text that is over."""
+        if self.guard is not None and (rest := self.guard.finish()):
+            yield from self._say(rest)
+
+    def _say(self, text: str) -> Iterator[Event]:
+        """The event of text, unless it is white space that nothing has come before."""
+        if self.guard is not None:
+            self._text.append(text)
+        text = self._blank + text
+        if self._parser is not None and self._open != "text" and not text.strip():
+            self._blank = text
+            return
+        self._blank, self._open = "", "text"
+        yield self._text_delta(text)
 
     def _call_id(self) -> str:
         """The prefix and 22 characters, as the service's own."""

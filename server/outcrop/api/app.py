@@ -26,6 +26,7 @@ from outcrop.api.bedrock.routes import Bedrock
 from outcrop.api.bedrock_runtime.routes import BedrockRuntime
 from outcrop.api.envelope import Envelope
 from outcrop.api.faults import FaultInjection
+from outcrop.api.guardrails.store import GuardrailStore
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
 from outcrop.api.inspector import Inspector
@@ -59,7 +60,8 @@ def create_app(
     inspect: int = 0,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
-    authenticator: who may call; None for everybody, which is for a server that only this machine reaches.
+    authenticator: who may call; None for everybody, which is for a server that only this machine reaches. It
+    is closed with the application.
     database: of what outlives the server; None for one that does not. It is closed with the application.
     spend: what tokens cost, for the metrics. tracing: where spans go; it is closed with the application, too.
     neuron_monitor: whose metrics are passed on.
@@ -82,6 +84,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await control_plane.start()
+        if authenticator is not None:
+            authenticator.start()
         tasks = [
             asyncio.create_task(catalog.start()),
             asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
@@ -96,11 +100,13 @@ def create_app(
             await catalog.close()
             inference.close()
             background.close()
+            if authenticator is not None:
+                await authenticator.close()
             await observer.close()
             await asyncio.to_thread(state.close)
 
     operations = (
-        *BedrockRuntime(inference).routes(),
+        *BedrockRuntime(inference, GuardrailStore(state)).routes(),
         *control_plane.routes(),
         *OpenAi(inference).routes(),
         *Anthropic(inference).routes(),

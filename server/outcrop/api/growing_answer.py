@@ -7,11 +7,16 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
+from outcrop.api.guardrails.guard import Guard
 from outcrop.catalog.model import TextDelta
 
 
 class GrowingAnswer(ABC):
     """Takes the deltas of one answer, in their order, the last with its `end` set."""
+
+    @abstractmethod
+    def watch(self, guard: Guard) -> None:
+        """Send the answer's text through a guardrail. Called before the first delta."""
 
     @abstractmethod
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:

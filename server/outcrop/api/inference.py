@@ -9,10 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
 from outcrop.api.caller import Caller
+from outcrop.api.guardrails.guard import Guard, InputBlocked
 from outcrop.api.observer import Observer
 from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
@@ -22,11 +26,14 @@ from outcrop.engine.client import ModelFailure, SamplingParams, lacking
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
+T = TypeVar("T")
+
 FINISH_REASONS = {
     EndReason.END_TURN: "stop",
     EndReason.STOP_SEQUENCE: "stop",
     EndReason.MAX_TOKENS: "length",
     EndReason.CONTEXT: "length",
+    EndReason.GUARDRAIL: "stop",
 }
 """Why an answer ended, in the words of the metrics, of Llama's native body and of OpenAI's API."""
 
@@ -51,6 +58,8 @@ class GenerationCall:
     ignore_eos: tokens that end a turn are like any other, so that a limit or a stop string ends the answer.
     operation: what traces call it, by OpenTelemetry's conventions.
     choice: which of several answers to one request this is; their seeds are a row.
+    guard: the guardrail that the request names, through which whoever takes the deltas sends their text. Its
+    look at the prompt is a part of `prepare`.
     logprobs: as in SamplingParams.
     """
 
@@ -69,6 +78,7 @@ class GenerationCall:
     ignore_eos: bool = False
     operation: str = "chat"
     choice: int = 0
+    guard: Guard | None = None
     logprobs: int | None = None
 
     @property
@@ -110,7 +120,8 @@ class Inference:
 
         The caller's quota is charged, also for what an answer that is cut short has generated. `arrived` is
         `perf_counter()` when the request came in. Raises ApiError, before the first delta for everything
-        that the request itself is to blame for; EngineUnavailable at any time.
+        that the request itself is to blame for; EngineUnavailable at any time. Where a guardrail blocks the
+        prompt or the answer, there is nothing more to it but its end.
         """
         model = call.model
         self._require_ready(model)
@@ -118,10 +129,14 @@ class Inference:
             raise errors.max_tokens_exceeded(model.max_model_len)
         principal = caller.principal
         with self.admission.slot():
-            principal.admit()
-            prompt = await self._bounded_prompt(call)
+            await principal.admit()
+            try:
+                prompt = await self._bounded_prompt(call)
+            except InputBlocked:
+                yield TextDelta("", 0, 0, 0, EndReason.GUARDRAIL)
+                return
             sampling = self._sampling(call, prompt)
-            principal.admit_tokens(len(prompt.ids))
+            await principal.admit_tokens(len(prompt.ids))
             traced = _traced(call, caller)
             watched = self._observer.generation(traced, caller, len(prompt.ids), arrived)
             reason = "abort"
@@ -147,13 +162,19 @@ class Inference:
     async def count(self, prepare: Callable[[], Prompt], caller: Caller) -> int:
         """The tokens of a prompt, however long. Needs no engine. Raises ApiError."""
         with self.admission.slot():
-            caller.principal.admit()
+            await caller.principal.admit()
             return len((await self._prepare(prepare)).ids)
+
+    async def run(self, work: Callable[[], T], caller: Caller) -> T:
+        """The result of slow work on texts, which has nothing to do with a model."""
+        with self.admission.slot():
+            await caller.principal.admit()
+            return await asyncio.get_running_loop().run_in_executor(self._tokenizers, work)
 
     def _generate(
         self, call: GenerationCall, prompt: Prompt, sampling: SamplingParams, caller: Caller
     ) -> AsyncGenerator[TextDelta, None]:
-        return call.model.generate(
+        deltas = call.model.generate(
             caller.request_id,
             prompt.ids,
             sampling,
@@ -162,6 +183,7 @@ class Inference:
             priority=call.priority,
             cache_salt=caller.principal.tenant,
         )
+        return deltas if call.guard is None else _until_blocked(deltas, call.guard)
 
     def _sampling(self, call: GenerationCall, prompt: Prompt) -> SamplingParams:
         """What the engine is told. Raises ApiError where it can do less than is asked."""
@@ -197,6 +219,19 @@ class Inference:
         if not prompt.ids:
             raise errors.prompt_refused("The prompt has no tokens in this model's vocabulary.")
         return prompt
+
+
+async def _until_blocked(
+    deltas: AsyncGenerator[TextDelta, None], guard: Guard
+) -> AsyncGenerator[TextDelta, None]:
+    """The deltas up to that in which the guardrail found what it blocks: their text has gone through it when
+    the next one is asked for."""
+    async with aclosing(deltas):
+        async for delta in deltas:
+            yield delta
+            if guard.blocked and delta.end is None:
+                yield msgspec.structs.replace(delta, text="", tokens=(), end=EndReason.GUARDRAIL)
+                return
 
 
 def _traced(call: GenerationCall, caller: Caller) -> TracedCall:

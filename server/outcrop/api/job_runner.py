@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy.orm import Session
 
 from outcrop.ledger import lease, resources
+from outcrop.ledger.connect import AWAY
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
 
@@ -43,11 +44,13 @@ class Job(Protocol):
 @dataclass(frozen=True, slots=True)
 class JobKind:
     """kind: of the jobs' resources; unfinished: their statuses that are not the last. make: a job, ready to
-    run, by its id. is_ending: whether one is to be stopped now."""
+    run, by its id. prepare: what has to be done before new ones can run. is_ending: whether one is to be
+    stopped now."""
 
     kind: str
     unfinished: tuple[str, ...]
     make: Callable[[str], Job]
+    prepare: Callable[[], Awaitable[None]]
     is_ending: Callable[[Resource, datetime], bool] = lambda job, now: False
 
 
@@ -91,6 +94,8 @@ class JobRunner:
         while True:
             try:
                 await self._look()
+            except AWAY as error:
+                logger.error("%ss wait for the database: %s", self._kind.kind, error.orig)
             except Exception:
                 logger.exception("%ss could not be looked after", self._kind.kind)
             with contextlib.suppress(TimeoutError):
@@ -107,6 +112,8 @@ class JobRunner:
             self._jobs[job_id][1].cancel()
         for job_id in found.ending & self._jobs.keys():
             self._jobs[job_id][0].stop()
+        if found.new:
+            await self._kind.prepare()
         for job_id in found.new - self._jobs.keys():
             job = self._kind.make(job_id)
             self._jobs[job_id] = job, asyncio.create_task(self._run(job_id, job))
@@ -115,7 +122,7 @@ class JobRunner:
 
     def _review(self, session: Session, running: frozenset[str]) -> _Review:
         """running: the jobs that this server works on."""
-        now, term = datetime.now(UTC), timedelta(seconds=self._options.lease_seconds)
+        now, term = lease.now(session), timedelta(seconds=self._options.lease_seconds)
         found = _Review()
         for job in resources.every(session, self._kind.kind, *self._kind.unfinished):
             if job.id not in running and len(running | found.new) >= self._options.side_by_side:
@@ -132,14 +139,19 @@ class JobRunner:
     async def _run(self, job_id: str, job: Job) -> None:
         try:
             await job.run()
+        except AWAY as error:
+            logger.error("%s %s goes on when the database is back: %s", self._kind.kind, job_id, error.orig)
+            await asyncio.sleep(self._options.lease_seconds / 3)
         except Exception:
             logger.exception("%s %s", self._kind.kind, job_id)
         finally:
             self._jobs.pop(job_id, None)
-            await asyncio.shield(
-                self._database.run(lambda session: lease.release(session, self._lease(job_id), self._owner))
-            )
+            with contextlib.suppress(*AWAY):  # the lease then ends by itself
+                await asyncio.shield(self._release(job_id))
             self.wake()
+
+    async def _release(self, job_id: str) -> None:
+        await self._database.run(lambda session: lease.release(session, self._lease(job_id), self._owner))
 
     def _lease(self, job_id: str) -> str:
         return f"{self._kind.kind}/{job_id}"

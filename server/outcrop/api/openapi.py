@@ -30,6 +30,12 @@ from outcrop.api.bedrock.tagging import (
     UntagResourceRequest,
 )
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.guardrails.apply import ApplyGuardrailRequest
+from outcrop.api.guardrails.shapes import (
+    CreateGuardrailRequest,
+    CreateGuardrailVersionRequest,
+    UpdateGuardrailRequest,
+)
 from outcrop.api.imports.shapes import CreateModelImportJobRequest
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
@@ -129,7 +135,7 @@ _DESCRIBED = {
     ),
     "CountTokens": Described("Count the tokens of a prompt", CountTokensRequest),
     "InvokeModelWithBidirectionalStream": Described("Not offered", dict),
-    "ApplyGuardrail": Described("Not offered", dict),
+    "ApplyGuardrail": Described("Apply a guardrail to texts", ApplyGuardrailRequest),
     "InvokeGuardrailChecks": Described("Not offered", dict),
     "StartAsyncInvoke": Described("Answer a native body into S3", StartAsyncInvokeRequest),
     "ListAsyncInvokes": Described(
@@ -176,6 +182,18 @@ _DESCRIBED = {
     ),
     "GetImportedModel": Described("Describe an imported model"),
     "DeleteImportedModel": Described("Delete an imported model"),
+    "CreateGuardrail": Described("Make a guardrail", CreateGuardrailRequest, statuses=(202,)),
+    "ListGuardrails": Described(
+        "List guardrails, or the versions of one", query=(*_PAGE, "guardrailIdentifier")
+    ),
+    "GetGuardrail": Described("Describe a guardrail", query=("guardrailVersion",)),
+    "UpdateGuardrail": Described("Change a guardrail's draft", UpdateGuardrailRequest, statuses=(202,)),
+    "DeleteGuardrail": Described(
+        "Delete a guardrail, or one version of it", query=("guardrailVersion",), statuses=(202,)
+    ),
+    "CreateGuardrailVersion": Described(
+        "Keep a guardrail's draft as a version", CreateGuardrailVersionRequest, statuses=(202,)
+    ),
     "TagResource": Described("Tag a resource", TagResourceRequest),
     "UntagResource": Described("Take tags from a resource", UntagResourceRequest),
     "ListTagsForResource": Described("List the tags of a resource", ListTagsForResourceRequest),

@@ -33,6 +33,7 @@ class EndReason(enum.StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # one of the request's stop sequences appeared
     MAX_TOKENS = "max_tokens"  # the request's own limit
     CONTEXT = "context"  # the context window is full
+    GUARDRAIL = "guardrail"  # a guardrail blocked the prompt, or the rest of the answer
 
 
 _END_REASONS = {

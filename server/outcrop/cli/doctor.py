@@ -42,8 +42,12 @@ def doctor(
         typer.Option(metavar="FILE", help="The interpreter of its environment (default: this one)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The server's configuration file, for its database.")
+    ] = None,
 ) -> None:
-    """Check driver, runtime, versions, free NeuronCores and memory, and say what to do about them.
+    """Check driver, runtime, versions, free NeuronCores and memory, and say what to do about them; and the
+    database, where servers share one.
 
     With --engine, also the versions in the environment of that engine. Exits with 0 if models can be served
     on Neuron devices, 1 if something has to be mended first, and 3 if there are none and the CPU is what
@@ -56,7 +60,11 @@ def doctor(
         fail(f"--tp {tp}: it has to be at least 1")
     release, facts = _release(sdk), gather()
     neuron = has_neuron(facts)
-    findings = [*(neuron_findings(facts, release, tp) if neuron else ()), *host_findings(facts)]
+    findings = [
+        *(neuron_findings(facts, release, tp) if neuron else ()),
+        *host_findings(facts),
+        *_database(config),
+    ]
     if engine is not None:
         findings.append(_environment(engine, python))
     lacking = [] if neuron else missing(facts)
@@ -89,6 +97,21 @@ def _release(name: str | None) -> Release | None:
     if name is not None and name not in RELEASES:
         fail(f"--sdk {name}: Outcrop is made for {' and '.join(RELEASES)}")
     return None if name is None else RELEASES[name]
+
+
+def _database(config: Path | None) -> list[Finding]:
+    from outcrop.ledger.connect import is_shared
+    from outcrop.settings import SettingsError, load_ledger_settings
+
+    try:
+        state = load_ledger_settings(config).state
+    except SettingsError as error:
+        fail(str(error))
+    if not is_shared(state):
+        return []
+    from outcrop.doctor.database import database_finding
+
+    return [database_finding(state)]
 
 
 def _print(lacking: list[str], findings: list[Finding]) -> None:

@@ -23,6 +23,7 @@ from outcrop.cli.simulate.progress import progress_line
 
 if TYPE_CHECKING:
     from outcrop_compile.kernels.cost import KernelCost
+    from outcrop_compile.kernels.table import Row
     from outcrop_kernels.nki.kernel import Kernel
 
 app = typer.Typer(help="NKI kernels for Inferentia2 and Trainium1.", no_args_is_help=True)
@@ -49,8 +50,10 @@ def list_kernels(as_json: Json = False) -> None:
         typer.echo(json.dumps(found, indent=1))
         return
     for one in found:
-        typer.echo(f"{one['name']:<24} {', '.join(one['operations']) or 'called by no graph yet'}")
+        typer.echo(f"{one['name']:<24} {', '.join(one['operations'])}")
         typer.echo(f"{'':<24} instead of {one['instead']}")
+        if one["weights"] is not None:
+            typer.echo(f"{'':<24} weights {one['weights']}")
         for name, entry in one["functions"].items():
             tolerance = ", ".join(f"{kind} {limit:.1e}" for kind, limit in entry["tolerance"].items())
             typer.echo(f"{'':<24} {name}: {'; '.join([*entry['arguments'], *entry['limits']])}")
@@ -63,6 +66,7 @@ def _described(kernel: Kernel, *, simulated: bool) -> dict[str, Any]:
         "name": kernel.name,
         "operations": list(kernel.operations),
         "instead": kernel.instead,
+        "weights": kernel.layout,
         "functions": {
             entry.name: {
                 "arguments": [
@@ -142,38 +146,51 @@ def profile(
 ) -> None:
     """What each kernel would cost in a step, by the simulator's counts: bytes, engines, and what decides.
 
-    The first time is a floor, with all engines overlapping perfectly; in the second each takes its
-    instructions in the kernel's order and waits for what they read. Not yet run on a device.
+    Each is counted as if it were the only one, in bfloat16, but for int8_dequant_matmul, which a model in
+    int8 calls; a line for each form of call. The first time is a floor, with all engines overlapping
+    perfectly; in the second each takes its instructions in the kernel's order and waits for what they read.
+    Not yet run on a device.
     """
-    import torch
-
     from outcrop.cli.compile.models import model_config
+    from outcrop_compile.artifact.kernels import kernel_names
     from outcrop_compile.bucket import Bucket, StepKind
-    from outcrop_compile.kernels.cost import KernelShapes
+    from outcrop_compile.graph import Graph, Variant
+    from outcrop_compile.hlo.record import Sizes
+    from outcrop_compile.kernels.cost import KernelCosts
     from outcrop_compile.tensor_parallel import divide
 
     _need_simulator()
     wanted = _chosen(kernels)
     with failing():
         _, config = model_config(model)
-        layout = divide(config, tp)
-    bucket = Bucket(
-        StepKind.DECODE if width == 1 else StepKind.PREFILL, rows, width, -(-context // block_size)
-    )
-    shapes = KernelShapes(layout, block_size, torch.bfloat16, gather=not direct_dma)
+        divide(config, tp)
+    blocks = -(-context // block_size)
+    kind = StepKind.DECODE if width == 1 else StepKind.PREFILL
+    graph, costs = Graph(Bucket(kind, rows, width, blocks), Variant.SAMPLED), KernelCosts()
     found: list[dict[str, Any]] = []
     with _counting(len(wanted)) as done:
         for name in wanted:
-            found += [_cost(cost) for cost in shapes.costs(bucket, [name])]
+            sizes = Sizes(
+                config=config,
+                dtype="int8" if name == "int8_dequant_matmul" else "bfloat16",
+                tp=tp,
+                block_size=block_size,
+                num_blocks=rows * blocks,
+                max_rows=rows,
+                max_positions=blocks * block_size,
+                kernels=kernel_names([name], gather=not direct_dma),
+            )
+            found += [_cost(cost) for cost in costs.of(sizes, graph)]
             done()
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    head = f"{'kernel':<24} {'calls':>5} {'us a call':>10} {'ordered':>10} {'decides':<14}"
+    head = f"{'kernel':<42} {'calls':>5} {'us a call':>10} {'ordered':>10} {'decides':<14}"
     typer.echo(f"{head} {'DMA':>5} {'HBM':>5} {'MB a step':>10}")
     for one in found:
+        call = f"{one['function']} {'x'.join(map(str, one['shape']))}"
         typer.echo(
-            f"{one['kernel']:<24} {one['calls']:>5} {one['seconds'] * 1e6:>10.1f} "
+            f"{call:<42} {one['calls']:>5} {one['seconds'] * 1e6:>10.1f} "
             f"{one['scheduled_seconds'] * 1e6:>10.1f} {one['bound']:<14} "
             f"{one['dma_share']:>5.0%} {one['hbm_share']:>5.0%} {one['step_bytes'] / 1e6:>10.2f}"
         )
@@ -183,6 +200,8 @@ def _cost(cost: KernelCost) -> dict[str, Any]:
     report = cost.report
     return {
         "kernel": cost.kernel,
+        "function": cost.function,
+        "shape": list(cost.shape),
         "calls": cost.calls,
         "seconds": report.seconds,
         "scheduled_seconds": report.scheduled_seconds,
@@ -207,6 +226,7 @@ def table(
     python: Annotated[
         str | None, options.option("PATH", "Interpreter that has torch_xla (default: this, or .venv-xla's).")
     ] = None,
+    dtype: options.DtypeName = "bfloat16",
     as_json: Json = False,
 ) -> None:
     """Decode steps of XLA's graphs beside those with kernels: bytes, and estimated times. Takes minutes.
@@ -224,29 +244,43 @@ def table(
         name, config = model_config(model)
         try:
             with _counting(len(degrees) * len(batches) * len(contexts)) as done:
-                for row in made(config, degrees, batches, contexts, find_python(python)):
+                for row in made(
+                    config, degrees, batches, contexts, find_python(python), options.dtype_of(dtype)
+                ):
                     found.append(row)
                     done()
         except LoweringFailed as error:
             fail(str(error))
     if as_json:
-        values = [asdict(row) | {"costs": [_cost(one) for one in row.costs]} for row in found]
-        typer.echo(json.dumps(values, indent=1))
+        typer.echo(json.dumps([_row(row) for row in found], indent=1))
         return
-    typer.echo(f"{name}: GB of one rank in a decode step, those that kernels replace, and ms\n")
-    names = "tp rows context XLA kernels fewer replaced fewer XLA slow kernels ordered"
+    typer.echo(f"{name} in {dtype}: GB of one rank in a decode step, what KV is of them, and ms\n")
+    names = "tp rows context XLA attention fewer all fewer KV fewer XLA slow attention ordered all ordered"
     columns = names.split()
     typer.echo(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in found:
-        before, after = row.replaced
-        times = " | ".join(
-            f"{one * 1e3:.2f}"
-            for one in (row.xla_seconds, row.xla_gathers, row.kernel_seconds, row.scheduled_seconds)
-        )
-        typer.echo(
-            f"| {row.tp} | {row.rows} | {row.context} | {row.xla / 1e9:.2f} | {row.kernels / 1e9:.2f} | "
-            f"{row.xla / row.kernels:.2f} | {before / 1e9:.2f} | {before / after:.2f} | {times} |"
-        )
+        some, every = row.attention, row.every
+        before, after = row.kv
+        numbers = [
+            *(
+                row.xla / 1e9,
+                some.bytes / 1e9,
+                row.xla / some.bytes,
+                every.bytes / 1e9,
+                row.xla / every.bytes,
+            ),
+            *(before / 1e9, before / after, row.xla_seconds * 1e3, row.xla_gathers * 1e3),
+            *(one * 1e3 for each in (some, every) for one in (each.seconds, each.scheduled_seconds)),
+        ]
+        cells = [str(row.tp), str(row.rows), str(row.context), *(f"{number:.2f}" for number in numbers)]
+        typer.echo(f"| {' | '.join(cells)} |")
+
+
+def _row(row: Row) -> dict[str, Any]:
+    values = asdict(row)
+    for name in ("attention", "every"):
+        values[name]["costs"] = [_cost(one) for one in getattr(row, name).costs]
+    return values
 
 
 def _need_simulator() -> None:

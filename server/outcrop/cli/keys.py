@@ -11,7 +11,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outcrop.cli.serve import fail
-from outcrop.settings import PRINCIPAL_NAME, load_auth_settings
+from outcrop.settings import PRINCIPAL_NAME, load_key_settings
 
 if TYPE_CHECKING:
     from outcrop.api.auth.keys import Key, KeyStore
@@ -66,10 +66,9 @@ def create(
     from outcrop.api.auth.policy import key_policy
 
     now = time.time()
-    with _failing():
+    with _store(config) as store:
         if not re.match(PRINCIPAL_NAME, name):
             raise ValueError(f"--name: {name!r} may have 64 letters, digits and +=,.@_-")
-        store = _store(config)
         until = None if expires is None else _expiry(expires, now)
         document = key_policy(policy, models or [])
         key, bearer = store.create(
@@ -87,8 +86,8 @@ def create(
 @app.command(name="list")
 def list_keys(as_json: Json = False, config: Config = None) -> None:
     """Show the keys; never their secrets."""
-    with _failing():
-        keys = sorted(_store(config).read().values(), key=lambda key: (key.created, key.id))
+    with _store(config) as store:
+        keys = sorted(store.read().values(), key=lambda key: (key.created, key.id))
     rows = [_row(key, time.time()) for key in keys]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -104,8 +103,8 @@ def list_keys(as_json: Json = False, config: Config = None) -> None:
 @app.command()
 def revoke(key: Named, config: Config = None) -> None:
     """End a key at once, and with it the temporary credentials made from it."""
-    with _failing():
-        revoked = _store(config).revoke(key, time.time())
+    with _store(config) as store:
+        revoked = store.revoke(key, time.time())
     typer.echo(f"revoked {revoked.id}")
 
 
@@ -121,8 +120,7 @@ def session(
     from outcrop.api.auth.session import new_session
 
     now = time.time()
-    with _failing():
-        store = _store(config)
+    with _store(config) as store:
         found = find(store.read(), key)
         if (state := found.state(now)) != "active":
             raise ValueError(f"{key}: this key is {state}")
@@ -136,19 +134,17 @@ def session(
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
-    """A mistake is told in a line."""
+def _store(config: Path | None) -> Iterator[KeyStore]:
+    """The server's keys, wherever they are. A mistake is told in a line."""
+    from outcrop.key_store import key_store
+    from outcrop.ledger.database import Database
+
     try:
-        yield
+        settings = load_key_settings(config)
+        with closing(Database(settings.state)) as database:
+            yield key_store(settings.auth, database)
     except ValueError as error:
         fail(str(error))
-
-
-def _store(config: Path | None) -> KeyStore:
-    from outcrop.api.auth.keys import KeyStore
-
-    auth = load_auth_settings(config)
-    return KeyStore(auth.keys.expanduser(), auth.master_secret)
 
 
 def _expiry(text: str, now: float) -> int:

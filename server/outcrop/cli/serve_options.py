@@ -120,7 +120,7 @@ State = Annotated[
     Given,
     _server(
         "FILE",
-        "SQLite file for jobs, profiles and usage, or an SQLAlchemy URL.",
+        "SQLite file for jobs, profiles and usage, or the URL of a PostgreSQL database that servers share.",
         "~/.local/state/outcrop/state.db",
     ),
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from outcrop.ledger import job_record, lease, resource, usage
+from outcrop.ledger import allowance, api_key, job_record, lease, resource, usage
 from outcrop.ledger.database import Base
 
-__all__ = ["METADATA", "job_record", "lease", "resource", "usage"]
+__all__ = ["METADATA", "allowance", "api_key", "job_record", "lease", "resource", "usage"]
 
 METADATA = Base.metadata

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Insert, insert
+from sqlalchemy import Insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -121,7 +121,7 @@ class UsageLedger:
             session.execute(_insert_new(session), values)
 
         try:
-            await self._database.run(write)
+            await self._database.run(write, urgent=True)
         except (SQLAlchemyError, OSError) as error:
             logger.error(
                 "usage of %d generations cannot be written yet: %s", len(rows), getattr(error, "orig", error)
@@ -133,10 +133,6 @@ class UsageLedger:
 def _insert_new(session: Session) -> Insert:
     """An insertion that leaves out rows that are there: a record of a batch job may be answered again
     after a crash, under its old id, and one such row must not keep all others from being written."""
-    match session.get_bind().dialect.name:
-        case "sqlite":
-            return sqlite.insert(Usage).on_conflict_do_nothing()
-        case "postgresql":
-            return postgresql.insert(Usage).on_conflict_do_nothing()
-        case _:
-            return insert(Usage)
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(Usage).on_conflict_do_nothing()
+    return postgresql.insert(Usage).on_conflict_do_nothing()

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from outcrop.ledger.database import DatabaseError
+from outcrop.ledger.connect import DatabaseError, connect
 from outcrop.ledger.usage import Usage
 
 
@@ -36,7 +35,7 @@ class UsageSum:
 def reading(state: str) -> Iterator[Session]:
     """A session that only reads a server's database, which goes on writing meanwhile: a transaction of
     `Database` would hold its answers up. state: as of `Database`. Raises DatabaseError."""
-    engine = create_engine(state if "://" in state else f"sqlite:///{Path(state).expanduser().absolute()}")
+    engine = connect(state)
     try:
         with Session(engine) as session:
             yield session

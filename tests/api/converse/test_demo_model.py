@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -118,3 +119,52 @@ def test_logit_bias_changes_the_answer(runtime: Any) -> None:
         additionalModelRequestFields={"logit_bias": {str(token): 100}},
     )
     assert answer["output"]["message"]["content"] == [{"text": " blue blue"}]
+
+
+def test_a_guardrail_from_its_making_to_its_end(server: Served, runtime: Any) -> None:
+    """By boto3 alone: what this model says is masked, then blocked, whole and in a stream."""
+    said = ask(runtime)["output"]["message"]["content"][0]["text"]
+    word = max(re.findall(r"[A-Za-z]+", said), key=len)
+    pattern = rf"\b{word}\b"
+    messages = {"blockedInputMessaging": "Not that.", "blockedOutputsMessaging": "Nothing of that."}
+    regex = {"name": "word", "pattern": pattern, "action": "ANONYMIZE"}
+    masking = {"sensitiveInformationPolicyConfig": {"regexesConfig": [regex]}}
+    blocking = {"wordPolicyConfig": {"wordsConfig": [{"text": word}]}}
+    options = {"modelId": ANY_MODEL, "messages": QUESTION, "inferenceConfig": CONFIG}
+    with closing(server.client("bedrock")) as bedrock:
+        identifier = bedrock.create_guardrail(name="mine", **masking, **messages)["guardrailId"]
+        version = bedrock.create_guardrail_version(guardrailIdentifier=identifier)["version"]
+        bedrock.update_guardrail(guardrailIdentifier=identifier, name="mine", **blocking, **messages)
+
+        config = {"guardrailIdentifier": identifier, "guardrailVersion": version, "trace": "enabled"}
+        masked = re.sub(pattern, "{word}", said)
+        answer = ask(runtime, guardrailConfig=config)
+        assert answer["output"]["message"]["content"] == [{"text": masked}]
+        assert answer["stopReason"] == "guardrail_intervened"
+        (assessment,) = answer["trace"]["guardrail"]["outputAssessments"][identifier]
+        assert assessment["sensitiveInformationPolicy"]["regexes"][0]["match"] == word
+        assert said_in(runtime.converse_stream(**options, guardrailConfig=config)) == masked
+
+        config["guardrailVersion"] = "DRAFT"
+        answer = ask(runtime, guardrailConfig=config)
+        assert answer["output"]["message"]["content"] == [{"text": "Nothing of that."}]
+        before = re.split(pattern, said, maxsplit=1, flags=re.IGNORECASE)[0]
+        blocked = said_in(runtime.converse_stream(**options, guardrailConfig=config))
+        assert blocked == before + "Nothing of that."
+
+        applied = runtime.apply_guardrail(
+            guardrailIdentifier=identifier,
+            guardrailVersion=version,
+            source="OUTPUT",
+            content=[{"text": {"text": said}}],
+        )
+        assert applied["outputs"] == [{"text": masked}]
+        bedrock.delete_guardrail(guardrailIdentifier=identifier)
+        with pytest.raises(runtime.exceptions.ValidationException, match="does not exist"):
+            ask(runtime, guardrailConfig=config)
+
+
+def said_in(answer: dict[str, Any]) -> str:
+    """The text of a stream."""
+    deltas = (event.get("contentBlockDelta", {}).get("delta", {}) for event in answer["stream"])
+    return "".join(delta.get("text", "") for delta in deltas)

@@ -83,7 +83,6 @@ def test_identifiers_that_count_tokens_does_not_take(http: httpx.Client, model: 
 BIDIRECTIONAL = f"/model/{MODEL}/invoke-with-bidirectional-stream"
 NOT_OFFERED = {
     "InvokeModelWithBidirectionalStream": ("POST", BIDIRECTIONAL),
-    "ApplyGuardrail": ("POST", "/guardrail/abc/version/DRAFT/apply"),
     "InvokeGuardrailChecks": ("POST", "/guardrail-checks/invoke"),
     "StartAsyncInvoke": ("POST", "/async-invoke"),
     "GetAsyncInvoke": (

@@ -46,7 +46,11 @@ def invoke(http: httpx.Client, family: str, **more: Any) -> httpx.Response:
 
 def chunks(http: httpx.Client, model: str, **more: Any) -> list[dict[str, Any]]:
     """The objects of a stream."""
-    response = http.post(f"/model/{model}/invoke-with-response-stream", json=BODIES[model] | more)
+    return objects(http.post(f"/model/{model}/invoke-with-response-stream", json=BODIES[model] | more))
+
+
+def objects(response: httpx.Response) -> list[dict[str, Any]]:
+    """Those of an answer that is a stream."""
     assert response.status_code == 200, response.text
     buffer = EventStreamBuffer()
     buffer.add_data(response.content)

@@ -241,6 +241,26 @@ def test_what_is_refused(
     assert server.engine.requests == []
 
 
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (CLAUDE, {"stop_sequences": ["x" * 1024] * 25}),
+        (TITAN, {"textGenerationConfig": {"stopSequences": ["x" * 1024] * 25}}),
+        (COMMAND, {"stop_sequences": ["x" * 1024] * 25}),
+        (JURASSIC, {"stopSequences": ["x" * 1024] * 25}),
+        (MISTRAL, {"stop": ["x" * 1024] * 25}),
+    ],
+)
+def test_stop_sequences_that_would_take_long_to_look_for(
+    http: httpx.Client, server: Server, model: str, more: dict[str, Any]
+) -> None:
+    response = invoke(http, model, **more)
+    assert response.status_code == 400
+    name = next(reversed(more.get("textGenerationConfig", more)))
+    assert f"{name}: They must not have more than 25000 characters" in response.json()["message"]
+    assert server.engine.requests == []
+
+
 @pytest.mark.parametrize("model", BODIES)
 def test_tokens_are_counted(http: httpx.Client, model: str) -> None:
     body = base64.b64encode(json.dumps(BODIES[model]).encode()).decode()

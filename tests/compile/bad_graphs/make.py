@@ -23,9 +23,12 @@ from torch_xla.experimental.stablehlo_custom_call import stablehlo_custom_call
 from outcrop_compile.hlo.rewrite import finished
 from outcrop_compile.hlo.wire import Message
 from outcrop_kernels import reference
+from outcrop_kernels.nki import custom_call
 
 F32, BF16, I32, I64 = torch.float32, torch.bfloat16, torch.int32, torch.int64
 GRAPHS: dict[str, Callable[[], Tensor]] = {}
+STATES = {"kernel-copies": {0: "argument2"}}
+"""Of graphs with some: from outputs to the parameters whose buffers they take."""
 Make = Callable[[], Tensor]
 
 
@@ -235,6 +238,16 @@ def _() -> Tensor:
     )
 
 
+@bad("kernel-copies")
+def _() -> Tensor:
+    """Its pool is a state: see `STATES`."""
+    pool, slots, rows = given(40, 64), given(3, dtype=I32), given(3, 64)
+    config = custom_call.stand_in("kv_cache_write", {})
+    return stablehlo_custom_call(
+        (pool, slots, rows), custom_call.TARGET, ((40, 64),), (F32,), backend_config=config
+    )
+
+
 def _scalar(like: Op, value: int) -> Op:
     return Op.constant(like.builder(), torch.tensor(value, dtype=I32))
 
@@ -274,7 +287,7 @@ def main() -> None:
         hlo = torch_xla._XLAC._get_xla_tensors_hlo_proto([result])
         ids, _ = torch_xla._XLAC._get_tensors_xla_device_data_node([result])
         names = [f"argument{place}" for place in range(len(ids))]
-        (folder / f"{name}.hlo.pb").write_bytes(finished(hlo, names, {}))
+        (folder / f"{name}.hlo.pb").write_bytes(finished(hlo, names, STATES.get(name, {})))
     x = given(8, 64)
     hlo = torch_xla._XLAC._get_xla_tensors_hlo_proto([x + x])
     (folder / "dynamic-shape.hlo.pb").write_bytes(with_dynamic_rows(finished(hlo, ["argument0"], {})))

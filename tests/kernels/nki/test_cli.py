@@ -1,18 +1,22 @@
 """`outcrop kernels`."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
+from msgspec import structs
 from typer.testing import CliRunner
 
 from outcrop.cli.main import app
+from outcrop_compile.artifact.kernels import kernel_names
 from outcrop_compile.bucket import Bucket, StepKind
-from outcrop_compile.kernels.cost import KernelShapes
+from outcrop_compile.graph import Graph, Variant
+from outcrop_compile.hlo.record import Sizes
+from outcrop_compile.kernels.calls import kernel_calls
+from outcrop_compile.kernels.cost import KernelCosts, _few, _run
 from outcrop_compile.shapes import SHAPES
-from outcrop_compile.tensor_parallel import divide
 from outcrop_kernels.nki import language
 from outcrop_kernels.nki.catalogue import KERNELS
 
@@ -35,7 +39,8 @@ def test_list_says_what_there_is_and_what_has_been_shown(run: Run) -> None:
     assert all(one["verified"]["device"] == "not yet run on a device" for one in found)
     text = run("list").stdout
     assert "rope: x [T, H, D]; cos [T, E] float32; sin [T, E] float32; E half of D" in text
-    assert "swiglu_mlp               called by no graph yet" in text
+    assert "swiglu_mlp               swiglu_mlp" in text
+    assert "weights inputs-first" in text
 
 
 def test_check_compares_with_the_reference(run: Run) -> None:
@@ -76,20 +81,49 @@ def test_kernels_of_an_installed_sdk_are_not_simulated(
     assert "set OUTCROP_NKI=simulator" in " ".join(run(command, status=2).output.split())
 
 
+def sizes(kernel: str, block_size: int = 32, **changes: Any) -> Sizes:
+    """Of Llama 3.1 8B at tp 8, with a kernel."""
+    wanted = Sizes(
+        config=SHAPES["Llama-3.1-8B"].config, dtype="bfloat16", tp=8, block_size=block_size, num_blocks=512,
+        max_rows=8, max_positions=8192, kernels=(kernel,),
+    )  # fmt: skip
+    return structs.replace(wanted, **changes)
+
+
+def decode(rows: int, blocks: int) -> Graph:
+    return Graph(Bucket(StepKind.DECODE, rows, 1, blocks), Variant.SAMPLED)
+
+
 def test_rows_beyond_two_groups_cost_what_the_second_did() -> None:
     """As counted when all of them are run."""
-    layout = divide(SHAPES["Llama-3.1-8B"].config, 8)
-    shapes = KernelShapes(layout, 32, torch.bfloat16, gather=True)
-    bucket = Bucket(StepKind.DECODE, 8, 1, 64)  # two rows share the partitions
-    (cost,) = shapes.costs(bucket, ["paged_decode_attention"])
-    whole = shapes._attention("paged_decode_attention", 8, bucket)
+    wanted, graph = sizes("paged_decode_attention.gather"), decode(8, 64)  # two rows share the partitions
+    (cost,) = KernelCosts().of(wanted, graph)
+    call = _few(kernel_calls(wanted, graph)[0])
+    whole = _run(call, call.tensors, gather=True)
     assert cost.report.engine_seconds() == whole.engine_seconds()
     assert (cost.report.instructions, cost.report.macs) == (whole.instructions, whole.macs)
     assert cost.report.dma.hbm_read == whole.dma.hbm_read
 
 
+def test_the_calls_of_a_step_are_the_models() -> None:
+    """With all kernels: norms and rotations are in the projection, and matrices of bfloat16 have no codes."""
+    every = kernel_names(KERNELS, gather=True)
+    calls = Counter(call.entry.name for call in kernel_calls(sizes("", kernels=every), decode(4, 4)))
+    assert calls == {
+        "fused_qkv": 32, "kv_cache_write": 64, "paged_decode_attention": 32, "add_rmsnorm": 32,
+        "swiglu_mlp": 32, "rmsnorm": 1, "topk": 2, "largest": 1,
+    }  # fmt: skip
+    int8 = kernel_calls(sizes("", kernels=every, dtype="int8"), decode(4, 4))
+    calls = Counter(call.entry.name for call in int8)
+    assert (calls["int8_dequant_matmul"], calls["rmsnorm"], calls["rope"]) == (4 * 32, 33, 64)
+    assert not calls.keys() & {"fused_qkv", "swiglu_mlp"}
+    long = Graph(Bucket(StepKind.PREFILL, 1, 512, 16), Variant.GREEDY)
+    calls = Counter(call.entry.name for call in kernel_calls(sizes("", kernels=every), long))
+    assert calls["paged_prefill_attention"] == calls["add_rmsnorm"] == 32
+    assert not calls.keys() & {"fused_qkv", "swiglu_mlp", "topk"}
+
+
 def test_a_bucket_that_a_contract_refuses_has_no_cost() -> None:
-    layout = divide(SHAPES["Llama-3.1-8B"].config, 8)
-    shapes = KernelShapes(layout, 8192, torch.bfloat16, gather=True)
-    slots = Bucket(StepKind.DECODE, 2, 1, 1)  # blocks of a whole sequence
-    assert list(shapes.costs(slots, ["paged_decode_attention", "paged_prefill_attention"])) == []
+    """Blocks of a whole sequence."""
+    for kernel in ("paged_decode_attention", "paged_prefill_attention"):
+        assert list(KernelCosts().of(sizes(kernel, block_size=8192), decode(2, 1))) == []

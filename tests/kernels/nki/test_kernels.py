@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from outcrop_kernels.nki.cases import Case, cases, check
-from outcrop_kernels.nki.catalogue import KERNELS, chosen_kernels
+from outcrop_kernels.nki.catalogue import KERNELS, chosen_kernels, weight_layout
 from outcrop_kernels.nki.simulator import Refused
 from outcrop_kernels.registry import operation_names
 
@@ -109,8 +109,31 @@ def test_kernels_are_chosen_by_name() -> None:
     assert chosen_kernels("none") == frozenset()
     assert chosen_kernels(" rope, kv_cache_write") == {"rope", "kv_cache_write"}
     assert "paged_decode_attention" in chosen_kernels("all")
-    with pytest.raises(ValueError, match="no graph can call ropes, swiglu_mlp; there are all, none"):
+    with pytest.raises(ValueError, match="there is no kernel ropes; there are all, none, or some of fused_"):
         chosen_kernels("swiglu_mlp,ropes,rope")
+
+
+def test_kernels_that_stream_weights_want_their_inputs_first() -> None:
+    assert weight_layout(["rope", "paged_decode_attention"]) == "outputs-first"
+    assert weight_layout(["rope", "swiglu_mlp"]) == "inputs-first"
+    assert {name for name, kernel in KERNELS.items() if kernel.layout == "inputs-first"} == {
+        "fused_qkv", "swiglu_mlp", "int8_dequant_matmul",
+    }  # fmt: skip
+
+
+def test_a_contract_says_what_a_kernel_makes() -> None:
+    for case in sample():
+        entry, arguments, expected = case.make()
+        tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
+        wide = tensors[0].shape[1]
+        sizes = {"C": expected[0].shape[-1]}
+        if entry.name == "fused_qkv":
+            dim = expected[0].shape[2]
+            sizes = {"H": expected[0].shape[1], "K": expected[1].shape[1], "D": dim}
+            assert wide == tensors[2].shape[0]
+        made = entry.contract.made(tensors, sizes)
+        assert [shape for shape, _ in made] == [tuple(one.shape) for one in expected], case.words
+        assert {dtype for _, dtype in made} <= {*entry.contract.tolerance, "int32"}
 
 
 def test_without_the_capability_a_gather_is_refused() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.guardrails.guard import Guard
 from outcrop.catalog.model import TextDelta
 
-_AS_END_TURN = ("malformed_tool_use", "malformed_model_output")
+_AS_END_TURN = ("malformed_tool_use", "malformed_model_output", "guardrail_intervened")
 """Converse's reasons that Anthropic has no name for. Its others are Converse's own."""
 
 
@@ -29,6 +30,9 @@ class GrowingMessage(GrowingAnswer):
         self._last: TextDelta | None = None
         self._begun = -1  # the last block that has begun
         self._index = -1  # its index in the stream
+
+    def watch(self, guard: Guard) -> None:
+        self._events.guard = guard
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         started = [] if self._last is not None else [{"type": "message_start", "message": self._start(delta)}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from outcrop.api import stops
 from outcrop.api.anthropic.conversation import Conversation
 from outcrop.api.anthropic.message import GrowingMessage
 from outcrop.api.anthropic.messages_request import MessagesRequest
@@ -62,7 +63,7 @@ class Messages:
             top_p=_DEFAULT_TOP_P if request.top_p is None else request.top_p,
             max_tokens=request.max_tokens,
             extras=request.extras(),
-            stop=request.stop_sequences or (),
+            stop=stops.checked("stop_sequences", request.stop_sequences),
             priority=priority,
         )
 

@@ -17,6 +17,7 @@ from outcrop.api.anthropic import errors
 from outcrop.api.anthropic.messages import Messages
 from outcrop.api.anthropic.messages_request import DECODER, MessagesRequest
 from outcrop.api.auth.access import authorized_model
+from outcrop.api.bedrock_runtime.invoke_headers import refuse_guardrail
 from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import StreamForm, StreamResponse, unless_disconnected
@@ -73,6 +74,7 @@ class Anthropic:
 
     async def _read(self, request: Request) -> MessagesRequest:
         """Raises ApiError."""
+        refuse_guardrail(request.headers)
         limits = self._inference.limits
         body = await read_body(request, limits, table.entity_too_large(limits.max_body_bytes))
         try:

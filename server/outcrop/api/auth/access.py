@@ -40,8 +40,10 @@ def guarded(route: Route, catalog: Catalog) -> Route:
     endpoint = route.endpoint
 
     async def answer(request: Request) -> Response:
-        identifier = request.path_params.get("model_id")
-        resources = () if identifier is None else model_arns(identifier, catalog)
+        model, guardrail = (request.path_params.get(name) for name in ("model_id", "guardrailIdentifier"))
+        resources = [] if model is None else model_arns(model, catalog)
+        if guardrail is not None:
+            resources.append(guardrail_arn(guardrail, catalog))
         principal_of(request.scope).authorize(action, *resources)
         response: Response = await endpoint(request)
         return response
@@ -54,6 +56,13 @@ def authorized_model(request: Request, name: str, action: str, catalog: Catalog)
     `action` with it, then UnknownModel."""
     principal_of(request.scope).authorize(action, *model_arns(name, catalog))
     return catalog.resolve(name)
+
+
+def guardrail_arn(identifier: str, catalog: Catalog) -> str:
+    """The ARN of a guardrail that is named by it or by its id."""
+    if identifier.startswith("arn:"):
+        return identifier
+    return f"arn:aws:bedrock:{catalog.region}:{ACCOUNT}:guardrail/{identifier}"
 
 
 def model_arns(identifier: str, catalog: Catalog) -> list[str]:

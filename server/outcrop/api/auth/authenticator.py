@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from outcrop.api.auth.canonical import RequestHead
 from outcrop.api.auth.keyring import Grant, KeyRing
 from outcrop.api.auth.principal import Principal
 from outcrop.api.auth.quota import Clock, Quota
+from outcrop.api.auth.shared_quota import SharedQuotas
 from outcrop.api.auth.sigv4 import SignatureClaim
 from outcrop.api.errors import ApiError
 
@@ -34,16 +36,36 @@ class Authenticator:
     """Knows the keys of a server and counts what they use.
 
     region: the one that signatures must name; None for any. now: the time, in UTC; clock: for quotas.
+    shared: where quotas hold over several servers.
     """
 
     def __init__(
-        self, keys: KeyRing, *, region: str | None, now: Callable[[], datetime], clock: Clock
+        self,
+        keys: KeyRing,
+        *,
+        region: str | None,
+        now: Callable[[], datetime],
+        clock: Clock,
+        shared: SharedQuotas | None = None,
     ) -> None:
         self._keys = keys
         self._region = region
         self._now = now
         self._clock = clock
+        self._shared = shared
         self._quotas: dict[str, Quota] = {}
+        self._following: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Learn from now on of what other servers' keys become."""
+        self._following = asyncio.create_task(self._keys.follow())
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if self._shared is not None:
+            await self._shared.close()
 
     def has_keys(self) -> bool:
         """Whether anybody could be let in."""
@@ -134,8 +156,13 @@ class Authenticator:
         """The key's allowance, begun anew when its limits have changed."""
         quota = self._quotas.get(grant.key_id)
         if quota is None or quota.limits != (grant.rpm, grant.tpm):
-            quota = self._quotas[grant.key_id] = Quota(grant.rpm, grant.tpm, self._clock)
+            quota = self._quotas[grant.key_id] = self._new_quota(grant)
         return quota
+
+    def _new_quota(self, grant: Grant) -> Quota:
+        if self._shared is None:
+            return Quota(grant.rpm, grant.tpm, self._clock)
+        return Quota(grant.rpm, grant.tpm, self._clock, self._shared.of(grant.key_id))
 
 
 def utc_now() -> datetime:

@@ -50,8 +50,8 @@ class Candidate:
 
 
 class KeyRing:
-    """Used from one thread. Asks the file system at every look whether the store has changed, so that a
-    key that was revoked is refused from then on."""
+    """Used from one thread. Asks the store at every look whether it has changed, so that a key that was
+    revoked is refused from then on, or, where the store is a database, a second later."""
 
     def __init__(self, store: KeyStore, access_keys: Iterable[AccessKey] = ()) -> None:
         """Raises KeyStoreError where the store cannot be read."""
@@ -62,6 +62,10 @@ class KeyRing:
         self._grants: dict[str, Grant] = {}
         self._master = MasterSecret.random()
         self._load()
+
+    async def follow(self) -> None:
+        """Learn of what other processes do to the store, for as long as this runs."""
+        await self._store.follow()
 
     def empty(self, now: float) -> bool:
         """Whether there is no key that anybody could call with."""
@@ -111,7 +115,7 @@ class KeyRing:
         try:
             self._load()
         except KeyStoreError as error:
-            # Nobody is let in on the strength of a file that cannot be read any more.
+            # Nobody is let in on the strength of a store that cannot be read any more.
             logger.error("no key is accepted until this is mended: %s", error)
             self._keys, self._grants = {}, {}
 
@@ -120,7 +124,7 @@ class KeyRing:
         try:
             grants = {key.id: _grant_of(key) for key in keys.values()}
         except PolicyError as error:
-            raise KeyStoreError(f"{self._store.path}: {error}") from None
+            raise KeyStoreError(f"{self._store.place}: {error}") from None
         self._keys, self._master, self._grants = keys, master, grants
 
 

@@ -7,11 +7,10 @@ The file holds no secret: of a bearer token it has the hash, and SigV4 secrets a
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from outcrop.api.auth.session import new_id
 
 ID_PREFIX = "OUTC"
 MASTER_NAME = "master.key"
+MAX_TENANT = 256
+"""Characters of a tenant's name, as the ledger has room for."""
 _VERSION = 1
 
 
@@ -85,7 +86,7 @@ class KeyStore:
     def master(self, *, create: bool = False) -> MasterSecret:
         """The secret that the keys' are derived from. Where there is none it is made, if `create` says so;
         otherwise the answer is one that fits no key. Raises KeyStoreError."""
-        path = self.path.with_name(MASTER_NAME)
+        path = self.master_path
         try:
             if self._given_master is not None:
                 return MasterSecret(self._given_master)
@@ -97,6 +98,16 @@ class KeyStore:
         except OSError as error:
             raise KeyStoreError(f"{path}: {error.strerror}") from None
 
+    @property
+    def master_path(self) -> Path:
+        """Of the master secret, unless the environment has it."""
+        return self.path.with_name(MASTER_NAME)
+
+    @property
+    def place(self) -> str:
+        """Where the keys are, for whoever reads a complaint."""
+        return str(self.path)
+
     def stamp(self) -> tuple[int, ...] | None:
         """What differs whenever the file was written anew; None without a file. One system call."""
         try:
@@ -105,6 +116,9 @@ class KeyStore:
             return None
         return status.st_mtime_ns, status.st_ino, status.st_size
 
+    async def follow(self) -> None:
+        """See to it that `stamp` and `read` tell of changes; a file need only be looked at."""
+
     # -- writing -----------------------------------------------------------------------------------
 
     def create(self, now: float, **fields: Any) -> tuple[Key, str]:
@@ -112,31 +126,38 @@ class KeyStore:
         Raises KeyStoreError, PolicyError."""
         if fields.get("policy") is not None:
             Policy.parse(fields["policy"])
+        if len(fields.get("tenant", "")) > MAX_TENANT:
+            raise KeyStoreError(f"the name of a tenant may have {MAX_TENANT} characters")
         key_id = ID_PREFIX + new_id()
         bearer = new_long_term(key_id)
         key = Key(id=key_id, created=int(now), bearer_sha256=fingerprint(bearer), **fields)
-        with self._changing() as keys:
+
+        def add(keys: Mapping[str, Key]) -> Key:
             self.master(create=True)
-            keys[key_id] = key
-        return key, bearer
+            return key
+
+        return self._change(add), bearer
 
     def revoke(self, name: str, now: float) -> Key:
         """End a key, found by id or name. Raises KeyStoreError where there is none."""
-        with self._changing() as keys:
-            key = find(keys, name)
-            keys[key.id] = key = msgspec.structs.replace(key, revoked=key.revoked or int(now))
-        return key
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, Key]]:
-        """The keys, written back at the end; one writer at a time."""
+        def end(keys: Mapping[str, Key]) -> Key:
+            key = find(keys, name)
+            return msgspec.structs.replace(key, revoked=key.revoked or int(now))
+
+        return self._change(end)
+
+    def _change(self, change: Callable[[Mapping[str, Key]], Key]) -> Key:
+        """Write what `change` makes of the keys that there are, a new one or another state of one; one writer
+        at a time."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(self.path.with_suffix(".lock"), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 keys = self.read()
-                yield keys
-                self._write(keys)
+                key = change(keys)
+                self._write({**keys, key.id: key})
+                return key
         except OSError as error:
             raise KeyStoreError(f"{error.filename or self.path}: {error.strerror}") from None
 

@@ -73,5 +73,9 @@ class MasterSecret:
         """What proves that this server wrote `payload`: 32 bytes."""
         return self._derive("session token", payload)
 
+    def fingerprint(self) -> str:
+        """What tells it from others, 32 characters."""
+        return self._derive("fingerprint", b"")[:16].hex()
+
     def _derive(self, purpose: str, subject: bytes) -> bytes:
         return hmac.digest(self._secret, f"outcrop {purpose}\0".encode() + subject, "sha256")

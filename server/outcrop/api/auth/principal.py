@@ -38,13 +38,13 @@ class Principal:
         if effect is not Effect.ALLOW:
             raise errors.not_authorized(self.arn, action, named[0], explicit=effect is Effect.DENY)
 
-    def admit(self) -> None:
+    async def admit(self) -> None:
         """Count a request. Raises ThrottlingException."""
-        self.quota.admit()
+        await self.quota.admit()
 
-    def admit_tokens(self, tokens: int) -> None:
+    async def admit_tokens(self, tokens: int) -> None:
         """Count a prompt. Raises ThrottlingException."""
-        self.quota.admit_tokens(tokens)
+        await self.quota.admit_tokens(tokens)
 
     def charge(self, tokens: int) -> None:
         """Count generated tokens."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
 
 from outcrop.ledger.database import Database
 from outcrop.ledger.job_record import PENDING, JobRecord, totals
@@ -32,8 +33,7 @@ class BadInput(ValueError):
 def load(database: Database, storage: Storage, job_id: str, uri: str) -> tuple[list[str], int]:
     """Copy every record of the input into the state. The names of its files, below the input's place, and
     the number of records. Raises BadInput and StorageError."""
-    with database.transaction() as session:
-        session.execute(delete(JobRecord).where(JobRecord.job_id == job_id))
+    database.transact(lambda session: session.execute(delete(JobRecord).where(JobRecord.job_id == job_id)))
     with explained(uri):
         place, name = storage.open(uri)
         if name.endswith(".jsonl"):
@@ -58,8 +58,7 @@ def _load_part(database: Database, job_id: str, part: int, lines: Iterator[str])
 
     def flush() -> None:
         if rows:
-            with database.transaction() as session:
-                session.execute(insert(JobRecord), rows)
+            database.transact(lambda session: session.execute(insert(JobRecord), rows))
             rows.clear()
 
     for number, text in enumerate(lines, 1):
@@ -98,8 +97,17 @@ def _line(line: bytes, name: str) -> Iterator[str]:
         yield text.replace("\0", "")  # which some databases do not take; JSON has no use for it
 
 
-def save(database: Database, storage: Storage, job_id: str, parts: list[str], uri: str) -> dict[str, int]:
-    """Write the answers that there are, and the manifest, which is returned. Raises StorageError."""
+def save(
+    database: Database,
+    storage: Storage,
+    job_id: str,
+    parts: list[str],
+    uri: str,
+    unfinished: Callable[[], bool],
+) -> dict[str, int] | None:
+    """Write the answers that there are, and the manifest, which is returned; None, and nothing more is
+    written, where the job is not `unfinished` any more: a server that was taken for dead, or took this one
+    for dead, has ended it, and what is read of its records may not be all. Raises StorageError."""
     with explained(uri):
         place, name = storage.open(uri)
         base = f"{name.rstrip('/')}/{job_id}".lstrip("/")
@@ -108,29 +116,33 @@ def save(database: Database, storage: Storage, job_id: str, parts: list[str], ur
             for part, part_name in enumerate(parts):
                 with file.open("w", encoding="utf-8") as out:
                     out.writelines(f"{text}\n" for text in _answers(database, job_id, part))
+                if not unfinished():
+                    return None
                 place.write(f"{base}/{part_name}.out", file, lambda done: None)
-        with database.transaction() as session:
-            manifest = totals(session, job_id)
+        manifest = database.transact(lambda session: totals(session, job_id))
+        if not unfinished():
+            return None
         place.write_bytes(f"{base}/manifest.json.out", json.dumps(manifest).encode())
     return manifest
 
 
 def _answers(database: Database, job_id: str, part: int) -> Iterator[str]:
     last = -1
-    while True:
-        with database.transaction() as session:
-            rows = session.execute(
-                select(JobRecord.line, JobRecord.text)
-                .where(
-                    JobRecord.job_id == job_id,
-                    JobRecord.part == part,
-                    JobRecord.line > last,
-                    JobRecord.state != PENDING,
-                )
-                .order_by(JobRecord.line)
-                .limit(_ROWS)
-            ).all()
-        if not rows:
-            return
-        yield from (row.text for row in rows)
-        last = rows[-1].line
+
+    def read(session: Session) -> list[tuple[int, str]]:
+        rows = session.execute(
+            select(JobRecord.line, JobRecord.text)
+            .where(
+                JobRecord.job_id == job_id,
+                JobRecord.part == part,
+                JobRecord.line > last,
+                JobRecord.state != PENDING,
+            )
+            .order_by(JobRecord.line)
+            .limit(_ROWS)
+        )
+        return [(row.line, row.text) for row in rows]
+
+    while rows := database.transact(read):
+        yield from (text for _, text in rows)
+        last = rows[-1][0]

@@ -15,6 +15,7 @@ from outcrop.api.batch import files, shapes
 from outcrop.api.batch.record import Answered, RecordAnswerer, principal_for
 from outcrop.api.inference import Inference
 from outcrop.ledger import resources
+from outcrop.ledger.connect import AWAY
 from outcrop.ledger.database import Database
 from outcrop.ledger.job_record import PENDING, JobRecord
 from outcrop.ledger.resource import Resource
@@ -59,10 +60,12 @@ class BatchJob:
         self._waiting: deque[tuple[Place, str]] = deque()
         self._fetched: Place = (0, -1)
         self._done = self._total = self._logged = 0
+        self._fetching = asyncio.Lock()
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Returns when the job has ended. Raises what nobody foresaw; the job has failed then."""
+        """Returns when the job has ended. Raises what nobody foresaw; the job has failed then, unless it is
+        the database that is away."""
         job = await self._job()
         try:
             if job.status in (shapes.SUBMITTED, shapes.VALIDATING):
@@ -71,6 +74,8 @@ class BatchJob:
             await self._finish()
         except (StorageError, files.BadInput) as error:
             await self._fail(str(error))
+        except AWAY:
+            raise  # the job goes on when the database is back, here or elsewhere
         except Exception as error:
             await self._fail(f"Internal error: {type(error).__name__}")
             raise
@@ -142,12 +147,14 @@ class BatchJob:
 
     async def _next(self) -> tuple[Place, str] | None:
         """The next record without an answer."""
-        if not self._waiting:
-            self._waiting.extend(await self._database.run(self._fetch))
+        async with self._fetching:  # no two fetch the same
+            if not self._waiting:
+                self._waiting.extend(await self._database.run(self._fetch))
+                if self._waiting:
+                    self._fetched = self._waiting[-1][0]
         return self._waiting.popleft() if self._waiting else None
 
     def _fetch(self, session: Session) -> list[tuple[Place, str]]:
-        """Runs on the database's one thread, so no two fetch the same."""
         part, line = self._fetched
         rows = session.execute(
             select(JobRecord.part, JobRecord.line, JobRecord.text)
@@ -158,9 +165,7 @@ class BatchJob:
             )
             .order_by(JobRecord.part, JobRecord.line)
             .limit(_FETCHED)
-        ).all()
-        if rows:
-            self._fetched = (rows[-1].part, rows[-1].line)
+        )
         return [((row.part, row.line), row.text) for row in rows]
 
     async def _write(self, place: Place, answered: Answered) -> None:
@@ -202,11 +207,20 @@ class BatchJob:
     async def _finish(self) -> None:
         """Write the output of what has been answered, and the job's last status."""
         job = await self._job()
-        manifest: dict[str, int] = {}
+        manifest: dict[str, int] | None = {}
         if "parts" in job.body:
             manifest = await asyncio.to_thread(
-                files.save, self._database, self._storage, self._id, job.body["parts"], shapes.output_uri(job)
+                files.save,
+                self._database,
+                self._storage,
+                self._id,
+                job.body["parts"],
+                shapes.output_uri(job),
+                self._unfinished,
             )
+        if manifest is None:
+            logger.warning("batch job %s was ended by another server", self._id)
+            return
         left = manifest.get(shapes.TOTAL, 0) - manifest.get(shapes.PROCESSED, 0)
         if job.status == shapes.STOPPING:
             status = shapes.STOPPED
@@ -217,6 +231,10 @@ class BatchJob:
         await self._change(status, body=manifest)
         await self._database.run(self._forget)
         logger.info("batch job %s: %s, %s", self._id, status, manifest)
+
+    def _unfinished(self) -> bool:
+        """Whether no server has ended the job. Blocks."""
+        return self._database.transact(lambda session: _get(session, self._id).status in shapes.UNFINISHED)
 
     async def _fail(self, message: str) -> None:
         logger.error("batch job %s failed: %s", self._id, message)

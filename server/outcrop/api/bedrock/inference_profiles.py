@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
@@ -45,7 +46,7 @@ _IDENTIFIER = Must(
     pattern=re.compile(rf"({_ARN}(inference-profile|application-inference-profile)/)?[a-zA-Z0-9-:.]+"),
 )
 _LISTABLE = re.compile(r"(?=.{1,57}$)[a-z0-9-]+\.([a-z0-9-]+\.){0,2}[a-z0-9-]+(:[a-z0-9-]+){0,2}")
-"""Model ids that make the id of a profile: it has at most 64 characters."""
+"""Model ids that make the id of a profile, which has at most 64 characters, and the ARN of a model."""
 
 
 class InferenceProfileModelSource(Union):
@@ -86,10 +87,16 @@ class InferenceProfiles:
             Route(one, self._delete, methods=["DELETE"], name="DeleteInferenceProfile"),
         ]
 
-    def load(self, session: Session) -> None:
-        """Make the profiles of the state known as names of models."""
-        for profile in resources.every(session, APPLICATION):
+    def follower(self) -> Follower:
+        """Makes the profiles of the state known as names of models, whichever server made them."""
+
+        async def appeared(profile: Resource) -> None:
             self._plane.catalog.link(profile.id, _copied(profile))
+
+        async def gone(profile_id: str) -> None:
+            self._plane.catalog.unlink(profile_id)
+
+        return Follower(APPLICATION, appeared, gone)
 
     async def _create(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _CREATE)
@@ -98,6 +105,8 @@ class InferenceProfiles:
         source = str(wanted.model_source.copy_from)
         model_id = identifiers.without_geography(source.rpartition("/")[2])
         try:
+            if not _LISTABLE.fullmatch(model_id):  # a server that takes any name would know it
+                raise UnknownModel(model_id)
             self._plane.catalog.foundation_model(model_id)
         except UnknownModel:
             raise errors.foundation_model_not_found() from None
@@ -157,7 +166,8 @@ class InferenceProfiles:
 
         removed = await self._plane.run(work)
         if removed is None:
-            if any(identifier.endswith(str(each["inferenceProfileId"])) for each in self._system_profiles()):
+            name = identifier.rpartition("/")[2]
+            if any(name == each["inferenceProfileId"] for each in self._system_profiles()):
                 raise errors.validation("System-defined inference profiles can't be deleted.")
             raise errors.resource_not_found("inference profile", identifier)
         self._plane.catalog.unlink(removed)

@@ -1,4 +1,4 @@
-"""Operations of the control plane that need what this server does not have, such as guardrails, training,
+"""Operations of the control plane that need what this server does not have, such as training,
 evaluation or a marketplace. Each answers an error that the operation declares."""
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ _ENDPOINT = f"{_ENDPOINTS}/{{endpointArn}}"
 _PROMPT_JOBS = "/advanced-prompt-optimization-jobs"
 _ENFORCED = "/enforcedGuardrailsConfiguration"
 
-_GUARDRAIL = "/guardrails/{guardrailIdentifier}"
 _ROUTER = "/prompt-routers/{promptRouterArn}"
 _PROVISIONED = "/provisioned-model-throughput"
 
@@ -41,8 +40,6 @@ OPERATIONS = {
     "CreateCustomModelDeployment": f"POST {_DEPLOYMENTS}",
     "CreateEvaluationJob": "POST /evaluation-jobs",
     "CreateFoundationModelAgreement": "POST /create-foundation-model-agreement",
-    "CreateGuardrail": "POST /guardrails",
-    "CreateGuardrailVersion": f"POST {_GUARDRAIL}",
     "CreateMarketplaceModelEndpoint": f"POST {_ENDPOINTS}",
     "CreateModelCopyJob": "POST /model-copy-jobs",
     "CreateModelCustomizationJob": "POST /model-customization-jobs",
@@ -55,7 +52,6 @@ OPERATIONS = {
     "DeleteCustomModelDeployment": f"DELETE {_DEPLOYMENT}",
     "DeleteEnforcedGuardrailConfiguration": f"DELETE {_ENFORCED}/{{configId}}",
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
-    "DeleteGuardrail": f"DELETE {_GUARDRAIL}",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
     "DeleteModelInvocationLoggingConfiguration": "DELETE /logging/modelinvocations",
     "DeletePromptRouter": f"DELETE {_ROUTER}",
@@ -75,7 +71,6 @@ OPERATIONS = {
     "GetCustomModel": "GET /custom-models/{modelIdentifier}",
     "GetCustomModelDeployment": f"GET {_DEPLOYMENT}",
     "GetEvaluationJob": "GET /evaluation-jobs/{jobIdentifier}",
-    "GetGuardrail": f"GET {_GUARDRAIL}",
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
@@ -94,7 +89,6 @@ OPERATIONS = {
     "ListEnforcedGuardrailsConfiguration": f"GET {_ENFORCED}",
     "ListEvaluationJobs": "GET /evaluation-jobs",
     "ListFoundationModelAgreementOffers": "GET /list-foundation-model-agreement-offers/{modelId}",
-    "ListGuardrails": "GET /guardrails",
     "ListMarketplaceModelEndpoints": f"GET {_ENDPOINTS}",
     "ListModelCopyJobs": "GET /model-copy-jobs",
     "ListModelCustomizationJobs": "GET /model-customization-jobs",
@@ -115,7 +109,6 @@ OPERATIONS = {
     "UpdateAutomatedReasoningPolicyAnnotations": f"PATCH {_BUILD}/annotations",
     "UpdateAutomatedReasoningPolicyTestCase": f"PATCH {_TEST}",
     "UpdateCustomModelDeployment": f"PATCH {_DEPLOYMENT}",
-    "UpdateGuardrail": f"PUT {_GUARDRAIL}",
     "UpdateMarketplaceModelEndpoint": f"PATCH {_ENDPOINT}",
     "UpdateProvisionedModelThroughput": f"PATCH {_PROVISIONED}/{{provisionedModelId}}",
 }

@@ -10,11 +10,13 @@ from outcrop.api.async_invoke.routes import AsyncInvokes
 from outcrop.api.batch import shapes as batch
 from outcrop.api.batch.job import BatchJob
 from outcrop.api.batch.routes import InvocationJobs
+from outcrop.api.bedrock.followed import Followed
 from outcrop.api.bedrock.foundation_models import FoundationModels
 from outcrop.api.bedrock.inference_profiles import InferenceProfiles
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.bedrock.tagging import Tagging
+from outcrop.api.guardrails.routes import Guardrails
 from outcrop.api.imports import shapes as imports
 from outcrop.api.imports.job import ImportJob
 from outcrop.api.imports.registry import ImportedModels
@@ -34,6 +36,8 @@ class Bedrock:
         database, storage = plane.database, options.storage
         self._plane = plane
         self._profiles = InferenceProfiles(plane)
+        models = ImportedModels(plane.catalog, metrics, options.load_model, storage, options.models)
+        self._followed = Followed(database, self._profiles.follower(), models.follower())
         self._batch = JobRunner(
             database,
             options.jobs,
@@ -41,10 +45,10 @@ class Bedrock:
                 batch.KIND,
                 batch.UNFINISHED,
                 lambda job_id: BatchJob(job_id, database, storage, background, metrics, options.jobs.rows),
+                self._followed.look,
                 batch.is_ending,
             ),
         )
-        models = ImportedModels(plane.catalog, metrics, options.load_model)
         importer = JobRunner(
             database,
             options.jobs,
@@ -52,6 +56,7 @@ class Bedrock:
                 imports.JOB,
                 (imports.IN_PROGRESS,),
                 lambda job_id: ImportJob(job_id, database, storage, options.models, models),
+                self._followed.look,
             ),
         )
         self._imports = ModelImports(plane, storage, importer, models)
@@ -62,6 +67,7 @@ class Bedrock:
                 async_invoke.KIND,
                 (async_invoke.IN_PROGRESS,),
                 lambda job_id: AsyncInvocation(job_id, database, storage, background),
+                self._followed.look,
             ),
         )
         self._parts = (
@@ -71,6 +77,7 @@ class Bedrock:
             InvocationJobs(plane, storage, self._batch),
             self._imports,
             AsyncInvokes(plane, storage, self._async),
+            Guardrails(plane),
         )
 
     def routes(self) -> list[Route]:
@@ -78,13 +85,14 @@ class Bedrock:
 
     async def start(self) -> None:
         """Take up what the state has. Raises DatabaseError."""
-        await self._plane.run(self._profiles.load)
-        await self._imports.start()
+        await self._followed.start()
+        self._imports.start()
         self._batch.start()
         self._async.start()
 
     async def close(self) -> None:
         """Interrupt what is worked on; it goes on with the next start."""
+        await self._followed.close()
         await self._batch.close()
         await self._async.close()
         await self._imports.close()

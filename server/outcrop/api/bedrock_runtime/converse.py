@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from outcrop.api import errors, eventstream
 from outcrop.api.answer import AnswerEvents, Event
-from outcrop.api.bedrock_runtime import llama_on_bedrock, service_tier
+from outcrop.api.bedrock_runtime import guarded_conversation, llama_on_bedrock, service_tier
 from outcrop.api.bedrock_runtime.cache_points import cache_points, usage
 from outcrop.api.bedrock_runtime.families import llama
 from outcrop.api.bedrock_runtime.models import ConverseRequest, InferenceConfiguration
@@ -19,7 +19,8 @@ from outcrop.api.bedrock_runtime.prompt_source import PromptSource, Target
 from outcrop.api.bedrock_runtime.rules import check_stop_sequences
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.decode import decode
-from outcrop.api.inference import GenerationCall
+from outcrop.api.guardrails.guard import Guard, GuardOptions
+from outcrop.api.inference import GenerationCall, Prompt
 from outcrop.api.json_schema import ObjectSchema
 from outcrop.api.sampling import NO_EXTRAS, SamplingExtras, extra_members
 from outcrop.api.shapes import check
@@ -60,11 +61,14 @@ class Conversation:
     call: GenerationCall
 
     @classmethod
-    def of(cls, request: ConverseRequest, target: Target, *, streaming: bool) -> Conversation:
-        """From a request whose shape has been checked. Raises ValidationException."""
+    def of(
+        cls, request: ConverseRequest, target: Target, *, streaming: bool, guard: Guard | None = None
+    ) -> Conversation:
+        """From a request whose shape has been checked. guard: the guardrail that it names; a request that
+        names one is refused without. Raises ValidationException."""
         if target.strict:
             llama_on_bedrock.refuse_request(target.identifier, request)
-        _refuse_unsupported(request)
+        _refuse_unsupported(request, guard)
         config = request.inference_config or InferenceConfiguration()
         check_stop_sequences(config)
         source = PromptSource.of(request, target, streaming=streaming, json_schema=_json_schema(request))
@@ -78,11 +82,13 @@ class Conversation:
             priority=service_tier.priority_of(request.service_tier.type if request.service_tier else None),
             max_context=llama_on_bedrock.context_of(target.identifier) if target.strict else None,
         )
+        if guard is not None:
+            call = replace(call, guard=guard, prepare=lambda: _guarded_prompt(guard, request, source))
         return cls(request, source, call)
 
     async def answer(self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch) -> dict[str, object]:
         """The whole answer as a ConverseResponse."""
-        growing = self.source.chat.events()
+        growing = self._growing()
         async with aclosing(deltas):
             async for delta in deltas:
                 growing.grow(delta)
@@ -96,7 +102,7 @@ class Conversation:
         self, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch
     ) -> AsyncGenerator[bytes, None]:
         """The answer as ConverseStream events, as its tokens come."""
-        growing = self.source.chat.events()
+        growing = self._growing()
         frames = [_frame(_MESSAGE_START)]
         async with aclosing(deltas):
             async for delta in deltas:
@@ -107,6 +113,11 @@ class Conversation:
                     yield b"".join(frames)
                     frames.clear()
 
+    def _growing(self) -> AnswerEvents:
+        growing = self.source.chat.events()
+        growing.guard = self.call.guard
+        return growing
+
     def _last_events(self, growing: AnswerEvents, last: TextDelta, watch: Stopwatch) -> Iterator[Event]:
         """Called when all blocks have ended: only then the reason is known."""
         yield "messageStop", self._stop(growing, last)
@@ -114,7 +125,11 @@ class Conversation:
 
     def _stop(self, growing: AnswerEvents, last: TextDelta) -> dict[str, Any]:
         assert last.end is not None
-        stop: dict[str, Any] = {"stopReason": growing.stop_reason(last.end)}
+        guard = self.call.guard
+        reason = growing.stop_reason(last.end)
+        if guard is not None and guard.changed_answer:
+            reason = "guardrail_intervened"
+        stop: dict[str, Any] = {"stopReason": reason}
         if paths := self.request.additional_model_response_field_paths:
             native = llama.body_of(growing.text, last)
             stop["additionalModelResponseFields"] = {
@@ -132,6 +147,9 @@ class Conversation:
             metadata["performanceConfig"] = {"latency": performance.latency}
         if tier is not None:
             metadata["serviceTier"] = {"type": tier.type}
+        guard = self.call.guard
+        if guard is not None and (trace := guard.trace()) is not None:
+            metadata["trace"] = {"guardrail": trace}
         return metadata
 
 
@@ -140,10 +158,25 @@ def _frame(event: Event) -> bytes:
     return _FRAMES[kind].encode(_encode(body))
 
 
-def _refuse_unsupported(request: ConverseRequest) -> None:
+def guard_options(request: ConverseRequest) -> GuardOptions:
+    """What a request wants of its guardrail."""
+    config = request.guardrail_config
+    trace, mode = (config.trace, config.stream_processing_mode) if config else (None, None)
+    return GuardOptions(
+        trace=trace in ("enabled", "enabled_full"), full=trace == "enabled_full", asynchronous=mode == "async"
+    )
+
+
+def _guarded_prompt(guard: Guard, request: ConverseRequest, source: PromptSource) -> Prompt:
+    """The prompt with masks in it. Slow. Raises InputBlocked, and as `Chat.prepare`."""
+    guarded_conversation.check(guard, request)
+    return source.chat.prepare()
+
+
+def _refuse_unsupported(request: ConverseRequest, guard: Guard | None) -> None:
     """Raises ValidationException for what would change the answer and is not done here."""
-    guardrail = request.guardrail_config
-    if guardrail is not None and (guardrail.guardrail_identifier or guardrail.guardrail_version):
+    config = request.guardrail_config
+    if guard is None and config is not None and (config.guardrail_identifier or config.guardrail_version):
         raise errors.unsupported_field("guardrailConfig")
     if request.prompt_variables:
         raise errors.unsupported_field("promptVariables")

@@ -18,6 +18,7 @@ from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.smithy import Constraints
 from outcrop.catalog.model import TextDelta
 
+GUARDRAIL_HEADER = "x-amzn-bedrock-guardrailidentifier"
 _LATENCY = "x-amzn-bedrock-performanceconfig-latency"
 _TIER = "x-amzn-bedrock-service-tier"
 _MAX_METADATA = 8500
@@ -25,17 +26,20 @@ _MAX_METADATA = 8500
 
 @dataclass(frozen=True, slots=True)
 class InvokeHeaders:
-    """What a request's headers ask for. echoed: the headers that the answer repeats."""
+    """What a request's headers ask for. echoed: the headers that the answer repeats. guardrail_identifier,
+    guardrail_version: "" for none. trace: what of the guardrail's findings the answer tells."""
 
     tier: str | None
     echoed: dict[str, str]
+    guardrail_identifier: str
+    guardrail_version: str
+    trace: str
 
     @classmethod
     def of(cls, headers: Headers) -> InvokeHeaders:
-        """Raises ValidationException for values outside the service model, and for guardrails, which this
-        server does not apply. Content types are not looked at: every body is JSON, and HTTP libraries fill
-        in types of their own."""
-        guardrail = headers.get("x-amzn-bedrock-guardrailidentifier")
+        """Raises ValidationException for values outside the service model. Content types are not looked at:
+        every body is JSON, and HTTP libraries fill in types of their own."""
+        guardrail = headers.get(GUARDRAIL_HEADER)
         version = headers.get("x-amzn-bedrock-guardrailversion")
         metadata = headers.get("x-amzn-bedrock-request-metadata")
         constraints = Constraints()
@@ -49,11 +53,26 @@ class InvokeHeaders:
         constraints.raise_if_violated()
         if metadata:
             _check_metadata(metadata)
-        if guardrail:
-            raise errors.unsupported_field("guardrailIdentifier")
-        if version:
-            raise errors.unsupported_field("guardrailVersion")
-        return cls(headers.get(_TIER), {name: headers[name] for name in (_LATENCY, _TIER) if name in headers})
+        return cls(
+            headers.get(_TIER),
+            {name: headers[name] for name in (_LATENCY, _TIER) if name in headers},
+            guardrail or "",
+            version or "",
+            trace or "DISABLED",
+        )
+
+    @property
+    def names_guardrail(self) -> bool:
+        return bool(self.guardrail_identifier or self.guardrail_version)
+
+
+def refuse_guardrail(headers: Headers) -> None:
+    """For routes that apply none. Raises ValidationException."""
+    if headers.get(GUARDRAIL_HEADER):
+        raise errors.validation(
+            "Guardrails are applied by Converse, InvokeModel and ApplyGuardrail, not here. Remove the header "
+            "X-Amzn-Bedrock-GuardrailIdentifier and try again."
+        )
 
 
 def counts(last: TextDelta, watch: Stopwatch) -> dict[str, str]:

@@ -12,6 +12,7 @@ import msgspec
 from outcrop.api import eventstream
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.guardrails.guard import Guard
 from outcrop.catalog.model import TextDelta
 
 _CHUNK = eventstream.event("chunk")
@@ -20,9 +21,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def frames(
-    growing: GrowingAnswer, deltas: AsyncGenerator[TextDelta, None], watch: Stopwatch
+    growing: GrowingAnswer,
+    deltas: AsyncGenerator[TextDelta, None],
+    watch: Stopwatch,
+    guard: Guard | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """The answer as chunk events, as its tokens come. The last chunk carries the invocation's metrics."""
+    """The answer as chunk events, as its tokens come. The last chunk carries the invocation's metrics, and
+    what the guardrail did."""
     first_byte_ms: int | None = None
     async with aclosing(deltas):
         async for delta in deltas:
@@ -31,6 +36,8 @@ async def frames(
             chunks = list(growing.push(delta))
             if delta.end is not None:
                 chunks[-1] |= {_METRICS: _metrics(delta, watch, first_byte_ms)}
+                if guard is not None:
+                    chunks[-1] |= guard.native_members()
             if chunks:
                 yield b"".join(map(_frame, chunks))
 

@@ -1,4 +1,5 @@
-"""Operations of the service that need what this server does not have: guardrails and two-way invocations.
+"""Operations of the service that need what this server does not have: models that judge, and two-way
+invocations.
 Each answers an error that the operation declares, so that clients know it for what it is."""
 
 from __future__ import annotations
@@ -8,9 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.bedrock_runtime.models import GUARDRAIL_IDENTIFIER, GUARDRAIL_VERSION
 from outcrop.api.path_label import LABEL
-from outcrop.api.smithy import Constraints
 from outcrop.catalog.catalog import Catalog, UnknownModel
 
 
@@ -29,11 +28,6 @@ class NotOffered:
                     f"/model/{{model_id:{LABEL}}}/invoke-with-bidirectional-stream",
                     self._bidirectional,
                 ),
-                "ApplyGuardrail": (
-                    "POST",
-                    f"/guardrail/{{guardrail_id:{LABEL}}}/version/{{version}}/apply",
-                    self._apply_guardrail,
-                ),
                 "InvokeGuardrailChecks": ("POST", "/guardrail-checks/invoke", self._guardrail_checks),
             }.items()
         ]
@@ -45,14 +39,6 @@ class NotOffered:
         except UnknownModel:
             return errors.invalid_model_identifier().response()
         return errors.no_bidirectional_stream().response()
-
-    async def _apply_guardrail(self, request: Request) -> Response:
-        guardrail, version = request.path_params["guardrail_id"], request.path_params["version"]
-        constraints = Constraints()
-        GUARDRAIL_IDENTIFIER.check(constraints, ("guardrailIdentifier",), guardrail)
-        GUARDRAIL_VERSION.check(constraints, ("guardrailVersion",), version)
-        constraints.raise_if_violated()
-        raise errors.unknown_guardrail(guardrail, version)
 
     async def _guardrail_checks(self, request: Request) -> Response:
         raise errors.unsupported_operation("InvokeGuardrailChecks")

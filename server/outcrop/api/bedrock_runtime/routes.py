@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.auth.access import model_arns
+from outcrop.api.auth.access import guardrail_arn, model_arns
 from outcrop.api.auth.principal import principal_of
 from outcrop.api.bedrock_runtime import converse, count_tokens, invoke_headers, llama_on_bedrock, native
 from outcrop.api.bedrock_runtime.converse import Conversation
 from outcrop.api.bedrock_runtime.families import Invocation, family_of
+from outcrop.api.bedrock_runtime.guarded_body import GuardedBody
 from outcrop.api.bedrock_runtime.invoke_headers import InvokeHeaders
 from outcrop.api.bedrock_runtime.not_offered import NotOffered
 from outcrop.api.bedrock_runtime.prompt_source import Target
@@ -20,7 +23,10 @@ from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import StreamResponse, unless_disconnected
 from outcrop.api.growing_answer import complete
-from outcrop.api.inference import Inference
+from outcrop.api.guardrails.apply import ApplyGuardrail
+from outcrop.api.guardrails.guard import Guard, GuardOptions
+from outcrop.api.guardrails.store import GuardrailStore
+from outcrop.api.inference import Inference, Prompt
 from outcrop.api.path_label import LABEL
 from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
@@ -30,8 +36,9 @@ from outcrop.catalog import identifiers
 class BedrockRuntime:
     """The operations of the service, on one `Inference`."""
 
-    def __init__(self, inference: Inference) -> None:
+    def __init__(self, inference: Inference, guardrails: GuardrailStore) -> None:
         self._inference = inference
+        self._guardrails = guardrails
 
     def routes(self) -> list[Route]:
         """A model id may hold slashes and colons, bare or percent-encoded: hence `LABEL`."""
@@ -46,7 +53,8 @@ class BedrockRuntime:
             Route(f"/model/{{model_id:{LABEL}}}/{verb}", endpoint, methods=["POST"], name=name)
             for name, (verb, endpoint) in operations.items()
         ]
-        return [*offered, *NotOffered(self._inference.catalog).routes()]
+        applying = ApplyGuardrail(self._guardrails, self._inference).routes()
+        return [*offered, *applying, *NotOffered(self._inference.catalog).routes()]
 
     async def _converse(self, request: Request) -> Response:
         watch = Stopwatch()
@@ -68,7 +76,10 @@ class BedrockRuntime:
         parsed = converse.parse(await self._read(request))
         if variant is not None:
             parsed = fill_in(variant, parsed)
-        return Conversation.of(parsed, target, streaming=streaming)
+        config = parsed.guardrail_config
+        identifier, version = (config.guardrail_identifier, config.guardrail_version) if config else ("", "")
+        guard = await self._guard(request, identifier or "", version or "", converse.guard_options(parsed))
+        return Conversation.of(parsed, target, streaming=streaming, guard=guard)
 
     def _stored_prompt(self, request: Request, identifier: str, *, streaming: bool) -> Variant | None:
         """The prompt that a prompt ARN names. The caller must be allowed to use its model, too. Raises
@@ -88,7 +99,9 @@ class BedrockRuntime:
         deltas = self._inference.answer(invocation.call, Caller.of(request), watch.started)
         last = await unless_disconnected(request.receive, complete(invocation.answer, deltas))
         counts = invoke_headers.counts(last, watch)
-        return json_response(invocation.answer.whole(), headers=counts | headers.echoed)
+        guard = invocation.call.guard
+        told = {} if guard is None else guard.native_members()
+        return json_response(invocation.answer.whole() | told, headers=counts | headers.echoed)
 
     async def _invoke_stream(self, request: Request) -> Response:
         watch = Stopwatch()
@@ -97,7 +110,8 @@ class BedrockRuntime:
         deltas = self._inference.answer(invocation.call, Caller.of(request), watch.started)
         content_type = {"x-amzn-bedrock-content-type": "application/json"}
         return StreamResponse(
-            native.frames(invocation.answer, deltas, watch), headers=content_type | headers.echoed
+            native.frames(invocation.answer, deltas, watch, invocation.call.guard),
+            headers=content_type | headers.echoed,
         )
 
     async def _invocation(self, request: Request, headers: InvokeHeaders, *, streaming: bool) -> Invocation:
@@ -106,7 +120,49 @@ class BedrockRuntime:
         family = family_of(identifier)
         if streaming and not family.streams:
             raise errors.unsupported_streaming()
-        return family.parse(await self._read(request, native=True), target, headers.tier)
+        body = await self._read(request, native=True)
+        if not headers.names_guardrail:
+            return family.parse(body, target, headers.tier)
+        guarded = GuardedBody(body)
+        options = GuardOptions(
+            trace=headers.trace != "DISABLED",
+            full=headers.trace == "ENABLED_FULL",
+            asynchronous=streaming and guarded.config.asynchronous,
+        )
+        invocation = family.parse(guarded.body, target, headers.tier)
+        if invocation.call.logprobs is not None:
+            raise errors.malformed_input(
+                ["#/logprobs: log probabilities would tell the very tokens that a guardrail keeps back"]
+            )
+        guard = await self._guard(request, headers.guardrail_identifier, headers.guardrail_version, options)
+        assert guard is not None
+
+        def prepare() -> Prompt:
+            return family.parse(guarded.checked(guard), target, headers.tier).call.prepare()
+
+        invocation.answer.watch(guard)
+        return replace(invocation, call=replace(invocation.call, guard=guard, prepare=prepare))
+
+    async def _guard(
+        self, request: Request, identifier: str, version: str, options: GuardOptions
+    ) -> Guard | None:
+        """The guardrail that a call names, if it does; its caller must be allowed to use it. Raises
+        ValidationException or AccessDeniedException."""
+        if not identifier and not version:
+            return None
+        if not identifier or not version:
+            raise errors.validation(
+                "A guardrail is named by guardrailIdentifier and guardrailVersion together. "
+                "Give both, or neither, and try again."
+            )
+        arn = guardrail_arn(identifier, self._inference.catalog)
+        principal_of(request.scope).authorize("bedrock:ApplyGuardrail", arn)
+        settings = await self._guardrails.find(identifier, version)
+        if settings is None:
+            raise errors.validation(
+                "The guardrail identifier or version provided in the request does not exist."
+            )
+        return Guard(settings, options)
 
     async def _count_tokens(self, request: Request) -> Response:
         identifier = request.path_params["model_id"]

@@ -27,10 +27,10 @@ from outcrop.api.bedrock_runtime.turns import Turn
 from outcrop.api.errors import ApiError
 from outcrop.api.shapes import Steps
 from outcrop.api.smithy import dotted
+from outcrop.api.stops import MAX_STOP_CHARACTERS
 
 MAX_DOCUMENTS = 5
 MAX_DOCUMENT_BYTES = 4_500_000
-MAX_STOP_CHARACTERS = 25_000  # together; matching them costs memory in proportion
 _DOCUMENT_NAME = re.compile(r"(?:[A-Za-z0-9_\-()\[\]]|\s(?!\s))+")  # the service takes underscores too
 _MEDIA = ("image", "video", "audio")
 _USER_ONLY = ("document", "toolResult", "searchResult")

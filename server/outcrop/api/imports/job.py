@@ -56,7 +56,7 @@ class ImportJob:
             if model is None:
                 await self._fail(f"There is another imported model of the name {shapes.model_name(job)}.")
                 return
-            await self._models.serve(model)
+            await self._models.appeared(model)
             logger.info("import %s: %s", self._id, model.arn)
 
     def _job(self, session: Session) -> Resource:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop.api.bedrock.followed import Follower
+from outcrop.api.imports import checkpoint_files, shapes
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import ServedModel
 from outcrop.ledger.resource import Resource
+from outcrop.storage import Storage, StorageError
 from outcrop.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -33,35 +36,72 @@ OSError."""
 
 
 class ImportedModels:
-    """Those in the catalog, with what has to be done when one comes or goes."""
+    """Those in the catalog, with what has to be done when one comes or goes. Each server on a database serves
+    all of them, from a copy of its own where the one that imported a model cannot be reached."""
 
-    def __init__(self, catalog: Catalog, metrics: Metrics, load: LoadModel) -> None:
+    def __init__(
+        self, catalog: Catalog, metrics: Metrics, load: LoadModel, storage: Storage, folder: Path
+    ) -> None:
+        """storage: where copies are made from. folder: a copy is in a folder in it."""
         self._catalog = catalog
         self._metrics = metrics
         self._load = load
+        self._storage = storage
+        self._folder = folder
         self._models: dict[str, ServedModel] = {}
+        self._coming: dict[str, asyncio.Task[None]] = {}
 
-    async def serve(self, resource: Resource) -> None:
-        """Let the catalog have a model. One that cannot be loaded is logged: its files are gone."""
-        files = ModelFiles(Path(resource.body["path"]), resource.id, resource.name, resource.arn)
+    def follower(self) -> Follower:
+        """Serves what this server or another has imported, and ends what either has deleted."""
+        return Follower(shapes.MODEL, self.appeared, self.gone)
+
+    async def appeared(self, resource: Resource) -> None:
+        """Let the catalog have a model, unless it has it already: at once where its files are here, and when
+        they are where they have to be copied. One that cannot be loaded is logged: its files are gone."""
+        if resource.id in self._models or resource.id in self._coming:
+            return
+        coming = self._coming[resource.id] = asyncio.create_task(self._serve(resource))
+        if self._path(resource).is_dir():
+            await asyncio.wait([coming])
+
+    async def _serve(self, resource: Resource) -> None:
         try:
-            model = await asyncio.to_thread(self._load, files)
-        except (ValueError, OSError) as error:
+            model = await asyncio.to_thread(self._loaded, resource)
+        except (ValueError, OSError, StorageError) as error:
             logger.error("imported model %s cannot be served: %s", resource.arn, error)
             return
+        finally:
+            del self._coming[resource.id]
         self._models[resource.id] = model
         self._catalog.add(model)
         self._metrics.add_engine(model.id, model.engine)
 
-    async def remove(self, resource: Resource) -> None:
+    def _path(self, resource: Resource) -> Path:
+        """Where the model's files are, or are to be, on this machine."""
+        path = Path(resource.body["path"])
+        return path if path.is_dir() or not resource.body["copied"] else self._folder / resource.id
+
+    def _loaded(self, resource: Resource) -> ServedModel:
+        """Blocks. Raises ValueError, OSError and StorageError."""
+        path = self._path(resource)
+        if resource.body["copied"] and not path.is_dir():
+            uri = shapes.source_uri({"modelDataSource": resource.body["source"]})
+            logger.info("imported model %s: copying it from %s", resource.arn, uri)
+            checkpoint_files.fetch(self._storage, uri, path)
+        return self._load(ModelFiles(path, resource.id, resource.name, resource.arn))
+
+    async def gone(self, model_id: str) -> None:
         """Serve it no more; its engine ends, and what was copied for it goes."""
-        model = self._models.pop(resource.id, None)
+        if coming := self._coming.get(model_id):
+            await asyncio.wait([coming])
+        model = self._models.pop(model_id, None)
         if model is not None:
             self._catalog.remove(model)
             self._metrics.remove_engine(model.id)
             await model.engine.close()
-        if resource.body["copied"]:
-            await asyncio.to_thread(shutil.rmtree, resource.body["path"], ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._folder / model_id, ignore_errors=True)
 
     async def close(self) -> None:
+        for coming in self._coming.values():
+            coming.cancel()
         await asyncio.gather(*(model.engine.close() for model in self._models.values()))

@@ -47,10 +47,8 @@ class ModelImports:
             Route(model, self._delete_model, methods=["DELETE"], name="DeleteImportedModel"),
         ]
 
-    async def start(self) -> None:
-        """Serve what was imported before, and go on with what was not finished."""
-        for model in await self._plane.run(lambda session: resources.every(session, shapes.MODEL)):
-            await self._models.serve(model)
+    def start(self) -> None:
+        """Go on with what was not finished."""
         self._runner.start()
 
     async def close(self) -> None:
@@ -135,12 +133,12 @@ class ModelImports:
     async def _delete_model(self, request: Request) -> Response:
         identifier = str(read_parameters(request, shapes.ModelIdentified).model_identifier)
 
-        def work(session: Session) -> Resource:
+        def work(session: Session) -> str:
             model = _find(session, identifier)
             resources.remove(session, model)
-            return model
+            return model.id
 
-        await self._models.remove(await self._plane.run(work))
+        await self._models.gone(await self._plane.run(work))
         return json_response({})
 
 

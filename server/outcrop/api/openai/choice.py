@@ -7,6 +7,7 @@ from typing import Any
 
 from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.guardrails.guard import Guard
 from outcrop.api.openai.logprobs import LogprobsForm
 from outcrop.catalog.model import TextDelta
 
@@ -14,6 +15,7 @@ _FINISH_REASONS = {
     "tool_use": "tool_calls",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
+    "guardrail_intervened": "content_filter",
 }
 """OpenAI's words for Converse's stop reasons; for the rest it says stop."""
 
@@ -32,6 +34,9 @@ class GrowingChoice(GrowingAnswer):
         self._streamed = 0  # how many of them a stream has told
         self._calls = -1  # the index of the call that grows
         self._begun = False
+
+    def watch(self, guard: Guard) -> None:
+        self._events.guard = guard
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         self.last = delta

@@ -14,6 +14,7 @@ from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.connection import StreamForm
 from outcrop.api.errors import ApiError
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.guardrails.guard import Guard
 from outcrop.api.openai import errors
 from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.catalog.model import TextDelta
@@ -41,6 +42,9 @@ class GrowingResponse(GrowingAnswer):
     def form(self) -> StreamForm:
         """How the stream is sent."""
         return StreamForm("text/event-stream", self._failure)
+
+    def watch(self, guard: Guard) -> None:
+        self._events.guard = guard
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         begins = self._last is None

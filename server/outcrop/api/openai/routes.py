@@ -13,6 +13,7 @@ from starlette.routing import Route
 from outcrop.api import errors as table
 from outcrop.api.auth.access import authorized_model
 from outcrop.api.bedrock_runtime import service_tier
+from outcrop.api.bedrock_runtime.invoke_headers import refuse_guardrail
 from outcrop.api.body import read_body
 from outcrop.api.caller import Caller
 from outcrop.api.connection import StreamForm, StreamResponse, unless_disconnected
@@ -128,6 +129,7 @@ class OpenAi:
         }
 
     async def _body(self, request: Request) -> bytes:
+        refuse_guardrail(request.headers)
         limits = self._inference.limits
         return await read_body(request, limits, table.entity_too_large(limits.max_body_bytes))
 

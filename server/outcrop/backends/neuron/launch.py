@@ -16,7 +16,7 @@ from outcrop.backends.neuron.runtime import NeuronUnavailable, NxdRuntime
 from outcrop.doctor.facts import gather
 from outcrop.doctor.neuron_ls import owners
 from outcrop.engine.config import EngineConfig
-from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_artifact, require
+from outcrop_compile.artifact import Artifact, ArtifactMismatch, Place, open_artifact, require, require_layout
 from outcrop_compile.artifact.kernels import kernel_digests
 from outcrop_compile.checkpoint import CheckpointError, open_checkpoint
 from outcrop_compile.sdk import installed_packages
@@ -44,6 +44,7 @@ def open_backend(config: EngineConfig, progress: Progress) -> tuple[NeuronBacken
             max_model_len=config.max_model_len,
         ),
     )
+    require_layout(artifact)
     if config.speculative_tokens > manifest.shapes.guesses:
         raise ArtifactMismatch(
             "shapes.guesses",

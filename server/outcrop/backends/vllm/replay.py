@@ -17,7 +17,7 @@ ARGUMENT = "outcrop_replay"
 """The member of `SamplingParams.extra_args` that has the token ids."""
 
 
-class Replay(AdapterLogitsProcessor):
+class Replay(AdapterLogitsProcessor):  # type: ignore[misc]  # vLLM is in another environment
     """See `vllm/v1/sample/logits_processor/__init__.py`: one function a request, called with the ids of its
     answer so far and the logits [vocabulary] of the next."""
 

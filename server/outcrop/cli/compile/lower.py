@@ -47,6 +47,12 @@ def lower(
         list[str] | None,
         options.option("TEXT", "Only graphs with this in their name; may be given repeatedly."),
     ] = None,
+    kernels: Annotated[
+        str, options.option("NAMES", "NKI kernels to call, by stand-ins (`outcrop kernels list`).")
+    ] = "none",
+    indirect_dma: Annotated[
+        bool, typer.Option("--indirect-dma", help="Kernels that gather by indices.")
+    ] = False,
     run: Annotated[
         bool,
         typer.Option("--run", help="Run each with random weights, and compare with the model."),
@@ -63,10 +69,12 @@ def lower(
 
     For example: outcrop compile lower --model Llama-3.1-8B --layers 2 --tp 8 --out ./hlo
     """
+    from outcrop_compile.artifact.kernels import kernel_names
     from outcrop_compile.hlo.environment import LoweringFailed, find_python
     from outcrop_compile.hlo.environment import lower as lower_graphs
     from outcrop_compile.hlo.record import Sizes
     from outcrop_compile.tensor_parallel import divide
+    from outcrop_kernels.nki.catalogue import chosen_kernels
 
     with failing():
         _, config = model_config(model)
@@ -82,7 +90,10 @@ def lower(
             num_blocks=num_blocks or _SEQUENCES * -(-max_model_len // block_size),
             max_rows=batch,
             max_positions=max_model_len,
+            kernels=kernel_names(chosen_kernels(kernels), gather=indirect_dma),
         )
+        if run and sizes.kernels:
+            raise ValueError("--run: XLA on a CPU has no NKI kernels; leave out --run or --kernels")
         request = _request(sizes, speculative_tokens, only or [], out, run)
     bad = 0
     try:
@@ -143,10 +154,9 @@ def _report(done: Lowered, place: str, as_json: bool) -> bool:
 
 
 def _words(done: Lowered, findings: int, moved: Traffic) -> str:
-    parts = [
-        f"{moved.counted / 1e6:9.1f} MB moved, {moved.ratio:5.2f} of the least ({moved.roofline / 1e6:.1f})",
-        f"{findings} findings",
-    ]
+    least = f"{moved.ratio:5.2f} of the least ({moved.roofline / 1e6:.1f})"
+    beside = f"beside {moved.kernels} calls of kernels" if moved.kernels else least
+    parts = [f"{moved.counted / 1e6:9.1f} MB moved, {beside}", f"{findings} findings"]
     if (ran := done.compared) is not None:
         near = f" and {ran.near} within a rounding" if ran.near else ""
         outcome = "as" if ran.good else "NOT as"
@@ -166,8 +176,9 @@ def _as_json(done: Lowered, found: list[Finding], moved: Traffic, finding_as_jso
             "counted": moved.counted,
             "weights_and_kv": moved.read,
             "activations": moved.activations,
-            "ratio": round(moved.ratio, 4),
+            "ratio": None if moved.kernels else round(moved.ratio, 4),
             "by_kind": moved.by_kind,
+            "kernel_calls": moved.kernels,
         },
         "compared": None if ran is None else msgspec.to_builtins(ran) | {"good": ran.good},
     }

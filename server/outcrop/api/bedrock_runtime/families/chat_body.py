@@ -11,6 +11,7 @@ from outcrop.api.bedrock_runtime.families.family import Invocation, refuse
 from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.field_error import FieldError, decode, unsupported
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.guardrails.guard import Guard
 from outcrop.api.openai.chat_completion import ChatCompletion
 from outcrop.api.openai.chat_request import DECODER
 from outcrop.api.openai.choice import GrowingChoice
@@ -24,6 +25,9 @@ class GrowingCompletion(GrowingAnswer):
     def __init__(self, events: AnswerEvents, model: str, logprobs: LogprobsForm | None = None) -> None:
         self._completion = ChatCompletion(f"chatcmpl-{secrets.token_hex(12)}", model)
         self._choice = GrowingChoice(events, logprobs=logprobs)
+
+    def watch(self, guard: Guard) -> None:
+        self._choice.watch(guard)
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         return [self._completion.chunk([choice]) for choice in self._choice.push(delta)]

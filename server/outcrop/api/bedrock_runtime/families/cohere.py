@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from outcrop.api import stops
 from outcrop.api.bedrock_runtime.families.command import GrowingCommand
 from outcrop.api.bedrock_runtime.families.family import Invocation, ShapedFamily, Stops, Unit, refuse
 from outcrop.api.bedrock_runtime.prompt_source import Target
@@ -126,7 +127,7 @@ class Cohere(ShapedFamily):
             top_p=_DEFAULT_TOP_P if request.p is None else request.p,
             max_tokens=request.max_tokens,
             extras=extras,
-            stop=request.stop_sequences or (),
+            stop=stops.checked("stop_sequences", request.stop_sequences),
             priority=priority,
         )
         history = [{"role": turn.role, "message": turn.message or ""} for turn in request.chat_history or ()]

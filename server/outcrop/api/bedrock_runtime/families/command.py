@@ -8,6 +8,7 @@ from typing import Any
 
 from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
+from outcrop.api.guardrails.guard import Guard
 from outcrop.catalog.model import EndReason, TextDelta
 
 _REASONS = {
@@ -15,6 +16,7 @@ _REASONS = {
     EndReason.STOP_SEQUENCE: "COMPLETE",
     EndReason.MAX_TOKENS: "MAX_TOKENS",
     EndReason.CONTEXT: "ERROR_LIMIT",
+    EndReason.GUARDRAIL: "COMPLETE",
 }
 
 
@@ -26,6 +28,9 @@ class GrowingCommand(GrowingAnswer):
         self._history = history
         self._last: TextDelta | None = None
         self._response_id, self._generation_id = str(uuid.uuid4()), str(uuid.uuid4())
+
+    def watch(self, guard: Guard) -> None:
+        self._events.guard = guard
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         begins = self._last is None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from outcrop.api import stops
 from outcrop.api.bedrock_runtime.families.family import Invocation, ShapedFamily, Stops, Unit
 from outcrop.api.bedrock_runtime.families.growing_text import GrowingText
 from outcrop.api.bedrock_runtime.families.transcript import plain
@@ -21,6 +22,7 @@ _REASONS = {
     EndReason.STOP_SEQUENCE: "stop",
     EndReason.MAX_TOKENS: "length",
     EndReason.CONTEXT: "length",
+    EndReason.GUARDRAIL: "endoftext",
 }
 
 
@@ -71,7 +73,7 @@ class Jurassic(ShapedFamily):
             top_p=_DEFAULT_TOP_P if request.top_p is None else request.top_p,
             max_tokens=request.max_tokens,
             default_max_tokens=_DEFAULT_MAX_TOKENS,
-            stop=request.stop_sequences or (),
+            stop=stops.checked("stopSequences", request.stop_sequences),
             priority=priority,
         )
         return Invocation(call, _Answer(request.prompt), chat.prepare_unbounded)

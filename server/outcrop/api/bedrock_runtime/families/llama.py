@@ -14,11 +14,11 @@ from outcrop.api.bedrock_runtime.families.family import Family, Invocation
 from outcrop.api.bedrock_runtime.families.growing_text import GrowingText
 from outcrop.api.bedrock_runtime.models import MAX_STOP_SEQUENCES
 from outcrop.api.bedrock_runtime.prompt_source import Target
-from outcrop.api.bedrock_runtime.rules import MAX_STOP_CHARACTERS
 from outcrop.api.bedrock_runtime.service_tier import priority_of
 from outcrop.api.inference import FINISH_REASONS, GenerationCall, Prompt
 from outcrop.api.json_schema import Number, ObjectSchema, Rule, Text, Texts
 from outcrop.api.sampling import SamplingExtras, extra_members
+from outcrop.api.stops import MAX_STOP_CHARACTERS
 from outcrop.catalog.model import TextDelta
 
 _DOCUMENT: msgspec.json.Decoder[Any] = msgspec.json.Decoder()

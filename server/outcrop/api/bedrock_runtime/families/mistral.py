@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from outcrop.api import field_error
+from outcrop.api import field_error, stops
 from outcrop.api.bedrock_runtime.families.chat_body import GrowingCompletion, chat_invocation
 from outcrop.api.bedrock_runtime.families.family import Invocation, ShapedFamily, Stops, Unit
 from outcrop.api.bedrock_runtime.families.growing_text import GrowingText
@@ -70,7 +70,7 @@ class Mistral(ShapedFamily):
             max_tokens=request.max_tokens,
             default_max_tokens=_DEFAULT_MAX_TOKENS,
             extras=SamplingExtras(top_k=request.top_k or 0),
-            stop=request.stop or (),
+            stop=stops.checked("stop", request.stop),
             priority=priority,
         )
         return Invocation(call, _GrowingPrompt(), chat.prepare_unbounded)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from outcrop.api import stops
 from outcrop.api.bedrock_runtime.families.family import Invocation, ShapedFamily, Stops, Unit
 from outcrop.api.bedrock_runtime.families.growing_text import GrowingText
 from outcrop.api.bedrock_runtime.families.transcript import of_titan
@@ -20,6 +21,7 @@ _REASONS = {
     EndReason.STOP_SEQUENCE: "STOP_CRITERIA_MET",
     EndReason.MAX_TOKENS: "LENGTH",
     EndReason.CONTEXT: "LENGTH",
+    EndReason.GUARDRAIL: "CONTENT_FILTERED",
 }
 
 
@@ -52,7 +54,7 @@ class Titan(ShapedFamily):
             top_p=_DEFAULT_TOP_P if config.top_p is None else config.top_p,
             max_tokens=config.max_token_count,
             default_max_tokens=_DEFAULT_MAX_TOKENS,
-            stop=config.stop_sequences or (),
+            stop=stops.checked("textGenerationConfig.stopSequences", config.stop_sequences),
             priority=priority,
         )
         return Invocation(call, _Answer(), chat.prepare_unbounded)

@@ -1,0 +1,97 @@
+"""Resources that a server has to know of before it is asked for them, such as other names of its models."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from outcrop.ledger.database import Database
+from outcrop.ledger.resource import Resource
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Is told of the resources of a kind: of each that there is, and again when it was changed, and of the id
+    of each that is gone. Servers are told of their own doings, too, which must then change nothing."""
+
+    kind: str
+    appeared: Callable[[Resource], Awaitable[None]]
+    gone: Callable[[str], Awaitable[None]]
+
+
+class Followed:
+    """Tells followers what this server or any other on the database makes and deletes, within a second."""
+
+    def __init__(self, database: Database, *followers: Follower) -> None:
+        self._database = database
+        self._followers = {follower.kind: follower for follower in followers}
+        self._known: dict[tuple[str, str], datetime] = {}
+        self._looking = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Tell of what there is, and go on looking. Raises DatabaseError."""
+        await self.look()
+        self._watch = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Returns when followers know what is in the database now."""
+        async with self._looking:
+            found = await self._database.run(self._find)
+            for key in self._known.keys() - found.keys():
+                await self._followers[key[0]].gone(key[1])
+                del self._known[key]
+            new = {key for key, changed in found.items() if self._known.get(key) != changed}
+            if not new:
+                return
+            for resource in await self._database.run(lambda session: self._get(session, new)):
+                await self._followers[resource.kind].appeared(resource)
+                self._known[resource.kind, resource.id] = resource.updated_at
+
+    async def _follow(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self.look()
+                away = False
+            except SQLAlchemyError as error:
+                if not away:
+                    logger.error(
+                        "what other servers make is not seen while the database is away: %s",
+                        getattr(error, "orig", error),
+                    )
+                away = True
+            except Exception:
+                logger.exception("resources could not be looked after")
+
+    def _find(self, session: Session) -> dict[tuple[str, str], datetime]:
+        """When each was last changed."""
+        query = select(Resource.kind, Resource.id, Resource.updated_at).where(
+            Resource.kind.in_(self._followers)
+        )
+        return {(kind, identifier): changed for kind, identifier, changed in session.execute(query)}
+
+    def _get(self, session: Session, new: Collection[tuple[str, str]]) -> list[Resource]:
+        query = (
+            select(Resource)
+            .where(Resource.kind.in_(self._followers), Resource.id.in_([identifier for _, identifier in new]))
+            .order_by(Resource.created_at, Resource.id)
+        )
+        return [each for each in session.scalars(query) if (each.kind, each.id) in new]

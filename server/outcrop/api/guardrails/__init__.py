@@ -1,0 +1,1 @@
+"""Guardrails: made and changed through `bedrock`, applied through `bedrock-runtime`."""
