@@ -144,6 +144,12 @@ _OF_ITS_SERVER = ("dtype", "kv_memory", "max_model_len", "max_rows", "block_size
 _VLLM = ("url", "python", "served_name", "api_key_env", "engine_args", "adapters")
 """Settings of the vLLM backend alone."""
 
+_LEGACY = "transformers-neuronx"
+_NOT_OF_THE_LEGACY = (
+    "weight_cache", "weight_cache_size", "kernels", "kv_memory", "depth", "speculative_tokens", "threads",
+)  # fmt: skip
+"""Settings that transformers-neuronx, which reserves every row's whole context, has no use for."""
+
 _OF_THE_ARTIFACT = (
     "dtype", "weight_cache", "weight_cache_size", "kernels", "kv_memory", "max_rows", "block_size", "threads",
 )  # fmt: skip
@@ -211,9 +217,16 @@ class ModelSettings(_Section):
     def _a_range(cls, cores: str | None, info: ValidationInfo) -> str | None:
         if cores is not None:
             parse_cores(cores)
-            if (backend := info.data.get("backend")) != "neuron":
+            if (backend := info.data.get("backend")) not in ("neuron", _LEGACY):
                 raise ValueError(f"this is for backend neuron, and the backend is {backend}")
         return cores
+
+    @field_validator(*_NOT_OF_THE_LEGACY)
+    @classmethod
+    def _not_of_the_legacy(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("backend") == _LEGACY:
+            raise ValueError(f"backend {_LEGACY} has no use for this; leave it out")
+        return value
 
     @field_validator(*_OF_THE_ARTIFACT)
     @classmethod
@@ -226,7 +239,7 @@ class ModelSettings(_Section):
     @classmethod
     def _of_vllm(cls, value: Any, info: ValidationInfo) -> Any:
         backend = info.data.get("backend")
-        if value and backend != "vllm":
+        if value and backend != "vllm" and (backend, info.field_name) != (_LEGACY, "python"):
             raise ValueError(f"this is for backend vllm, and the backend is {backend}")
         if value and info.field_name in ("python", "engine_args") and info.data.get("url"):
             raise ValueError("this is for an engine that Outcrop starts; leave it out where there is a url")

@@ -22,6 +22,7 @@ def test_everything_that_is_used_is_listed() -> None:
     assert {use.where.partition(":")[0] for use in found} == {
         "compile/outcrop_compile/builder/compiler.py",
         "server/outcrop/backends/neuron/runtime.py",
+        "server/outcrop/backends/transformers_neuronx/model.py",
     }
     unknown = [f"{use.where}: {use.name}" for use in found if use.name not in contract.names]
     assert unknown == []
@@ -50,6 +51,16 @@ def test_everything_that_is_listed_is_used() -> None:
         assert name in passed or given.get(name, set()) == set(entry.arguments), name
 
 
+def test_words_that_are_listed_are_ours_too() -> None:
+    from tests.neuron.contracts.contract import read
+
+    texts = read().texts
+    assert {text.source for text in texts} == {"transformers-neuronx", "optimum-neuron", "vllm-neuron"}
+    for text in texts:
+        content = (ROOT / text.user).read_text()
+        assert [word for word in text.words if word not in content] == [], text.user
+
+
 SOURCE = """
 import libx
 from libx.deep import helper
@@ -59,6 +70,9 @@ class Builder:
     def trace(self, args=None, kwargs=None):
         helper(kwargs, size=1, mode="a")
 def make(world, /, rank): ...
+class Settings:
+    def __init__(self, **kwargs):
+        self.rows = kwargs.pop("rows") if "rows" in kwargs else 1
 """
 LIST = """
 [sources.x]
@@ -90,6 +104,17 @@ source = "x"
 path = "x/builder.py"
 definition = "make"
 [[names]]
+name = "x.Settings"
+arguments = ["rows"]
+source = "x"
+path = "x/builder.py"
+definition = "Settings"
+[[texts]]
+source = "x"
+path = "x/builder.py"
+user = "ours.py"
+words = ["kwargs.pop"]
+[[names]]
 name = "libx.deep.helper"
 arguments = ["size"]
 source = "x"
@@ -118,6 +143,8 @@ importer = "libx"
         ("kwargs=None", "inputs=None", "x.Builder.trace: x/builder.py: Builder.trace has no argument kwargs"),
         ("self.kept", "self.lost", "x.Builder.kept: x/builder.py has no Builder.kept"),
         ("def make(world", "def make(size", "x.make: x/builder.py: make has no argument world"),
+        ('pop("rows")', 'pop("lines")', "x.Settings: x/builder.py: Settings has no argument rows"),
+        ("kwargs.pop", "kwargs. pop", "x/builder.py has no kwargs.pop"),
         ("size=1, ", "", "libx.deep.helper: x/builder.py does not call helper with size"),
         (
             "libx.deep import",
@@ -150,7 +177,7 @@ def test_an_export_and_a_file_that_are_gone(tmp_path: Path) -> None:
     contract = read(tmp_path / "list.toml")
     assert check(contract, "x", tmp_path) == ["x.Builder: x/__init__.py does not export Builder"]
     (tmp_path / "x/builder.py").unlink()
-    assert len(check(contract, "x", tmp_path)) == len(contract.names)
+    assert len(check(contract, "x", tmp_path)) == len(contract.names) + len(contract.texts)
 
 
 def test_the_command_says_what_came_out(
@@ -162,4 +189,4 @@ def test_the_command_says_what_came_out(
     assert main() == 1
     out = capsys.readouterr().out
     assert "neuronx_distributed.ModelBuilder: " in out
-    assert out.splitlines()[-1].startswith("27 names and 24 arguments of ")
+    assert out.splitlines()[-1].startswith("27 names, 24 arguments and 0 words of ")

@@ -39,7 +39,10 @@ Id = Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers
 Backend = Annotated[
     Given,
     _model(
-        "NAME", "cpu, neuron (--artifact), vllm (--python or --url), or fake, which needs no weights.", "cpu"
+        "NAME",
+        "cpu, neuron (--artifact), vllm (--python or --url), transformers-neuronx (--cores; end of support), "
+        "or fake, which needs no weights.",
+        "cpu",
     ),
 ]
 Artifact = Annotated[

@@ -20,7 +20,7 @@ PolicyName = Literal["auto", "interleave", "paced", "prefill-first", "decode-fir
 
 KernelsName = Literal["auto", "native", "torch"]
 DTypeName = Literal["auto", "float32", "bfloat16", "int8", "int4"]
-BackendName = Literal["cpu", "fake", "neuron", "vllm"]
+BackendName = Literal["cpu", "fake", "neuron", "vllm", "transformers-neuronx"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True):

@@ -51,6 +51,10 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         from outcrop.backends.neuron.launch import open_backend
 
         return open_backend(config, lambda stage, fraction: report(Progress(stage, fraction)))
+    if config.backend == "transformers-neuronx":
+        from outcrop.backends.transformers_neuronx import backend as legacy
+
+        return legacy.open_backend(config)
     from outcrop_compile.checkpoint import open_checkpoint
     from outcrop_kernels.cpu.native.library import available
 

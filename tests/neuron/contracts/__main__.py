@@ -1,7 +1,7 @@
-"""`python -m tests.neuron.contracts --checkout PATH`: check the list against the SDK's public source.
+"""`python -m tests.neuron.contracts --checkout PATH [--source NAME]`: check the list against public source.
 
-PATH: a checkout of https://github.com/aws-neuron/neuronx-distributed, or an environment's site-packages that
-has the package. Exits with 1 where they differ.
+PATH: a checkout of the source's repository (nxd is https://github.com/aws-neuron/neuronx-distributed), or an
+environment's site-packages that has that package. Exits with 1 where they differ.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def main() -> int:
     for problem in problems:
         print(problem)
     count = sum(len(each.arguments) for each in names)
+    words = sum(len(each.words) for each in contract.texts if each.source == arguments.source)
     source = contract.sources[arguments.source]
     print(
-        f"{len(names)} names and {count} arguments of {source.repository} checked against "
+        f"{len(names)} names, {count} arguments and {words} words of {source.repository} checked against "
         f"{arguments.checkout}: {len(problems)} problems"
     )
     return 1 if problems else 0

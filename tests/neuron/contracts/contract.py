@@ -1,4 +1,5 @@
-"""The list of what Outcrop uses of the Neuron SDK, read and checked against a checkout of its source."""
+"""The list of what Outcrop uses of the Neuron SDK and of other engines' packages, read and checked against a
+checkout of their source."""
 
 from __future__ import annotations
 
@@ -30,6 +31,18 @@ class Name:
     caller: str | None = None
     importer: str | None = None
     value: str | None = None
+    through: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words that are no Python names: strings that a file of the source has, and that `user`, a file of ours,
+    has too."""
+
+    source: str
+    path: str
+    user: str
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,13 +51,15 @@ class Contract:
 
     sources: dict[str, Source]
     names: dict[str, Name]
+    texts: list[Text] = field(default_factory=list)
     held: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def read(path: Path = LIST) -> Contract:
     """Raises TypeError for fields that are none, and KeyError for those that are missing."""
     data = tomllib.loads(path.read_text())
-    names = [Name(**(entry | {"arguments": tuple(entry.get("arguments", ()))})) for entry in data["names"]]
+    lists = ("arguments", "through")
+    names = [Name(**(entry | {key: tuple(entry.get(key, ())) for key in lists})) for entry in data["names"]]
     found = {each.name: each for each in names}
     if len(found) != len(names):
         raise ValueError("a name is listed twice")
@@ -56,6 +71,7 @@ def read(path: Path = LIST) -> Contract:
     return Contract(
         {key: Source(**entry) for key, entry in data["sources"].items()},
         found,
+        [Text(**(entry | {"words": tuple(entry["words"])})) for entry in data.get("texts", ())],
         {(entry["file"], entry["expression"]): entry["value"] for entry in data.get("held", ())},
     )
 
@@ -66,7 +82,18 @@ def check(contract: Contract, source: str, checkout: Path) -> list[str]:
     for name in contract.names.values():
         if name.source == source:
             problems += [f"{name.name}: {problem}" for problem in _check(name, checkout)]
+    for text in contract.texts:
+        if text.source == source:
+            problems += _check_text(text, checkout)
     return problems
+
+
+def _check_text(text: Text, checkout: Path) -> list[str]:
+    try:
+        content = (checkout / text.path).read_text()
+    except OSError as error:
+        return [f"{text.path}: {error.strerror}"]
+    return [f"{text.path} has no {word}" for word in text.words if word not in content]
 
 
 def _check(name: Name, checkout: Path) -> list[str]:
@@ -109,12 +136,27 @@ def _defined(name: Name, tree: ast.Module) -> list[str]:
     if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
         return [f"{name.path} has no {name.definition}"]
     given = found.args
-    known = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+    known = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)} | _popped(found)
+    if given.kwarg:
+        known |= set(name.through)
     return [
         f"{name.path}: {name.definition} has no argument {argument}"
         for argument in name.arguments
         if argument not in known
     ]
+
+
+def _popped(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Arguments that it takes out of its `**kwargs` by name."""
+    rest = function.args.kwarg.arg if function.args.kwarg else ""
+    return {
+        node.args[0].value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == f"{rest}.pop"
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    }
 
 
 def _named(body: list[ast.stmt], name: str) -> ast.stmt | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .contract import Contract
 
-PACKAGES = ("torch_neuronx", "neuronx_distributed", "libneuronxla")
+PACKAGES = ("torch_neuronx", "neuronx_distributed", "libneuronxla", "transformers_neuronx")
 FOLDERS = ("compile", "server", "kernels")
 
 

@@ -23,6 +23,7 @@ import msgspec
 
 from outcrop.backends.streaming import EngineLost, Piece
 from outcrop.backends.vllm.answer import Answer
+from outcrop.backends.vllm.exported import exported_arguments
 from outcrop.backends.vllm.metrics import engine_stats
 from outcrop.backends.vllm.sampling import (
     continued,
@@ -103,6 +104,7 @@ class VllmEngine:
             given["logits_processors"] = ["outcrop.backends.vllm.replay:Replay"]
         if config.adapters:
             given |= _lora_arguments(config.adapters)
+        given |= exported_arguments(config, kind)
         try:
             return AsyncEngineArgs(**given | config.engine_args)
         except TypeError as error:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import typer
 
-from outcrop.cli.compile import build, lint, lower, plan, store
+from outcrop.cli.compile import build, export, lint, lower, plan, store
 
 app = typer.Typer(help="Compile a model for Inferentia2 and Trainium1.", no_args_is_help=True)
 app.command()(plan.plan)
 app.command()(lower.lower)
 app.command()(lint.lint)
 app.command()(build.build)
+app.command()(export.export)
 app.command(name="list")(store.list_artifacts)
 app.command()(store.verify)
 app.command()(store.push)

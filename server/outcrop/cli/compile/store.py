@@ -13,6 +13,7 @@ from outcrop.cli.serve import fail
 
 if TYPE_CHECKING:
     from outcrop_compile.artifact.manifest import Manifest
+    from outcrop_compile.optimum_neuron.exported import Exported
 
 Where = Annotated[
     str,
@@ -26,12 +27,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_artifacts(store: Where, endpoint_url: Endpoint = None, as_json: Json = False) -> None:
-    """Show the artifacts of a store."""
+    """Show the artifacts of a store. Of a directory, also what optimum-neuron has exported: itself, or
+    folders in it."""
     from outcrop_compile.artifact.open_store import open_store
+    from outcrop_compile.optimum_neuron.exported import exported_below
 
     with failing():
-        found, wrong = open_store(store, endpoint=endpoint_url).artifacts()
-    rows = [_row(manifest) for manifest in found]
+        opened = open_store(store, endpoint=endpoint_url)
+        exported, strange = exported_below(Path(store).expanduser()) if "://" not in store else ([], [])
+        found, damaged = opened.artifacts()
+    wrong = [*damaged, *strange]
+    rows = [_row(manifest) for manifest in found] + [_exported_row(each) for each in exported]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:
@@ -114,6 +120,21 @@ def _row(manifest: Manifest) -> dict[str, Any]:
         "buckets": len(manifest.buckets),
         "sdk": manifest.sdk.release,
         "gib": round(manifest.size() / 2**30, 1),
+    }
+
+
+def _exported_row(exported: Exported) -> dict[str, Any]:
+    return {
+        "key": exported.folder.resolve().name,
+        "model": exported.model,
+        "instance": exported.target,
+        "tp": exported.tp,
+        "dtype": exported.dtype,
+        "max_model_len": exported.length,
+        "rows": exported.batch,
+        "buckets": len(exported.graphs) + len(exported.neffs),
+        "sdk": f"optimum-neuron {exported.optimum_neuron}, neuronx-cc {exported.neuronx_cc}",
+        "gib": round(exported.size / 2**30, 1),
     }
 
 

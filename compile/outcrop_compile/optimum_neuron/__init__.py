@@ -1,0 +1,1 @@
+"""What optimum-neuron exports: making such a folder with its own exporter, and reading what one holds."""
