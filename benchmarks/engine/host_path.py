@@ -150,7 +150,7 @@ class Host:
         await asyncio.sleep(0)
 
     async def _read(self, request: GenerationRequest) -> None:
-        async for _ in self.dispatcher.generate(request, submit=lambda: True):
+        async for _ in self.dispatcher.generate(request):
             pass
 
 

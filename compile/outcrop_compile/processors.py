@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -26,11 +27,35 @@ def usable_processors(quota: Path = _QUOTA) -> int:
 
 def usable_cores(topology: Path = _TOPOLOGY) -> int:
     """Among the processors that it may run on, those that do not share a core with another of them."""
-    cores = set()
-    for processor in os.sched_getaffinity(0):
-        try:
-            siblings = (topology / f"cpu{processor}/topology/thread_siblings_list").read_text().strip()
-        except OSError:
-            siblings = str(processor)
-        cores.add(siblings)
-    return len(cores)
+    return len(_cores(topology))
+
+
+def divided_processors(parts: int, topology: Path = _TOPOLOGY) -> list[tuple[int, ...]]:
+    """The processors that it may run on, divided into parts of whole cores, those of a part side by side.
+    Parts share cores only where there are more parts than cores."""
+    cores = _cores(topology)
+    if parts > len(cores):
+        return [cores[part % len(cores)] for part in range(parts)]
+    bounds = [len(cores) * part // parts for part in range(parts + 1)]
+    return [
+        tuple(processor for core in cores[first:last] for processor in core)
+        for first, last in pairwise(bounds)
+    ]
+
+
+def _cores(topology: Path) -> list[tuple[int, ...]]:
+    """The processors of each core, those of a socket side by side."""
+    cores: dict[tuple[int, str], list[int]] = {}
+    for processor in sorted(os.sched_getaffinity(0)):
+        siblings = _fact(topology, processor, "thread_siblings_list") or str(processor)
+        socket = int(_fact(topology, processor, "physical_package_id") or 0)
+        cores.setdefault((socket, siblings), []).append(processor)
+    return [tuple(found) for _, found in sorted(cores.items(), key=lambda core: (core[0][0], core[1]))]
+
+
+def _fact(topology: Path, processor: int, name: str) -> str:
+    """What the system says of a processor; "" where it does not."""
+    try:
+        return (topology / f"cpu{processor}/topology" / name).read_text().strip()
+    except OSError:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import math
@@ -11,13 +12,14 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from outcrop.api.admission import ApiLimits
-from outcrop.api.app import create_app, drain
+from outcrop.api.app import create_app, drain, leave
 from outcrop.api.auth.authenticator import Authenticator, utc_now
 from outcrop.api.auth.keyring import AccessKey, Grant, KeyRing
 from outcrop.api.auth.policy import ALLOW_ALL, Policy, key_policy
@@ -35,6 +37,7 @@ from outcrop.http_protocol import HttpProtocol
 from outcrop.key_store import key_store
 from outcrop.ledger.allowance import Allowances
 from outcrop.ledger.database import Database
+from outcrop.replica_configs import cache_block
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 from outcrop.storage import Storage
 from outcrop.telemetry.neuron_monitor import NeuronMonitor
@@ -68,7 +71,9 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 engine=engine,
                 name=model.name or model.path.stem,
                 aliases=model.aliases,
-                cache_block=_block_size(model) if model.prefix_cache else 0,
+                cache_block=cache_block(model),
+                size=_size(model),
+                rows=_rows(model),
             )
         )
     catalog = Catalog(models, demo=settings.demo, region=settings.region)
@@ -89,7 +94,9 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
             "backend neuron serves what `outcrop compile build` made; build an artifact of the model, and "
             "serve that"
         )
-    changes = {"path": files.path, "id": files.model_id, "aliases": (), "name": files.name}
+    changes = {
+        "path": files.path, "id": files.model_id, "aliases": (), "name": files.name, "replicas": 1
+    }  # fmt: skip
     settings = like.model_copy(update=changes)
     tokenizer = load_tokenizer(files.path)
     template: ChatTemplate
@@ -108,13 +115,22 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
     )
 
 
-def _block_size(model: ModelSettings) -> int:
-    """Tokens of a KV block; 0 where vLLM chooses. Raises ArtifactError."""
-    if model.backend == "vllm" and "block_size" not in model.model_fields_set:
+def _size(model: ModelSettings) -> int:
+    """Bytes of a model's files."""
+    files: Iterable[Path]
+    if model.artifact is not None:
+        files = model.artifact.rglob("*")
+    else:
+        files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _rows(model: ModelSettings) -> int:
+    """Requests that run at once, in all replicas; 0 where vLLM chooses. Raises ArtifactError."""
+    if model.backend == "vllm" and "max_rows" not in model.model_fields_set:
         return 0
-    if model.artifact is None:
-        return model.block_size
-    return read_manifest(model.artifact / NAME).shapes.block_size
+    rows = model.max_rows if model.artifact is None else read_manifest(model.artifact / NAME).shapes.max_rows
+    return rows * model.replicas
 
 
 def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:
@@ -160,37 +176,53 @@ def build_tracing(settings: Settings) -> Tracing | None:
     return None if endpoint is None else Tracing.to_collector(endpoint)
 
 
-class HttpServer(uvicorn.Server):
-    """uvicorn that first stops admitting calls when told to end; what is in progress is finished, for up
-    to `drain_seconds`, and the exit status is the caller's."""
-
-    def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
-        limits = ApiLimits(
+def build_app(
+    settings: Settings,
+    catalog: Catalog,
+    database: Database,
+    authenticator: Authenticator | None,
+    make_engine: MakeEngine,
+) -> FastAPI:
+    """The application of a server. database: open. make_engine: for models that are imported. Raises
+    ValueError and OSError for settings that cannot be."""
+    return create_app(
+        catalog,
+        ApiLimits(
             max_inflight=settings.max_inflight,
             strict=settings.strict,
             fault_injection=settings.fault_injection,
             seed=settings.seed,
-        )
+        ),
+        prompts=settings.prompts,
+        authenticator=authenticator,
+        database=database,
+        spend=build_spend(settings, [model.id for model in catalog.models]),
+        tracing=build_tracing(settings),
+        neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
+        inspect=settings.inspect,
+        sagemaker=settings.sagemaker,
+        control=ControlOptions(
+            storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
+            jobs=JobOptions(**dict(settings.jobs)),
+            models=settings.storage.models.expanduser(),
+            load_model=functools.partial(load_imported, settings.models[0], make_engine),
+        ),
+    )
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn that goes in order when it is told to end (SIGTERM): for `notice_seconds` it says that it goes
+    and still takes calls, so that none is refused while load balancers notice; then it admits nothing more,
+    and what is in progress is finished, for up to `drain_seconds`. The exit status is the caller's."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, make_engine: MakeEngine) -> None:
+        self._catalog = catalog
+        self._notice_seconds = settings.notice_seconds
+        self._leaving = False
         database = Database(settings.state)
         database.open()
         self._authenticator = build_authenticator(settings, database)
-        self._app: FastAPI = create_app(
-            catalog,
-            limits,
-            prompts=settings.prompts,
-            authenticator=self._authenticator,
-            database=database,
-            spend=build_spend(settings, [model.id for model in catalog.models]),
-            tracing=build_tracing(settings),
-            neuron_monitor=NeuronMonitor(monitor) if (monitor := settings.telemetry.neuron_monitor) else None,
-            inspect=settings.inspect,
-            control=ControlOptions(
-                storage=Storage(settings.storage.folder, settings.storage.s3_endpoint),
-                jobs=JobOptions(**dict(settings.jobs)),
-                models=settings.storage.models.expanduser(),
-                load_model=functools.partial(load_imported, settings.models[0], make_engine),
-            ),
-        )
+        self._app = build_app(settings, catalog, database, self._authenticator, make_engine)
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -223,16 +255,34 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """What has been loaded by now stays until the end. A full garbage collection would look through all
         of it and hold every stream up for tens of milliseconds; from here on it looks at what came later."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second Ctrl-C ends at once. (uvicorn's own version raises the signal again
+        """Give notice, or, at Ctrl-C and where nobody could have been told to call, begin to drain; a second
+        signal ends the notice, a second Ctrl-C everything. (uvicorn's own version raises the signal again
         when all is done, which would turn a clean end into a failure.)"""
+        if sig == signal.SIGTERM and self._notice_seconds and self._catalog.ready and not self._leaving:
+            self._leaving = True
+            self._loop.call_soon_threadsafe(self._give_notice)
+            return
         drain(self._app)
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
+        self.should_exit = True
+
+    def _give_notice(self) -> None:
+        leave(self._app)
+        # Who keeps a connection open is to find another server with its next call. Not in HTTP/2, whose
+        # connections are told when they are closed.
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self._loop.call_later(self._notice_seconds, self._end_notice)
+
+    def _end_notice(self) -> None:
+        drain(self._app)
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -14,20 +14,24 @@ import uvloop
 
 from outcrop.cli.display import Display
 from outcrop.engine.client import EngineUnavailable
-from outcrop.engine.process_client import ProcessClient
+from outcrop.engine.config import EngineConfig
+from outcrop.engine.replicas import ReplicaSet
+from outcrop.replica_configs import cache_block, replica_configs
 from outcrop.settings import ModelSettings, Settings
 from outcrop.telemetry import logs
 
 if TYPE_CHECKING:
     from outcrop.http_server import HttpServer
+    from outcrop.rollover import Rollover
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal or a failure; the exit status of the process."""
+def run(settings: Settings, load: Callable[[], Settings]) -> int:
+    """Serve until a signal or a failure; the exit status of the process. load: reads the settings again, at
+    SIGHUP."""
     logs.configure(settings.log_level, settings.telemetry.log_format)
     display = Display(sys.stderr, [model.id or "" for model in settings.models])
     try:
-        return uvloop.run(_serve(settings, display))
+        return uvloop.run(_serve(settings, load, display))
     except asyncio.CancelledError:
         return 0  # told to end before the server was up
     except (ValueError, OSError) as error:
@@ -55,26 +59,29 @@ def claim(host: str, port: int) -> socket.socket:
     return claimed
 
 
-async def _serve(settings: Settings, display: Display) -> int:
+async def _serve(settings: Settings, load: Callable[[], Settings], display: Display) -> int:
     _end_at_signals()
-    engines: list[ProcessClient] = []
+    engines: list[ReplicaSet] = []
     starting: list[asyncio.Task[None]] = []
     with claim(settings.host, settings.port) as listener:
         try:
             for index, model in enumerate(settings.models):
                 engine = await asyncio.to_thread(
-                    _engine, model, settings, functools.partial(display.progress, index)
+                    build_engine, model, settings, functools.partial(display.progress, index)
                 )
                 engines.append(engine)
                 # Engines take seconds to load, so they begin before this process imports what HTTP needs.
                 starting.append(asyncio.create_task(engine.start()))
-            server = await asyncio.to_thread(_http_server, settings, engines)
+            server, rollover = await asyncio.to_thread(_http_server, settings, load, engines)
+            updating = _update_at_hangup(rollover)
             watch = asyncio.create_task(_watch(engines, starting, server, listener, settings, display))
             try:
                 await server.serve(sockets=[listener])
             finally:
                 watch.cancel()
-                await asyncio.wait([watch])
+                for task in updating:
+                    task.cancel()
+                await asyncio.wait([watch, *updating])
             return 0 if watch.cancelled() else watch.result()
         finally:
             for task in starting:
@@ -89,32 +96,64 @@ def _end_at_signals() -> None:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to update yet
 
 
-def _engine(
-    model: ModelSettings, settings: Settings, on_progress: Callable[[str, float], None]
-) -> ProcessClient:
+def _update_at_hangup(rollover: Rollover) -> set[asyncio.Task[None]]:
+    """SIGHUP, which nothing heeds while the server starts, brings changed models into service. The updates in
+    progress."""
+    updating: set[asyncio.Task[None]] = set()
+
+    def update() -> None:
+        task = asyncio.create_task(rollover.run())
+        updating.add(task)
+        task.add_done_callback(updating.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, update)
+    return updating
+
+
+def _configure(model: ModelSettings) -> list[EngineConfig]:
+    """What each engine process of a model is told. Raises ValueError and OSError."""
     if model.backend == "fake":  # it has no weights to tell it the size of the vocabulary
         from outcrop.text.tokenizer import load_tokenizer
 
-        config = model.engine_config(vocab_size=load_tokenizer(model.path).vocab_size)
-    else:
-        config = model.engine_config()
-    return ProcessClient(config, step_timeout=settings.step_timeout, on_progress=on_progress)
+        return replica_configs(model, vocab_size=load_tokenizer(model.path).vocab_size)
+    return replica_configs(model)
 
 
-def _http_server(settings: Settings, engines: list[ProcessClient]) -> HttpServer:
+def build_engine(
+    model: ModelSettings,
+    settings: Settings,
+    on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
+) -> ReplicaSet:
+    """The engine processes of a model on this machine, not yet started. Raises ValueError and OSError."""
+    return ReplicaSet(
+        _configure(model),
+        block_size=cache_block(model),
+        step_timeout=settings.step_timeout,
+        on_progress=on_progress,
+        name=model.id or model.path.stem,
+    )
+
+
+def _http_server(
+    settings: Settings, load: Callable[[], Settings], engines: list[ReplicaSet]
+) -> tuple[HttpServer, Rollover]:
     from outcrop.http_server import HttpServer, build_catalog
+    from outcrop.rollover import Rollover
 
-    def make_engine(model: ModelSettings) -> ProcessClient:
+    def make_engine(model: ModelSettings) -> ReplicaSet:
         """For a model that is imported: its start is no business of the display."""
-        return _engine(model, settings, lambda stage, fraction: None)
+        return build_engine(model, settings)
 
-    return HttpServer(settings, build_catalog(settings, engines), make_engine)
+    catalog = build_catalog(settings, engines)
+    rollover = Rollover(settings, load, _configure, engines, catalog.models)
+    return HttpServer(settings, catalog, make_engine), rollover
 
 
 async def _watch(
-    engines: list[ProcessClient],
+    engines: list[ReplicaSet],
     starting: list[asyncio.Task[None]],
     server: HttpServer,
     listener: socket.socket,
@@ -138,7 +177,7 @@ async def _watch(
     return 1
 
 
-async def _first_given_up(engines: list[ProcessClient], display: Display) -> str:
+async def _first_given_up(engines: list[ReplicaSet], display: Display) -> str:
     """Why an engine cannot be had. One that was drained is no reason to end: a server that is started again
     would load on the hardware that failed, while one that is up and not ready says so, and is left out by
     whatever balances the load."""

@@ -151,16 +151,18 @@ _OF_THE_ARTIFACT = (
 
 
 class ModelSettings(_Section):
-    """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig. path: as
-    seen from the working directory; left out where there is an artifact, it is the checkpoint's files there
-    (tokenizer, chat template). adapters: LoRA adapters' folders, by the ids that they answer to; with a url,
-    "" for each, and the ids are the server's names."""
+    """One `[[models]]` table: a checkpoint and how to serve it. Engine fields as in EngineConfig, of each
+    replica. path: as seen from the working directory; left out where there is an artifact, it is the
+    checkpoint's files there (tokenizer, chat template). replicas: engine processes that share the requests;
+    cores are those of all of them. adapters: LoRA adapters' folders, by the ids that they answer to; with a
+    url, "" for each, and the ids are the server's names."""
 
     path: ExistingPath
     id: Name | None = None
     aliases: tuple[Name, ...] = ()
     name: str = ""
     backend: BackendName = "cpu"
+    replicas: int = Field(default=1, ge=1, le=256)
     url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
     artifact: ExistingFolder | None = Field(default=None, validate_default=True)
     cores: str | None = None
@@ -387,16 +389,18 @@ class LedgerSettings(_Sources):
 
 
 class Settings(_Sources):
-    """The whole server. models: at least one; a single model without an id answers to every Bedrock
-    model id (demo mode). drain_seconds: how long open calls may go on after SIGTERM. step_timeout:
-    seconds without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's
-    own Llama refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get.
-    state: the database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or the URL of
-    a PostgreSQL database, which servers on other hosts may share.
-    inspect: how many of the last requests and answers are kept in memory, for GET /inspector.
-    seed: of calls that give none; without it each draws its own.
-    prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key: PEM
-    files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
+    """The whole server. models: at least one; a single model without an id answers to every Bedrock model id
+    (demo mode). max_inflight: calls in progress beyond which new ones are throttled, for each replica that is
+    ready, of the model that has most of them. notice_seconds: how long calls are still taken after SIGTERM,
+    while /health/ready says 503; drain_seconds: how long open calls may go on then. step_timeout: seconds
+    without a finished step after which an engine is taken for hung. strict: refuse what Bedrock's own Llama
+    refuses. fault_injection: let a call ask for the error, delay or broken stream it is to get. state: the
+    database of what outlives the server (`outcrop.ledger.database`): an SQLite file, or the URL of a
+    PostgreSQL database, which servers on other hosts may share. inspect: how many of the last requests and
+    answers are kept in memory, for GET /inspector. sagemaker: answer as a SageMaker container, too: /ping,
+    and /invocations, which asks nobody who they are. seed: of calls that give none; without it each draws its
+    own. prompts: folder of stored prompts that calls may name instead of a model. tls_certificate, tls_key:
+    PEM files; with them the server speaks HTTPS alone, which boto3 insists on before it sends an API key."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
@@ -406,11 +410,13 @@ class Settings(_Sources):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     region: str = Field(default="us-east-1", pattern="^[a-z0-9-]{1,20}$")
     max_inflight: int = Field(default=256, ge=1)
+    notice_seconds: float = Field(default=0.0, ge=0, le=86_400)
     drain_seconds: float = Field(default=30.0, ge=0, le=86_400)
     step_timeout: float = Field(default=120.0, gt=0, le=86_400)
     strict: bool = False
     fault_injection: bool = False
     inspect: int = Field(default=0, ge=0, le=10_000)
+    sagemaker: bool = False
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     prompts: ExistingFolder | None = None
     state: str = Field(default_factory=_default_state, min_length=1)

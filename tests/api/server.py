@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from outcrop.api.auth.authenticator import Authenticator
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.catalog import Catalog
+from outcrop.catalog.model import ServedModel
 from outcrop.http_protocol import HttpProtocol
 from outcrop.ledger.database import Database
 from outcrop.telemetry.tracing import Tracing
 
 from .doubles import ScriptedEngine, served
 
+MODEL = "meta.llama3-8b-instruct-v1:0"
 PATIENCE = 20.0
 DATABASES: dict[str, Database] = {}
 """The state of each server, by its URL."""
@@ -80,10 +82,16 @@ def running(
     tracing: Tracing | None = None,
     control: ControlOptions | None = None,
     database: Database | None = None,
+    others: Sequence[ServedModel] = (),
+    size: int = 0,
+    rows: int = 0,
+    model_id: str = MODEL,
 ) -> Iterator[Server]:
-    """Serve one model from `engine` until the block ends. control: None for one that works on no jobs."""
+    """Serve one model from `engine` until the block ends, and others beside it. control: None for one that
+    works on no jobs. size, rows: of the model."""
     database = database or Database(None)
-    catalog = Catalog([served(engine, aliases=aliases, cache_block=cache_block)], demo=demo)
+    model = served(engine, model_id, aliases=aliases, cache_block=cache_block, size=size, rows=rows)
+    catalog = Catalog([model, *others], demo=demo)
     app = create_app(
         catalog,
         limits or ApiLimits(),
@@ -119,7 +127,7 @@ def running(
     thread.start()
     eventually(lambda: server.uvicorn.started)
     if wait_ready:
-        eventually(lambda: engine.ready)
+        eventually(lambda: catalog.ready)
     try:
         yield server
     finally:

@@ -294,7 +294,7 @@ def test_health_and_metrics(http: httpx.Client, server: Server) -> None:
     ready = http.get("/health/ready")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "models": {MODEL: "ready"}})
     text = http.get("/metrics").text
-    label = f'{{model_name="{MODEL}"}}'
+    label = f'{{engine="0",model_name="{MODEL}"}}'
     for line in (
         f"vllm:kv_cache_usage_perc{label} 0.25",
         f"vllm:prompt_tokens_total{label} 7.0",

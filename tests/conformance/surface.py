@@ -134,6 +134,17 @@ IMPORT = {
     "roleArn": "arn:aws:iam::000000000000:role/import",
     "modelDataSource": {"s3DataSource": {"s3Uri": "s3://bucket/model/"}},
 }
+_TARGET = {"modelArn": PROFILE["modelSource"]["copyFrom"]}
+_A_NAME = "a-new-name"
+ROUTER = {
+    "promptRouterName": _A_NAME,
+    "models": [_TARGET],
+    "routingCriteria": {"responseQualityDifference": 10},
+    "fallbackModel": _TARGET,
+}
+PROVISIONED = {"provisionedModelName": _A_NAME, "modelId": MODEL, "modelUnits": 1}
+_A_PROVISIONED = "arn:aws:bedrock:us-east-1:000000000000:provisioned-model/00000000made"
+_A_ROUTER = "arn:aws:bedrock:us-east-1:000000000000:prompt-router/00000000made"
 _AN_IMPORT = "arn:aws:bedrock:us-east-1:000000000000:model-import-job/00000000made"
 _A_MODEL = "arn:aws:bedrock:us-east-1:000000000000:imported-model/00000000made"
 _A_JOB = "arn:aws:bedrock:us-east-1:000000000000:model-invocation-job/00000000made"
@@ -163,6 +174,14 @@ CONTROL: dict[str, Fields] = {
     "GetModelImportJob": {"jobIdentifier": _AN_IMPORT},
     "GetImportedModel": {"modelIdentifier": _A_MODEL},
     "DeleteImportedModel": {"modelIdentifier": _A_MODEL},
+    "CreateProvisionedModelThroughput": PROVISIONED,
+    "GetProvisionedModelThroughput": {"provisionedModelId": _A_PROVISIONED},
+    "UpdateProvisionedModelThroughput": {"provisionedModelId": _A_PROVISIONED},
+    "DeleteProvisionedModelThroughput": {"provisionedModelId": _A_PROVISIONED},
+    "CreatePromptRouter": ROUTER,
+    "GetPromptRouter": {"promptRouterArn": _A_ROUTER},
+    "DeletePromptRouter": {"promptRouterArn": _A_ROUTER},
+    "PutModelInvocationLoggingConfiguration": {"loggingConfig": {"s3Config": {"bucketName": "logs"}}},
     "TagResource": {"resourceARN": _A_PROFILE, "tags": [{"key": "team", "value": "a"}]},
     "UntagResource": {"resourceARN": _A_PROFILE, "tagKeys": ["team"]},
     "ListTagsForResource": {"resourceARN": _A_PROFILE},
@@ -206,6 +225,22 @@ def _make_invocation(http: httpx.Client) -> str:
     return str(http.post("/async-invoke", json=ASYNC).json().get("invocationArn", _INVOCATION))
 
 
+def _new_name(http: httpx.Client) -> str:
+    """Names of routers and Provisioned Throughputs must be told apart."""
+    return new_id()
+
+
+def _make_router(http: httpx.Client) -> str:
+    router = ROUTER | {"promptRouterName": new_id()}
+    return str(http.post("/prompt-routers", json=router).json().get("promptRouterArn", _A_ROUTER))
+
+
+def _make_provisioned(http: httpx.Client) -> str:
+    body = PROVISIONED | {"provisionedModelName": new_id()}
+    made = http.post("/provisioned-model-throughput", json=body).json()
+    return str(made.get("provisionedModelArn", _A_PROVISIONED))
+
+
 def _make_guardrail(http: httpx.Client) -> str:
     """With a version."""
     arn = str(http.post("/guardrails", json=GUARDRAIL).json().get("guardrailArn", A_GUARDRAIL))
@@ -214,6 +249,9 @@ def _make_guardrail(http: httpx.Client) -> str:
 
 
 MADE: dict[str, Callable[[httpx.Client], str]] = {
+    _A_NAME: _new_name,
+    _A_ROUTER: _make_router,
+    _A_PROVISIONED: _make_provisioned,
     _A_PROFILE: _make_profile,
     _A_JOB: _make_job,
     _AN_IMPORT: _make_import,
@@ -234,8 +272,6 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     "InvokeGuardrailChecks": ("ValidationException", "InvokeGuardrailChecks"),
     **{name: ("ValidationException", name) for name in not_offered.OPERATIONS},
     "CreateModelCopyJob": ("ResourceNotFoundException", "CreateModelCopyJob"),
-    "DeleteModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
-    "GetModelInvocationLoggingConfiguration": ("AccessDeniedException", "LoggingConfiguration"),
 }
 """Operations that answer every request with an error, and which. Their members are not looked at."""
 
@@ -252,6 +288,8 @@ _HALF = "named by guardrailIdentifier and guardrailVersion together"
 
 REFUSED: dict[Key, str] = {
     ("CreateModelImportJobRequest", "importedModelKmsKeyId"): "doesn't encrypt models",
+    ("UpdateProvisionedModelThroughputRequest", "desiredModelId"): "keeps its model",
+    ("LoggingConfig", "cloudWatchConfig"): "Remove cloudWatchConfig",
     ("ContentBlock", "image"): _media("image"),
     ("ContentBlock", "video"): _media("video"),
     ("ContentBlock", "audio"): _media("audio"),
@@ -342,6 +380,27 @@ EXAMPLES: dict[Key, list[Any]] = {
     ("ListModelInvocationJobsRequest", "nextToken"): [_TOKEN],
     ("ListModelInvocationJobsRequest", "submitTimeAfter"): ["2026-01-01T00:00:00Z"],
     ("ListModelInvocationJobsRequest", "submitTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("CreateProvisionedModelThroughputRequest", "provisionedModelName"): [_A_NAME],
+    ("CreateProvisionedModelThroughputRequest", "modelUnits"): [1, 3],
+    ("CreateProvisionedModelThroughputRequest", "modelId"): [MODEL, PROFILE["modelSource"]["copyFrom"]],
+    ("GetProvisionedModelThroughputRequest", "provisionedModelId"): [_A_PROVISIONED],
+    ("UpdateProvisionedModelThroughputRequest", "provisionedModelId"): [_A_PROVISIONED],
+    ("UpdateProvisionedModelThroughputRequest", "desiredProvisionedModelName"): [_A_NAME],
+    ("UpdateProvisionedModelThroughputRequest", "desiredModelId"): [MODEL],
+    ("DeleteProvisionedModelThroughputRequest", "provisionedModelId"): [_A_PROVISIONED],
+    ("ListProvisionedModelThroughputsRequest", "nextToken"): [_TOKEN],
+    ("ListProvisionedModelThroughputsRequest", "creationTimeAfter"): ["2026-01-01T00:00:00Z"],
+    ("ListProvisionedModelThroughputsRequest", "creationTimeBefore"): ["2026-01-01T00:00:00Z"],
+    ("ListProvisionedModelThroughputsRequest", "modelArnEquals"): [PROFILE["modelSource"]["copyFrom"]],
+    ("CreatePromptRouterRequest", "promptRouterName"): [_A_NAME],
+    ("CreatePromptRouterRequest", "models"): [[_TARGET], [_TARGET] * 2],
+    ("PromptRouterTargetModel", "modelArn"): [_TARGET["modelArn"]],
+    ("GetPromptRouterRequest", "promptRouterArn"): [_A_ROUTER],
+    ("DeletePromptRouterRequest", "promptRouterArn"): [_A_ROUTER],
+    ("ListPromptRoutersRequest", "nextToken"): [_TOKEN],
+    ("S3Config", "bucketName"): ["logs", "a" * 63],
+    ("S3Config", "keyPrefix"): ["team/a"],
+    ("CloudWatchConfig", "roleArn"): ["arn:aws:iam::000000000000:role/logs"],
     ("TagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("UntagResourceRequest", "resourceARN"): [_A_PROFILE],
     ("ListTagsForResourceRequest", "resourceARN"): [_A_PROFILE],
@@ -429,6 +488,7 @@ PREFERRED = {"DocumentSource": "text"}
 BESIDE: dict[str, Fields] = {
     "ConverseTokensRequest": {"messages": [user()]},
     "DocumentBlock": {"format": "txt"},
+    "LoggingConfig": {"s3Config": {"bucketName": "logs"}},
     "GuardrailWordPolicyConfig": {"wordsConfig": [{"text": "forbidden"}]},
     "GuardrailConfiguration": {"guardrailIdentifier": A_GUARDRAIL, "guardrailVersion": "DRAFT"},
     "GuardrailStreamConfiguration": {"guardrailIdentifier": A_GUARDRAIL, "guardrailVersion": "DRAFT"},

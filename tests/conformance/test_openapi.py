@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from outcrop.api import errors
 from outcrop.api.bedrock import not_offered
+from outcrop.api.error_kind import Kind
 from outcrop.api.openapi import OpenApi
 
 from ..api.server import Server, eventually
@@ -77,7 +77,7 @@ def test_it_lists_every_error_of_the_table() -> None:
         for name, response in DOCUMENT["components"]["responses"].items()
         for code in response["headers"]["x-amzn-ErrorType"]["schema"]["enum"]
     }
-    assert listed == {(kind.status, kind.code) for kind in errors.Kind}
+    assert listed == {(kind.status, kind.code) for kind in Kind}
 
 
 def check(operation: Any, mode: GenerationMode, server: Server, data: st.DataObject) -> None:

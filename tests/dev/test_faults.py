@@ -22,7 +22,7 @@ from urllib3.exceptions import ProtocolError
 from urllib3.exceptions import ReadTimeoutError as NoAnswerInTime
 
 from outcrop.api.admission import ApiLimits
-from outcrop.api.errors import INVOKE_STREAMABLE, STREAMABLE, Kind
+from outcrop.api.error_kind import INVOKE_STREAMABLE, STREAMABLE, Kind
 from outcrop.api.faults import Fault, parse, parse_suffix
 
 from ..api.doubles import Script, ScriptedEngine

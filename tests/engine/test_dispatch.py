@@ -29,7 +29,7 @@ class Engine:
     async def open(self, *names: str) -> None:
         for name in names:
             request = GenerationRequest(name, [1, 2], SamplingParams(10))
-            stream = self.dispatcher.generate(request, submit=lambda: True)
+            stream = self.dispatcher.generate(request)
             self.tasks[name] = asyncio.create_task(read(stream))
         await asyncio.sleep(0)
         self.start(*names)
@@ -47,7 +47,8 @@ class Engine:
     def restart(self) -> list[tuple[str, list[int]]]:
         self.dispatcher.crashed()
         self.sent.clear()
-        self.dispatcher.resubmit()
+        self.dispatcher.restarted()
+        self.dispatcher.lobby.resume()
         return self.added()
 
     def added(self) -> list[tuple[str, list[int]]]:
@@ -84,12 +85,12 @@ def test_only_the_request_without_progress_is_refused_at_the_second_crash() -> N
         engine.start("good")
         engine.give("good", 1)
         engine.start("bad")
-        assert engine.restart() == [("good", [1])]
+        assert engine.restart() == [("later", [])]  # it has waited since the first crash
         with pytest.raises(ModelFailure, match="twice"):
             await engine.tasks["bad"]
-        engine.give("good", 2, finish=FinishReason.EOS)
-        assert engine.added()[1:] == [("later", [])]
         engine.give("later", 3, finish=FinishReason.EOS)
+        assert engine.added()[1:] == [("good", [1])]
+        engine.give("good", 2, finish=FinishReason.EOS)
         assert await engine.tasks["good"] == [1, 2]
         assert await engine.tasks["later"] == [3]
 
@@ -105,7 +106,8 @@ def test_a_suspect_that_is_abandoned_makes_way_for_the_next() -> None:
             engine.tasks[name].cancel()
             await asyncio.gather(engine.tasks[name], return_exceptions=True)
         assert engine.added()[1:] == [("third", [])]
-        assert [c.request_id for c in engine.sent if isinstance(c, Abort)] == ["second", "first"]
+        # The engine has never been told of the second one.
+        assert [c.request_id for c in engine.sent if isinstance(c, Abort)] == ["first"]
 
     asyncio.run(scenario())
 
@@ -127,9 +129,7 @@ def test_a_failed_row_and_a_lost_engine_are_told_apart() -> None:
 def test_a_reader_that_is_late_gets_all_that_came_in_one_delta() -> None:
     async def scenario() -> None:
         engine = Engine()
-        stream = engine.dispatcher.generate(
-            GenerationRequest("a", [1, 2], SamplingParams(10)), submit=lambda: True
-        )
+        stream = engine.dispatcher.generate(GenerationRequest("a", [1, 2], SamplingParams(10)))
         first = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)
         engine.dispatcher.started(["a"], [5], [1])
@@ -150,9 +150,7 @@ def test_a_reader_that_is_late_gets_all_that_came_in_one_delta() -> None:
 def test_tokens_come_before_the_failure_that_follows_them() -> None:
     async def scenario() -> None:
         engine = Engine()
-        stream = engine.dispatcher.generate(
-            GenerationRequest("a", [1, 2], SamplingParams(10)), submit=lambda: True
-        )
+        stream = engine.dispatcher.generate(GenerationRequest("a", [1, 2], SamplingParams(10)))
         first = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)
         engine.dispatcher.started(["a"], [0], [0])
@@ -193,7 +191,7 @@ def test_log_probabilities_come_with_their_tokens_and_no_others() -> None:
     async def scenario() -> None:
         engine = Engine()
         sampling = SamplingParams(10, logprobs=0)
-        stream = engine.dispatcher.generate(GenerationRequest("a", [1, 2], sampling), submit=lambda: True)
+        stream = engine.dispatcher.generate(GenerationRequest("a", [1, 2], sampling))
         told = [TokenLogprobs(-float(number), []) for number in range(4)]
         reader = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)

@@ -30,9 +30,11 @@ from outcrop.api.guardrails.store import GuardrailStore
 from outcrop.api.health import Health
 from outcrop.api.inference import Inference
 from outcrop.api.inspector import Inspector
+from outcrop.api.invocation_log.log import InvocationLog
 from outcrop.api.observer import Observer
 from outcrop.api.openai.routes import OpenAi
 from outcrop.api.openapi import OpenApi
+from outcrop.api.sagemaker import SageMaker
 from outcrop.catalog.catalog import Catalog
 from outcrop.ledger.database import Database
 from outcrop.ledger.usage_ledger import UsageLedger
@@ -58,6 +60,7 @@ def create_app(
     neuron_monitor: NeuronMonitor | None = None,
     control: ControlOptions = _DEFAULT_CONTROL,
     inspect: int = 0,
+    sagemaker: bool = False,
 ) -> FastAPI:
     """The API of one server on the models of `catalog`. prompts: the folder of its stored prompts.
     authenticator: who may call; None for everybody, which is for a server that only this machine reaches. It
@@ -67,6 +70,7 @@ def create_app(
     neuron_monitor: whose metrics are passed on.
     inspect: how many of the last requests are kept for their developers to look at, with their answers; none
     where it is 0.
+    sagemaker: whether it answers as a SageMaker container, too.
 
     The application's lifespan starts the engines without waiting for them, so the socket listens at once:
     until an engine is ready, /health/ready answers 503 and calls of its model ModelNotReadyException. When
@@ -112,7 +116,7 @@ def create_app(
         *Anthropic(inference).routes(),
     )
     health = Health(catalog, inference.admission, metrics, explain=authenticator is None).routes()
-    routes = _routes(operations, health, catalog, limits, inspect)
+    routes = _routes(operations, health, catalog, limits, control_plane.log, inspect)
     app = FastAPI(
         routes=[*routes],
         lifespan=lifespan,
@@ -122,6 +126,8 @@ def create_app(
     )
     names = {route.endpoint: route.name for route in routes}
     app.add_middleware(Authentication, authenticator=authenticator, limits=limits)
+    if sagemaker:
+        app.add_middleware(SageMaker, model_id=catalog.models[0].id, limits=limits)
     app.add_middleware(Envelope, metrics=metrics, limits=limits, operations=names)
     app.state.admission = inference.admission
     app.state.background = background.admission
@@ -129,7 +135,12 @@ def create_app(
 
 
 def _routes(
-    operations: Sequence[Route], health: Sequence[Route], catalog: Catalog, limits: ApiLimits, inspect: int
+    operations: Sequence[Route],
+    health: Sequence[Route],
+    catalog: Catalog,
+    limits: ApiLimits,
+    log: InvocationLog,
+    inspect: int,
 ) -> list[Route]:
     """Every route, behind the guard that asks what its caller may do."""
     services = [guarded(route, catalog) for route in operations]
@@ -139,6 +150,7 @@ def _routes(
         injection = FaultInjection(limits)
         services = [injection.around(route) for route in services]
         refused = [injection.around(route) for route in refused]
+    services = [log.around(route) for route in services]
     for_operators = [*health]
     if inspect:
         inspector = Inspector(inspect)
@@ -146,6 +158,12 @@ def _routes(
         for_operators += inspector.routes()
     routes = [*services, *(guarded(route, catalog) for route in for_operators)]
     return [*routes, *(guarded(route, catalog) for route in OpenApi(routes).routes()), *refused]
+
+
+def leave(app: FastAPI) -> None:
+    """/health/ready turns 503, and calls are admitted as before: for as long as whatever balances the load
+    takes to notice."""
+    app.state.admission.leave()
 
 
 def drain(app: FastAPI) -> None:

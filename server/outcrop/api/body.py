@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from starlette.requests import Request
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from outcrop.api import errors
 from outcrop.api.admission import ApiLimits
@@ -36,6 +36,18 @@ async def discard_body(receive: Receive, limits: ApiLimits) -> None:
             await _receive_body(receive, 0, limits.max_body_bytes)
     except TimeoutError:
         pass
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Receives the body that was read, then what the connection has still to say."""
+    pending = [body]
+
+    async def replayed() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return replayed
 
 
 async def _receive_body(receive: Receive, keep: int, limit: int) -> bytes | None:

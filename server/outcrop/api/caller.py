@@ -12,22 +12,42 @@ from outcrop.api.connection import request_id_of
 from outcrop.telemetry.tracing import PROPAGATED
 
 _BEDROCK = "aws.bedrock"
+_SESSION = "x-outcrop-session"
+_LONGEST_SESSION = 256
+
+TALLY = "outcrop.tally"
+"""Where the ASGI scope carries the tally of a request whose tokens somebody wants to know."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The tokens of one request's generations, as they end. prompt: of the prompts; generated: of the
+    answers."""
+
+    prompt: int = 0
+    generated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One request of an authenticated principal. trace: its headers of W3C Trace Context. provider: whose API
-    it speaks, as traces call it by OpenTelemetry's conventions."""
+    it speaks, as traces call it by OpenTelemetry's conventions. session: what its client says it belongs to
+    (header `x-outcrop-session`), whose requests are best answered by one replica; "" for nothing. tally:
+    where its tokens are counted, if anywhere."""
 
     request_id: str
     principal: Principal
     trace: Mapping[str, str] = field(default_factory=dict)
     provider: str = _BEDROCK
+    session: str = ""
+    tally: Tally | None = None
 
     @classmethod
     def of(cls, request: Request, provider: str = _BEDROCK) -> Caller:
         trace = {name: value for name in PROPAGATED if (value := request.headers.get(name))}
-        return cls(request_id_of(request.scope), principal_of(request.scope), trace, provider)
+        scope = request.scope
+        session = request.headers.get(_SESSION, "")[:_LONGEST_SESSION]
+        return cls(request_id_of(scope), principal_of(scope), trace, provider, session, scope.get(TALLY))
 
     def parts(self, count: int) -> list[Caller]:
         """The caller of each of `count` generations that one request asks for; the engine wants them told

@@ -7,66 +7,14 @@ error body, save `openai/errors.py` and `anthropic/errors.py`: those routes have
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Sequence
 
 import msgspec
 from starlette.responses import Response
 
 from outcrop.api import eventstream
+from outcrop.api.error_kind import STREAMABLE, Kind
 from outcrop.api.responses import json_response
-
-
-class Kind(enum.Enum):
-    """The service's exception types: name and HTTP status."""
-
-    VALIDATION = ("ValidationException", 400)
-    SERIALIZATION = ("SerializationException", 400)
-    SERVICE_QUOTA_EXCEEDED = ("ServiceQuotaExceededException", 400)
-    CONFLICT = ("ConflictException", 400)
-    TOO_MANY_TAGS = ("TooManyTagsException", 400)
-    RESOURCE_IN_USE = ("ResourceInUseException", 400)
-    MISSING_AUTHENTICATION_TOKEN = ("MissingAuthenticationTokenException", 403)
-    INCOMPLETE_SIGNATURE = ("IncompleteSignatureException", 403)
-    INVALID_SIGNATURE = ("InvalidSignatureException", 403)
-    UNRECOGNIZED_CLIENT = ("UnrecognizedClientException", 403)
-    EXPIRED_TOKEN = ("ExpiredTokenException", 403)
-    ACCESS_DENIED = ("AccessDeniedException", 403)
-    UNKNOWN_OPERATION = ("UnknownOperationException", 404)
-    RESOURCE_NOT_FOUND = ("ResourceNotFoundException", 404)
-    REQUEST_TIMEOUT = ("RequestTimeoutException", 408)
-    MODEL_TIMEOUT = ("ModelTimeoutException", 408)
-    ENTITY_TOO_LARGE = ("RequestEntityTooLargeException", 413)
-    MODEL_ERROR = ("ModelErrorException", 424)
-    MODEL_STREAM_ERROR = ("ModelStreamErrorException", 424)
-    MODEL_NOT_READY = ("ModelNotReadyException", 429)
-    THROTTLING = ("ThrottlingException", 429)
-    INTERNAL = ("InternalServerException", 500)
-    SERVICE_UNAVAILABLE = ("ServiceUnavailableException", 503)
-
-    def __init__(self, code: str, status: int) -> None:
-        self.code = code
-        self.status = status
-
-    @property
-    def event_name(self) -> str:
-        """The exception's name inside an event stream: lowerCamel."""
-        return self.code[0].lower() + self.code[1:]
-
-
-STREAMABLE = frozenset(
-    {
-        Kind.INTERNAL,
-        Kind.MODEL_STREAM_ERROR,
-        Kind.SERVICE_UNAVAILABLE,
-        Kind.THROTTLING,
-        Kind.VALIDATION,
-    }
-)
-"""Exceptions that both ConverseStreamOutput and ResponseStream declare as events."""
-
-INVOKE_STREAMABLE = STREAMABLE | {Kind.MODEL_TIMEOUT}
-"""Exceptions that ResponseStream declares."""
 
 
 class ApiError(Exception):
@@ -186,12 +134,14 @@ def no_model_access() -> ApiError:
     return ApiError(Kind.ACCESS_DENIED, "You don't have access to the model with the specified model ID.")
 
 
-def service_quota_exceeded() -> ApiError:
-    return ApiError(Kind.SERVICE_QUOTA_EXCEEDED, "Your request exceeds the service quota for your account.")
+def service_quota_exceeded(detail: str = "") -> ApiError:
+    text = "Your request exceeds the service quota for your account."
+    return ApiError(Kind.SERVICE_QUOTA_EXCEEDED, f"{text} {detail}".rstrip())
 
 
-def conflict() -> ApiError:
-    return ApiError(Kind.CONFLICT, "Error occurred because of a conflict while performing an operation.")
+def conflict(detail: str = "") -> ApiError:
+    text = "Error occurred because of a conflict while performing an operation."
+    return ApiError(Kind.CONFLICT, f"{text} {detail}".rstrip())
 
 
 def too_many_requests() -> ApiError:

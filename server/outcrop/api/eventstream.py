@@ -96,8 +96,19 @@ def payload(message: bytes) -> bytes:
     return message[_PRELUDE.size + _CRC.size + headers_length : -_CRC.size]
 
 
+def exception_type(message: bytes) -> str:
+    """The type of one whole message that is an exception; "" of an event."""
+    headers = message[_PRELUDE.size + _CRC.size : -len(payload(message)) - _CRC.size]
+    return _value(headers, ":exception-type")
+
+
 def _event_type(headers: bytes) -> str:
-    _, found, rest = headers.partition(b"\x0b:event-type\x07")
+    return _value(headers, ":event-type")
+
+
+def _value(headers: bytes, name: str) -> str:
+    """Of a string header, "" if there is none of that name."""
+    _, found, rest = headers.partition(bytes((len(name),)) + name.encode() + bytes((_STRING,)))
     return rest[2 : 2 + int.from_bytes(rest[:2])].decode() if found else ""
 
 

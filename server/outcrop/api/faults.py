@@ -31,7 +31,8 @@ from outcrop.api import errors, eventstream
 from outcrop.api.admission import ApiLimits
 from outcrop.api.auth.principal import principal_of
 from outcrop.api.connection import BODY_SEND, request_id_of, unless_disconnected
-from outcrop.api.errors import ApiError, Kind
+from outcrop.api.error_kind import INVOKE_STREAMABLE, STREAMABLE, Kind
+from outcrop.api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ _WORDS: dict[Kind, Callable[[], ApiError]] = {
     Kind.SERVICE_UNAVAILABLE: errors.service_unavailable,
 }
 _STREAMS: dict[str, Collection[Kind]] = {
-    "ConverseStream": errors.STREAMABLE,
-    "InvokeModelWithResponseStream": errors.INVOKE_STREAMABLE,
+    "ConverseStream": STREAMABLE,
+    "InvokeModelWithResponseStream": INVOKE_STREAMABLE,
 }
 """The operations that stream, and the exceptions that may end their streams."""
 
@@ -181,7 +182,7 @@ def _ending(text: str) -> Kind | None:
     if text == _CONNECTION:
         return None
     kind = _kind(text) if text else Kind.MODEL_STREAM_ERROR
-    if kind not in errors.INVOKE_STREAMABLE:
+    if kind not in INVOKE_STREAMABLE:
         raise ValueError(f"no stream can end with {kind.code}")
     return kind
 

@@ -37,9 +37,10 @@ class Health:
         return json_response({"status": "live"})
 
     async def _ready(self, request: Request) -> Response:
-        """200 while every model answers and the server is not draining; else 503, with each model's state."""
+        """200 while every model answers, by one replica at least, and the server is to stay; else 503, with
+        each model's state."""
         status = "ready" if self._catalog.ready else "not ready"
-        if self._admission.draining:
+        if self._admission.leaving:
             status = "draining"
         return json_response(
             {"status": status, "models": self._catalog.states(explain=self._explain)},

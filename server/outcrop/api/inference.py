@@ -15,6 +15,7 @@ import msgspec
 
 from outcrop.api import errors, failures
 from outcrop.api.admission import Admission, ApiLimits
+from outcrop.api.bedrock_runtime.service_tier import PROVISIONED
 from outcrop.api.caller import Caller
 from outcrop.api.guardrails.guard import Guard, InputBlocked
 from outcrop.api.observer import Observer
@@ -23,6 +24,7 @@ from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
 from outcrop.engine.client import ModelFailure, SamplingParams, lacking
+from outcrop.engine.messages import BACKGROUND
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
@@ -98,7 +100,9 @@ class Inference:
         self.catalog = catalog
         self.limits = limits
         self.prompts = PromptLibrary(prompts)
-        self.admission = Admission(limits.max_inflight)
+        self.admission = Admission(
+            limits.max_inflight, lambda: catalog.most_replicas, lambda: catalog.reserved_units
+        )
         self._observer = observer
         self._tokenizers = ThreadPoolExecutor(limits.tokenizer_threads, thread_name_prefix="tokenize")
         for model in catalog.models:
@@ -128,7 +132,10 @@ class Inference:
         if call.max_tokens is not None and call.max_tokens > model.max_model_len:
             raise errors.max_tokens_exceeded(model.max_model_len)
         principal = caller.principal
-        with self.admission.slot():
+        reservation = model.reservation if call.priority > BACKGROUND else None
+        with self.admission.slot(reservation) as is_reserved:
+            if is_reserved:
+                call = replace(call, priority=PROVISIONED)
             await principal.admit()
             try:
                 prompt = await self._bounded_prompt(call)
@@ -182,6 +189,7 @@ class Inference:
             visible=call.visible,
             priority=call.priority,
             cache_salt=caller.principal.tenant,
+            session=caller.session,
         )
         return deltas if call.guard is None else _until_blocked(deltas, call.guard)
 
@@ -195,7 +203,7 @@ class Inference:
         return sampling
 
     def _require_ready(self, model: ServedModel) -> None:
-        self.admission.check()
+        self.admission.check(model.reservation)
         if not model.engine.ready:
             model.engine.wake()
             failed = self.catalog.failure(model) is not None

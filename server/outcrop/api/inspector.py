@@ -16,12 +16,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
-from outcrop.api import eventstream, failures
+from outcrop.api import eventstream
 from outcrop.api.auth.principal import principal_of
-from outcrop.api.connection import BODY_SEND, request_id_of
+from outcrop.api.connection import request_id_of
+from outcrop.api.errors import ApiError
 from outcrop.api.responses import json_response
+from outcrop.api.watched_route import watched
 
 PATH = "/inspector"
 
@@ -73,6 +75,24 @@ class _Exchange:
     request: _Body = field(default_factory=_Body)
     answer: _Body = field(default_factory=_Body)
 
+    def asked(self, chunk: bytes) -> None:
+        self.request.add(chunk)
+
+    def began(self, status: int, content_type: str) -> None:
+        self.status = status
+        self.answer.content_type = content_type
+
+    def answered(self, chunk: bytes) -> None:
+        self.answer.add(chunk)
+
+    def failed(self, error: ApiError) -> None:
+        if not self.status:
+            self.status = error.kind.status
+            self.answer.add(msgspec.json.encode({"message": error.message}))
+
+    def ended(self) -> None:
+        self.seconds = round(time.time() - self.arrived, 3)
+
     def shown(self) -> dict[str, Any]:
         return {
             "requestId": self.request_id,
@@ -105,59 +125,20 @@ class Inspector:
 
     def around(self, route: Route) -> Route:
         """The same route, watched."""
-        watched = Route(route.path, route.endpoint, methods=route.methods, name=route.name)
-        watched.app = _WatchedRoute(route.app, self._exchanges, route.name)  # what is around it stays
-        return watched
+
+        def begin(scope: Scope) -> _Exchange:
+            tenant = principal_of(scope).tenant
+            exchange = _Exchange(request_id_of(scope), route.name, tenant, scope["method"], scope["path"])
+            self._exchanges.append(exchange)
+            return exchange
+
+        return watched(route, begin)
 
     async def _show(self, request: Request) -> Response:
         """The newest first."""
         tenant = principal_of(request.scope).tenant
         mine = [each.shown() for each in reversed(self._exchanges) if each.tenant == tenant]
         return json_response({"requests": mine})
-
-
-class _WatchedRoute:
-    """One route. ASGI middleware between the router and the endpoint."""
-
-    def __init__(self, app: ASGIApp, exchanges: deque[_Exchange], operation: str) -> None:
-        self._app = app
-        self._exchanges = exchanges
-        self._operation = operation
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tenant = principal_of(scope).tenant
-        exchange = _Exchange(request_id_of(scope), self._operation, tenant, scope["method"], scope["path"])
-        self._exchanges.append(exchange)
-        send_body: Send = scope[BODY_SEND]
-
-        async def watched_receive() -> Message:
-            message = await receive()
-            exchange.request.add(message.get("body", b""))
-            return message
-
-        async def watched_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                exchange.answer.content_type = dict(message["headers"]).get(b"content-type", b"").decode()
-            else:
-                exchange.answer.add(message.get("body", b""))
-            await send(message)
-
-        async def watched_send_body(message: Message) -> None:
-            exchange.answer.add(message.get("body", b""))
-            await send_body(message)
-
-        try:
-            watched = {**scope, BODY_SEND: watched_send_body}
-            await self._app(watched, watched_receive, watched_send)
-        except Exception as exc:
-            error = failures.from_exception(exc)
-            if not exchange.status:
-                exchange.status = error.kind.status
-                exchange.answer.add(msgspec.json.encode({"message": error.message}))
-            raise
-        finally:
-            exchange.seconds = round(time.time() - exchange.arrived, 3)
 
 
 def _event(kind: str, message: bytes) -> dict[str, Any]:

@@ -74,6 +74,9 @@ class Watched:
             await ledger.record(self._row(reason))
 
     def ended(self, reason: str) -> None:
+        if (tally := self._caller.tally) is not None:
+            tally.prompt += self._prompt
+            tally.generated += self.generated
         self._observed.ended(reason, self.cached, self.generated)
         if (ledger := self._observer.ledger) is not None and not self._recorded:
             ledger.note(self._row(reason))

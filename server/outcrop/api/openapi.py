@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import outcrop
-from outcrop.api import errors, eventstream
+from outcrop.api import eventstream
 from outcrop.api.anthropic import routes as anthropic
 from outcrop.api.anthropic.messages_request import MessagesRequest
 from outcrop.api.async_invoke.shapes import StartAsyncInvokeRequest
@@ -30,6 +30,7 @@ from outcrop.api.bedrock.tagging import (
     UntagResourceRequest,
 )
 from outcrop.api.bedrock_runtime.models import ConverseRequest, CountTokensRequest
+from outcrop.api.error_kind import Kind
 from outcrop.api.guardrails.apply import ApplyGuardrailRequest
 from outcrop.api.guardrails.shapes import (
     CreateGuardrailRequest,
@@ -37,11 +38,17 @@ from outcrop.api.guardrails.shapes import (
     UpdateGuardrailRequest,
 )
 from outcrop.api.imports.shapes import CreateModelImportJobRequest
+from outcrop.api.invocation_log.routes import PutModelInvocationLoggingConfigurationRequest
 from outcrop.api.openai import routes as openai
 from outcrop.api.openai.chat_request import ChatRequest
 from outcrop.api.openai.completion_request import CompletionRequest
 from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.api.openapi_schemas import Schemas
+from outcrop.api.prompt_router.routes import CreatePromptRouterRequest
+from outcrop.api.provisioned.shapes import (
+    CreateProvisionedModelThroughputRequest,
+    UpdateProvisionedModelThroughputRequest,
+)
 from outcrop.api.responses import json_response
 
 PATH = "/openapi.json"
@@ -182,6 +189,34 @@ _DESCRIBED = {
     ),
     "GetImportedModel": Described("Describe an imported model"),
     "DeleteImportedModel": Described("Delete an imported model"),
+    "CreatePromptRouter": Described("Make a router between two models", CreatePromptRouterRequest),
+    "GetPromptRouter": Described("Describe a prompt router"),
+    "ListPromptRouters": Described("List prompt routers", query=(*_PAGE, "type")),
+    "DeletePromptRouter": Described("Delete a prompt router"),
+    "CreateProvisionedModelThroughput": Described(
+        "Reserve places for a model", CreateProvisionedModelThroughputRequest, statuses=(201,)
+    ),
+    "GetProvisionedModelThroughput": Described("Describe a Provisioned Throughput"),
+    "ListProvisionedModelThroughputs": Described(
+        "List Provisioned Throughputs",
+        query=(
+            *_SORTED_PAGE,
+            "creationTimeAfter",
+            "creationTimeBefore",
+            "statusEquals",
+            "modelArnEquals",
+            "nameContains",
+        ),
+    ),
+    "UpdateProvisionedModelThroughput": Described(
+        "Give a Provisioned Throughput another name", UpdateProvisionedModelThroughputRequest
+    ),
+    "DeleteProvisionedModelThroughput": Described("Give a model's places back"),
+    "PutModelInvocationLoggingConfiguration": Described(
+        "Log what is asked and answered", PutModelInvocationLoggingConfigurationRequest
+    ),
+    "GetModelInvocationLoggingConfiguration": Described("Say what is logged"),
+    "DeleteModelInvocationLoggingConfiguration": Described("Log nothing any more"),
     "CreateGuardrail": Described("Make a guardrail", CreateGuardrailRequest, statuses=(202,)),
     "ListGuardrails": Described(
         "List guardrails, or the versions of one", query=(*_PAGE, "guardrailIdentifier")
@@ -307,6 +342,6 @@ def _error_responses(prefix: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _codes_by_status() -> dict[int, list[str]]:
     codes: dict[int, list[str]] = {}
-    for kind in errors.Kind:
+    for kind in Kind:
         codes.setdefault(kind.status, []).append(kind.code)
     return codes

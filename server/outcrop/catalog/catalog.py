@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from outcrop.catalog import identifiers
 from outcrop.catalog.bedrock_models import LLAMA_TEXT_MODELS, FoundationModel
 from outcrop.catalog.model import ServedModel
+from outcrop.catalog.prompt_router import PromptRouter
+from outcrop.catalog.reservation import Reservation
 from outcrop.engine.client import EngineUnavailable
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class Catalog:
         self.demo = demo
         self.region = region
         self._by_name: dict[str, ServedModel] = {}
+        self.routers: dict[str, PromptRouter] = {}  # by the last part of their ARNs
+        self._reserved: dict[str, ServedModel] = {}  # by the last part of a Provisioned Throughput's ARN
         self._links: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         for model in self.models:
@@ -74,6 +78,36 @@ class Catalog:
     def unlink(self, name: str) -> None:
         """Take a link back; there need not be one."""
         self._links.pop(name, None)
+
+    def reserve(self, name: str, identifier: str, units: int) -> None:
+        """Let `name` stand for a model, with places of its own, unless it does so already. Raises
+        UnknownModel."""
+        if name in self._reserved:
+            return
+        model = self.resolve(identifier).reserved(Reservation(units))
+        self._by_name[name] = self._reserved[name] = model
+
+    def release(self, name: str) -> None:
+        """Take a reservation back; there need not be one."""
+        if self._reserved.pop(name, None) is not None:
+            del self._by_name[name]
+
+    @property
+    def reserved_units(self) -> int:
+        """Of all models together."""
+        return self._units(self._reserved.values())
+
+    def reserved_units_of(self, model: ServedModel) -> int:
+        return self._units(each for each in self._reserved.values() if each.id == model.id)
+
+    @staticmethod
+    def _units(models: Iterable[ServedModel]) -> int:
+        return sum(each.reservation.units for each in models if each.reservation is not None)
+
+    def router(self, identifier: str) -> PromptRouter | None:
+        """The prompt router that an ARN names, if it names one."""
+        name = identifiers.resource_name(identifier)
+        return None if name == identifier else self.routers.get(name)
 
     def foundation_models(self) -> list[FoundationModel]:
         """What ListFoundationModels shows: the served models, and in demo mode the known Llama ids too."""
@@ -131,15 +165,26 @@ class Catalog:
         """True while every model answers."""
         return all(model.engine.ready for model in self.models)
 
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that are ready, of the model that has most of them; at least 1."""
+        return max(1, *(_ready_replicas(model) for model in self.models))
+
     def states(self, *, explain: bool = True) -> dict[str, str]:
-        """Model id to "ready", "not ready" (starting or restarting), or "failed", with the reason if it is
+        """Model id to "ready" (or how many of its replicas are, which is enough to answer), "not ready"
+        (starting or restarting), or "failed", with the reason if it is
         to be explained."""
         return {model.id: self._state(model, explain) for model in self.models}
 
     def _state(self, model: ServedModel, explain: bool) -> str:
         if model.engine.ready:
-            return "ready"
+            ready, count = _ready_replicas(model), len(model.engine.replicas)
+            return "ready" if ready == count else f"ready: {ready} of {count} replicas"
         failure = self.failure(model)
         if failure is None:
             return "not ready"
         return f"failed: {failure}" if explain else "failed"
+
+
+def _ready_replicas(model: ServedModel) -> int:
+    return sum(replica.ready for replica in model.engine.replicas)

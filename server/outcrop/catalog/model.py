@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from outcrop.catalog.bedrock_models import FoundationModel
 from outcrop.catalog.grammars import Grammars
+from outcrop.catalog.reservation import Reservation
 from outcrop.engine.client import (
     EngineClient,
     EngineUnavailable,
@@ -62,14 +63,16 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     tokens: Sequence[int] = ()
     queued: float = 0.0
     matched: str | None = None
-    logprobs: Sequence[TokenLogprobs] = ()
+    logprobs: list[TokenLogprobs] = []
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model with everything needed to answer from it. `id` is the identifier that it is listed under.
     arn: where it is not that of a foundation model. cache_block: tokens that the prefix cache keeps together,
-    0 without one. adapter: as in GenerationRequest."""
+    0 without one. adapter: as in GenerationRequest. size: bytes of its files, by which a router knows the
+    larger of two; 0 where unknown. rows: requests that its engine runs at once; 0 where unknown. reservation:
+    of the name that it was called by, if that has one."""
 
     id: str
     tokenizer: Tokenizer
@@ -81,10 +84,19 @@ class ServedModel:
     arn: str = ""
     cache_block: int = 0
     adapter: str = ""
+    size: int = 0
+    rows: int = 0
+    reservation: Reservation | None = field(default=None, compare=False)
     grammars: Grammars = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grammars", Grammars(self.tokenizer))  # the class is frozen
+
+    def reserved(self, reservation: Reservation) -> ServedModel:
+        """The same model, called by a name with a reservation."""
+        model = replace(self, reservation=reservation)
+        object.__setattr__(model, "grammars", self.grammars)  # they take time to make
+        return model
 
     @property
     def listing(self) -> FoundationModel:
@@ -110,17 +122,20 @@ class ServedModel:
         visible: Collection[str] = (),
         priority: int = 0,
         cache_salt: str = "",
+        session: str = "",
     ) -> AsyncGenerator[TextDelta, None]:
         """Stream the answer to `prompt` (1 to max_model_len - 1 token ids), ending with one delta that has
         its `end` set.
 
-        visible: names of special tokens that appear in the text. priority, cache_salt: as in
+        visible: names of special tokens that appear in the text. priority, cache_salt, session: as in
         `GenerationRequest`. A stop sequence ends the answer and is not part of it. Closing the generator
         aborts the request in the engine. Raises EngineUnavailable or ModelFailure.
         """
         detokenizer = Detokenizer(self.tokenizer, visible)
         matcher = StopMatcher(stop)
-        request = GenerationRequest(request_id, prompt, sampling, priority, cache_salt, adapter=self.adapter)
+        request = GenerationRequest(
+            request_id, prompt, sampling, priority, cache_salt, session=session, adapter=self.adapter
+        )
         generated = 0
         async with aclosing(self.engine.generate(request)) as deltas:
             async for delta in deltas:

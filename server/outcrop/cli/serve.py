@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NoReturn
 
 import typer
@@ -22,6 +23,7 @@ def serve(
     backend: options.Backend = None,
     artifact: options.Artifact = None,
     cores: options.Cores = None,
+    replicas: options.Replicas = None,
     dtype: options.Dtype = None,
     weight_cache: options.WeightCache = None,
     kernels: options.Kernels = None,
@@ -41,6 +43,7 @@ def serve(
     region: options.Region = None,
     max_inflight: options.MaxInflight = None,
     drain_seconds: options.DrainSeconds = None,
+    notice_seconds: options.NoticeSeconds = None,
     step_timeout: options.StepTimeout = None,
     auth: options.Auth = None,
     tls_certificate: options.TlsCertificate = None,
@@ -54,32 +57,37 @@ def serve(
     log_level: options.LogLevel = None,
     config: options.Config = None,
 ) -> None:
-    """Serve a model until Ctrl-C or SIGTERM.
+    """Serve a model until Ctrl-C or SIGTERM. SIGHUP: read the configuration again, and bring changed models
+    into service without a failed request.
 
     For example: outcrop serve --model ./Llama-3.1-8B-Instruct --kv-memory 4G
     """
     model_options = _given(
-        path=model, id=id, backend=backend, artifact=artifact, cores=cores, dtype=dtype,
-        weight_cache=weight_cache, kernels=kernels,
+        path=model, id=id, backend=backend, artifact=artifact, cores=cores, replicas=replicas,
+        dtype=dtype, weight_cache=weight_cache, kernels=kernels,
         max_model_len=max_model_len, kv_memory=kv_memory, max_rows=max_rows, policy=policy, threads=threads,
         speculative_tokens=speculative_tokens, python=python, url=url, served_name=served_name,
         api_key_env=api_key_env, engine_args=engine_args,
     )  # fmt: skip
     server_options = _given(
         host=host, port=port, region=region, max_inflight=max_inflight, drain_seconds=drain_seconds,
-        step_timeout=step_timeout, tls_certificate=tls_certificate, tls_key=tls_key,
+        notice_seconds=notice_seconds, step_timeout=step_timeout,
+        tls_certificate=tls_certificate, tls_key=tls_key,
         strict=strict, fault_injection=fault_injection, seed=seed, prompts=prompts, state=state,
         inspect=inspect, log_level=log_level,
     )  # fmt: skip
     sections = {} if auth is None else {"auth": {"mode": auth}}
+    load = functools.partial(
+        load_settings, config=config, model=model_options, server=server_options | sections
+    )
     try:
-        settings = load_settings(config=config, model=model_options, server=server_options | sections)
+        settings = load()
     except SettingsError as error:
         fail(str(error))
     # The server's own imports take a while; a wrong setting is answered without them.
     from outcrop.server import run
 
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(settings, load))
 
 
 def _given(**options: str | bool | None) -> dict[str, str | bool]:

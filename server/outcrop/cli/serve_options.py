@@ -46,7 +46,10 @@ Artifact = Annotated[
     Given, _model("FOLDER", "What `outcrop compile build` made, for backend neuron. Needs no --model.")
 ]
 Cores = Annotated[
-    Given, _model("RANGE", "NeuronCores of backend neuron, such as 0-7.", "the machine's first")
+    Given, _model("RANGE", "NeuronCores of backend neuron, of all replicas: 0-7.", "the machine's first")
+]
+Replicas = Annotated[
+    Given, _model("N", "Engine processes that share the requests; sizes below are of each.", "1")
 ]
 Dtype = Annotated[
     Given,
@@ -87,8 +90,14 @@ EngineArgs = Annotated[Given, _model("JSON", "Further arguments of vLLM's AsyncE
 Host = Annotated[Given, _server("ADDRESS", "Address to listen on.", "127.0.0.1")]
 Port = Annotated[Given, _server("PORT", "Port to listen on; 0 picks a free one.", "8080")]
 Region = Annotated[Given, _server("NAME", "AWS region that ARNs in answers name.", "us-east-1")]
-MaxInflight = Annotated[Given, _server("N", "Calls in progress beyond which new ones are throttled.", "256")]
+MaxInflight = Annotated[
+    Given, _server("N", "Calls in progress, a replica, beyond which new ones are throttled.", "256")
+]
 DrainSeconds = Annotated[Given, _server("SECONDS", "How long calls in progress may go on at shutdown.", "30")]
+NoticeSeconds = Annotated[
+    Given,
+    _server("SECONDS", "How long calls are taken after SIGTERM, with /health/ready saying 503.", "0"),
+]
 StepTimeout = Annotated[
     Given, _server("SECONDS", "Silence after which an engine is taken for hung and restarted.", "120")
 ]

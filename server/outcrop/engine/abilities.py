@@ -6,11 +6,12 @@ request (maximum tokens, temperature, top-p and top-k, end tokens, stop sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import astuple
 
 from outcrop.engine.messages import BACKGROUND, SamplingParams
 
@@ -71,6 +72,23 @@ ABILITIES: Mapping[EngineKind, Abilities] = {
     "optimum-neuron": Abilities(priority=True),
 }
 """By kind of engine. What one process can do may be less, as its settings have it; it says so when ready."""
+
+
+def common(engines: Iterable[Abilities]) -> Abilities:
+    """What all of these can do, none being there for nothing."""
+    found = Abilities()
+    for number, each in enumerate(engines):
+        found = each if number == 0 else Abilities(*map(_both, astuple(found), astuple(each)))
+    return found
+
+
+def _both(one: Any, other: Any) -> Any:
+    """Of a field: truth where both are true, the lesser count, the names that both have."""
+    if one is None or other is None:
+        return None
+    if isinstance(one, tuple):
+        return tuple(name for name in one if name in other)
+    return min(one, other)
 
 
 @dataclass(frozen=True, slots=True)

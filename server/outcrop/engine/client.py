@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from outcrop.engine.abilities import ABILITIES, Abilities, lacking
 from outcrop.engine.messages import (
@@ -14,7 +14,7 @@ from outcrop.engine.messages import (
     SamplingParams,
     TokenLogprobs,
 )
-from outcrop.engine.stats import EngineStats
+from outcrop.engine.stats import EngineStats, Routing
 
 __all__ = [
     "BACKGROUND",
@@ -26,6 +26,7 @@ __all__ = [
     "GenerationDelta",
     "GenerationRequest",
     "ModelFailure",
+    "Routing",
     "SamplingParams",
     "TokenLogprobs",
     "lacking",
@@ -42,8 +43,9 @@ class ModelFailure(Exception):
 
 
 class EngineClient(ABC):
-    """One model replica. Implementations: `ProcessClient` (its own process, supervised) and
-    `InProcessClient` (a thread of this process, for tests and notebooks)."""
+    """One model's engine. Implementations: `ProcessClient` (its own process, supervised), `ReplicaSet` (some
+    of those), `OnDemandEngine` (another one, once somebody asks for it) and `InProcessClient` (a thread of
+    this process, for tests and notebooks)."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -88,6 +90,17 @@ class EngineClient(ABC):
     @abstractmethod
     def restarts(self) -> int:
         """How often the engine died and was started again."""
+
+    @property
+    def replicas(self) -> Sequence[EngineClient]:
+        """The engines that share its requests: itself, where it is one. `stats` and `restarts` are their
+        sums, and it is ready while one of them is."""
+        return (self,)
+
+    @property
+    def routing(self) -> Routing:
+        """What decided which replica a request went to; all zero where there is but one."""
+        return Routing()
 
     @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:

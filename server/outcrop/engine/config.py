@@ -32,8 +32,9 @@ class EngineConfig(msgspec.Struct, frozen=True):
     ones, "torch" for torch's, "auto" for the native ones where they were built. kv_memory: bytes for KV
     pools. max_model_len: tokens; None is what the checkpoint and the KV memory allow. max_rows: requests
     running at once. speculative_tokens: guesses at an answer's next tokens that one step verifies, 0 for
-    none. threads: for computing; None is one a core. vocab_size: of the fake backend, which has no weights to
-    tell it. fake_*: its time per step and its fatal token (`backends.fake.FakeHooks`).
+    none. threads: for computing; None is one a core. processors: those of the system that the engine may run
+    on; none named is all. vocab_size: of the fake backend, which has no weights to tell it. fake_*: its time
+    per step and its fatal token (`backends.fake.FakeHooks`).
 
     Of the vLLM backend, to which kv_memory, max_rows and block_size of 0 leave the choice: url, of a server
     that runs already; else python, the interpreter of the environment that has vLLM ("" is this one's), and
@@ -59,6 +60,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     prefix_cache: bool = True
     speculative_tokens: int = 0
     threads: int | None = None
+    processors: tuple[int, ...] = ()
     vocab_size: int = 32000
     fake_step_ms: float = 0.0
     fake_poison: int | None = None

@@ -1,18 +1,17 @@
-"""The API side of an engine's requests: one stream each, surviving an engine restart."""
+"""The API side of one engine's requests."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 
 import msgspec
 
-from outcrop.engine.client import EngineUnavailable, ModelFailure
+from outcrop.engine.client import ModelFailure
 from outcrop.engine.frames import Abort, Add, Command
-from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest, TokenLogprobs
+from outcrop.engine.lobby import Lobby
+from outcrop.engine.messages import FinishReason, GenerationDelta, GenerationRequest
+from outcrop.engine.stream import Stream, follow
 
 MAX_CRASHES = 2
 """A request in this many engine crashes, with no token in between, is taken for their cause."""
@@ -23,98 +22,46 @@ _FAILURES = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class _Stream:
-    """One request as its client sees it. tokens: those the engine has delivered; the client has the first
-    `taken` of them. logprobs: of those that it has not had, where it asked for them. cached, queued: as in
-    GenerationDelta, once it was in a step. end: its last delta, if it has come, or why there is none. slot:
-    its name in the engine's steps, once it has one. started: in a step, or its grammar begun, since the
-    engine last started. crashes: engine crashes it was part of since its last token. reader: waits for
-    news."""
-
-    request: GenerationRequest
-    submitted: float
-    tokens: list[int] = field(default_factory=list)
-    taken: int = 0
-    logprobs: list[TokenLogprobs] = field(default_factory=list)
-    cached: int = 0
-    queued: float | None = None
-    end: GenerationDelta | Exception | None = None
-    slot: int = -1
-    started: bool = False
-    crashes: int = 0
-    reader: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        if self.reader is not None and not self.reader.done():
-            self.reader.set_result(None)
-
-    def news(self) -> GenerationDelta | None:
-        """All that its client has not had yet, or None. Raises what ended it."""
-        tokens = self.tokens[self.taken :]
-        self.taken += len(tokens)
-        queued, logprobs = self.queued or 0.0, self.logprobs
-        if logprobs:
-            self.logprobs = []
-        if isinstance(self.end, GenerationDelta):
-            return msgspec.structs.replace(self.end, tokens=tokens, queued=queued, logprobs=logprobs)
-        if tokens:
-            request_id = self.request.request_id
-            return GenerationDelta(
-                request_id, tokens, self.taken, self.cached, queued=queued, logprobs=logprobs
-            )
-        if self.end is not None:
-            raise self.end
-        return None
-
-
 class Dispatcher:
-    """Routes an engine's news to the generators waiting for it; one that is slow to read gets what came
-    meanwhile in one delta.
+    """Routes an engine's news to the streams waiting for it; one that is slow to read gets what came
+    meanwhile in one delta. Streams of an engine that is lost go back to the lobby."""
 
-    After an engine restart every open request is submitted again as prompt + tokens already delivered;
-    since draws depend on seed and position only, its stream goes on as if nothing had happened. Those
-    that were in a step when it died go one after another, each when the one before it has a token: if
-    one of them is the cause, it is alone without progress at the next crash, and takes no other with it.
-    """
-
-    def __init__(self, send: Callable[[Command], None], clock: Callable[[], float] = perf_counter) -> None:
-        """clock: seconds since whenever."""
+    def __init__(
+        self,
+        send: Callable[[Command], None],
+        clock: Callable[[], float] = perf_counter,
+        *,
+        lobby: Lobby | None = None,
+        up: bool = True,
+    ) -> None:
+        """clock: seconds since whenever. lobby: shared by the engines of a model; None for one alone. up:
+        whether the engine is there from the beginning."""
         self._send = send
         self._clock = clock
-        self._streams: dict[str, _Stream] = {}
-        self._by_slot: dict[int, _Stream] = {}
-        self._suspects: deque[_Stream] = deque()
-        self._on_trial: _Stream | None = None
+        self.lobby = lobby or Lobby(self.take)
+        self._up = up
+        self._streams: dict[str, Stream] = {}
+        self._by_slot: dict[int, Stream] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether any request is open."""
+        """Whether the engine has any request."""
         return bool(self._streams)
 
-    async def generate(
-        self, request: GenerationRequest, *, submit: Callable[[], bool]
-    ) -> AsyncGenerator[GenerationDelta, None]:
-        """See EngineClient.generate. submit: whether the engine is up; if not, `resubmit` sends it."""
-        if request.request_id in self._streams:
-            raise ValueError(f"request id {request.request_id} is in use")
-        stream = self._streams[request.request_id] = _Stream(request, self._clock())
-        if submit():
-            self._send(Add(request))
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                if (news := stream.news()) is not None:
-                    yield news
-                    if news.finish is not None:
-                        return
-                else:
-                    stream.reader = loop.create_future()
-                    await stream.reader
-        finally:
-            if stream.end is None:
-                self._send(Abort(request.request_id))
-                self._close(stream)
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
+        """See EngineClient.generate."""
+        return follow(Stream(request, self._clock()), self.lobby.enter)
+
+    def take(self, stream: Stream) -> bool:
+        """Give a stream to the engine, if it is up."""
+        if self._up:
+            self._streams[stream.request.request_id] = stream
+            stream.home = self
+            resumed = stream.request
+            if stream.tokens:
+                resumed = msgspec.structs.replace(resumed, resumed=list(stream.tokens))
+            self._send(Add(resumed))
+        return self._up
 
     def building(self, request_id: str) -> None:
         """The engine begins with this request's grammar."""
@@ -136,6 +83,7 @@ class Dispatcher:
                 if stream.queued is None:
                     stream.queued = max(0.0, now - late - stream.submitted)
                 self._by_slot[slot] = stream
+                self.lobby.started(stream)
 
     def deliver(self, slots: list[int], tokens: list[int], others: list[GenerationDelta]) -> None:
         """What a Stepped event brings."""
@@ -156,21 +104,19 @@ class Dispatcher:
                 failure = _FAILURES.get(delta.finish)
                 self._end(named, delta if failure is None else ModelFailure(failure))
 
-    def _advanced(self, stream: _Stream) -> None:
+    def _advanced(self, stream: Stream) -> None:
         """It has a token more."""
         stream.crashes = 0
         stream.wake()
-        if stream is self._on_trial:
-            self._try_next_suspect()
+        if stream is self.lobby.on_trial:
+            self.lobby.absolved()
 
     def crashed(self) -> None:
-        """The engine died. Requests that were in two such crashes without progress end here."""
-        self._suspects.clear()
-        self._on_trial = None
-        self._by_slot.clear()
+        """The engine died. Requests that were in two such crashes without progress end here; the others go
+        back to the lobby."""
+        self._up = False
         for stream in list(self._streams.values()):
             stream.crashes += stream.started
-            stream.started = False
             if stream.crashes >= MAX_CRASHES:
                 self._end(
                     stream,
@@ -178,37 +124,32 @@ class Dispatcher:
                         "The model failed twice while processing this request; it is not tried again."
                     ),
                 )
+        self.release()
 
-    def resubmit(self) -> None:
-        """The engine is up again."""
-        self._suspects = deque(stream for stream in self._streams.values() if stream.crashes)
-        for stream in self._streams.values():
-            if not stream.crashes:
-                self._submit(stream)
-        self._try_next_suspect()
+    def release(self) -> None:
+        """The engine is gone, and nobody's request is to blame: all go back to the lobby."""
+        self._up = False
+        streams = list(self._streams.values())
+        self._streams.clear()
+        self._by_slot.clear()
+        for stream in streams:
+            self.lobby.keep(stream)
+
+    def restarted(self) -> None:
+        """The engine is up again, or for the first time. (The lobby's `resume` is the caller's.)"""
+        self._up = True
 
     def fail_all(self, reason: str) -> None:
-        for stream in list(self._streams.values()):
-            self._end(stream, EngineUnavailable(reason))
+        """The engine is gone for good, and there is no other."""
+        self.release()
+        self.lobby.fail_all(reason)
 
-    def _try_next_suspect(self) -> None:
-        self._on_trial = self._suspects.popleft() if self._suspects else None
-        if self._on_trial is not None:
-            self._submit(self._on_trial)
+    def abandon(self, stream: Stream) -> None:
+        self._send(Abort(stream.request.request_id))
+        self._end(stream, None)
 
-    def _submit(self, stream: _Stream) -> None:
-        self._send(Add(msgspec.structs.replace(stream.request, resumed=list(stream.tokens))))
-
-    def _end(self, stream: _Stream, end: GenerationDelta | Exception) -> None:
-        stream.end = end
-        stream.wake()
-        self._close(stream)
-
-    def _close(self, stream: _Stream) -> None:
+    def _end(self, stream: Stream, end: GenerationDelta | Exception | None) -> None:
         del self._streams[stream.request.request_id]
         if self._by_slot.get(stream.slot) is stream:
             del self._by_slot[stream.slot]
-        if stream in self._suspects:
-            self._suspects.remove(stream)
-        if stream is self._on_trial:
-            self._try_next_suspect()
+        self.lobby.end(stream, end)

@@ -40,11 +40,12 @@ class Progress(msgspec.Struct, tag=True, array_like=True):
 
 class Ready(msgspec.Struct, tag=True, array_like=True):
     """Warm-up is done; steps run from now on. description: what is served, in a line, for the log.
-    abilities: what requests may ask for."""
+    abilities: what requests may ask for. num_blocks: of KV memory, 0 where the engine does not tell."""
 
     max_model_len: int
     description: str
     abilities: Abilities
+    num_blocks: int = 0
 
 
 class Building(msgspec.Struct, tag=True, array_like=True):

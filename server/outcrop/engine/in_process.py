@@ -83,7 +83,7 @@ class InProcessClient(EngineClient):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         if not self._ready:
             raise EngineUnavailable("the engine is not running")
-        return self._dispatcher.generate(request, submit=lambda: True)
+        return self._dispatcher.generate(request)
 
     def _run(self) -> None:
         try:

@@ -59,8 +59,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
 
     prompt: token ids, at least one. resumed: tokens already generated (and streamed) before an engine
     restart; they count as output. priority: higher runs first; see BACKGROUND for the lowest. cache_salt:
-    prefix-cache entries are shared only between requests with the same salt (one per tenant). adapter: the
-    name of a LoRA adapter (`Abilities.adapters`), "" for none.
+    prefix-cache entries are shared only between requests with the same salt (one per tenant). session: where
+    there are several replicas, requests of a session are best answered by one of them; "" for none. adapter:
+    the name of a LoRA adapter (`Abilities.adapters`), "" for none.
     """
 
     request_id: str
@@ -69,6 +70,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
     priority: int = 0
     cache_salt: str = ""
     resumed: list[int] = []
+    session: str = ""
     adapter: str = ""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from outcrop.engine.abilities import ABILITIES, Abilities
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
-from outcrop.engine.stats import EngineStats
+from outcrop.engine.stats import EngineStats, Routing
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,14 @@ class OnDemandEngine(EngineClient):
     @property
     def restarts(self) -> int:
         return self._engine.restarts if self._engine else 0
+
+    @property
+    def replicas(self) -> Sequence[EngineClient]:
+        return self._engine.replicas if self._engine else (self,)
+
+    @property
+    def routing(self) -> Routing:
+        return self._engine.routing if self._engine else Routing()
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         if self._engine is None:

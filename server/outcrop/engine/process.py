@@ -260,7 +260,7 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
         gc.freeze()
         gc.enable()
         capabilities = backend.capabilities
-        socket.send(Ready(capabilities.max_model_len, description, core.abilities))
+        socket.send(Ready(capabilities.max_model_len, description, core.abilities, capabilities.num_blocks))
         builder = GrammarBuilder(lambda: _load_tokenizer(config), capabilities.vocab_size, socket.deliver)
         run_engine(core, socket.receive, socket.send, builder.build)
         return 0
@@ -312,6 +312,8 @@ def main() -> None:
     if not told:
         return  # the parent is gone already
     config = msgspec.json.decode(told, type=EngineConfig)
+    if config.processors:
+        os.sched_setaffinity(0, config.processors)  # before any thread is started: they inherit it
     address = sys.argv[1]
     threading.Thread(target=_die_with_parent, args=(address,), daemon=True).start()
     gc.disable()  # importing torch makes a million objects, none of them garbage

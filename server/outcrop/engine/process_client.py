@@ -36,6 +36,7 @@ from outcrop.engine.frames import (
     decode_event,
     encode,
 )
+from outcrop.engine.lobby import Lobby
 from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.stats import EngineStats
 
@@ -56,7 +57,10 @@ class ProcessClient(EngineClient):
     """Supervises one engine process.
 
     When the process dies, or a step takes longer than `step_timeout` seconds (it is killed then), it is
-    started again and open requests continue: see Dispatcher. on_progress is told how starting goes.
+    started again and open requests continue: see Lobby. on_progress is told how starting goes.
+
+    As one of several replicas it shares their lobby. on_change: called when `ready` or `over` has changed,
+    the streams of an engine that is over being in the lobby by then; alone, it ends them itself.
     """
 
     def __init__(
@@ -65,11 +69,14 @@ class ProcessClient(EngineClient):
         *,
         step_timeout: float = 120.0,
         on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
+        lobby: Lobby | None = None,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
         self._config = config
         self._step_timeout = step_timeout
         self._on_progress = on_progress
-        self._dispatcher = Dispatcher(self._send)
+        self._on_change = on_change
+        self.dispatcher = Dispatcher(self._send, lobby=lobby, up=False)
         self._directory = tempfile.TemporaryDirectory(prefix="outcrop-")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
@@ -79,8 +86,12 @@ class ProcessClient(EngineClient):
         self._started: asyncio.Future[None] | None = None
         self._launches = 0
         self._ready = self._was_ready = self._closing = False
+        self.over = False
+        """The engine was given up: it is beyond its restart budget, drained, or has never started."""
         self._max_model_len = 0
         self._abilities = ABILITIES["outcrop"]
+        self.num_blocks = 0
+        """Of KV memory. Valid once started."""
         self._stats = EngineStats()
         self._last_event = 0.0
         self._reason = ""
@@ -106,7 +117,8 @@ class ProcessClient(EngineClient):
         if self._started is not None and not self._started.done():
             self._started.set_exception(EngineUnavailable("the server is shutting down"))
             self._started.exception()  # whoever waited has been told; nobody else will ask
-        self._dispatcher.fail_all("the server is shutting down")
+        if self._on_change is None:
+            self.dispatcher.fail_all("the server is shutting down")
         if self._socket is not None:
             self._socket.close(linger=0)
             self._socket = None
@@ -144,6 +156,11 @@ class ProcessClient(EngineClient):
         return self._reason
 
     @property
+    def reason(self) -> str:
+        """Why the engine is down, where it is."""
+        return self._reason
+
+    @property
     def pid(self) -> int | None:
         """The engine process's id, while there is one."""
         return None if self._process is None else self._process.pid
@@ -151,7 +168,7 @@ class ProcessClient(EngineClient):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta, None]:
         if self._supervisor is None or self._supervisor.done():
             raise EngineUnavailable(self._reason or "the engine is not running")
-        return self._dispatcher.generate(request, submit=lambda: self._ready)
+        return self.dispatcher.generate(request)
 
     # -- supervision -----------------------------------------------------------------------------
 
@@ -165,7 +182,12 @@ class ProcessClient(EngineClient):
             self._reason = f"the engine cannot be started: {error}"
         if self._closing:
             return  # `close` tells them
-        self._dispatcher.fail_all(self._reason)
+        self.over = True
+        if self._on_change is None:
+            self.dispatcher.fail_all(self._reason)
+        else:
+            self.dispatcher.release()
+            self._on_change()
         if not self._started.done():
             self._started.set_exception(EngineUnavailable(self._reason))
 
@@ -189,7 +211,10 @@ class ProcessClient(EngineClient):
                 self._reason = f"the engine failed to start {failed_starts} times in a row: {self._reason}"
                 return
             logger.error("engine stopped (%s); restarting it", self._reason)
-            self._dispatcher.crashed()
+            if self._on_change is not None:
+                self._on_change()  # first: nobody is to send its streams back to it
+            self.dispatcher.crashed()
+            self.dispatcher.lobby.resume()
 
     async def _launch(self) -> None:
         """Start a process and connect a fresh pair of sockets, so that nothing of its predecessor's is
@@ -264,18 +289,22 @@ class ProcessClient(EngineClient):
         self._last_event = time.monotonic()
         if isinstance(event, Stepped):
             self._stats = event.stats
-            self._dispatcher.deliver(event.slots, event.tokens, event.others)
+            self.dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
-            self._dispatcher.started(event.request_ids, event.slots, event.cached, event.ago)
+            self.dispatcher.started(event.request_ids, event.slots, event.cached, event.ago)
         elif isinstance(event, Building):
-            self._dispatcher.building(event.request_id)
+            self.dispatcher.building(event.request_id)
         elif isinstance(event, Progress):
             self._on_progress(event.stage, event.fraction)
         elif isinstance(event, Ready):
             logger.info("engine ready: %s", event.description)
             self._max_model_len, self._abilities = event.max_model_len, event.abilities
+            self.num_blocks = event.num_blocks
             self._ready = self._was_ready = True
-            self._dispatcher.resubmit()
+            self.dispatcher.restarted()
+            if self._on_change is not None:
+                self._on_change()
+            self.dispatcher.lobby.resume()
             if self._started is not None and not self._started.done():
                 self._started.set_result(None)
         elif isinstance(event, Failed):
@@ -292,7 +321,7 @@ class ProcessClient(EngineClient):
 
     def _check_for_hang(self) -> None:
         """With a request open, an engine that is well sends something every step."""
-        if not (self._ready and self._dispatcher.busy):
+        if not (self._ready and self.dispatcher.busy):
             self._last_event = time.monotonic()  # nothing is expected of it
         elif (silent := time.monotonic() - self._last_event) > self._step_timeout:
             self._reason = f"no step finished in {silent:.0f} s"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -30,3 +32,20 @@ class EngineStats(msgspec.Struct, array_like=True, gc=False):
     compiles_after_warmup: int = 0
     device_busy_us: int = 0
     device_idle_us: int = 0
+
+    @classmethod
+    def sum(cls, parts: Iterable[EngineStats]) -> EngineStats:
+        """Of several engines together."""
+        columns = zip(*map(msgspec.structs.astuple, parts), strict=True)
+        return cls(*map(sum, columns))
+
+
+class Routing(msgspec.Struct):
+    """How often what decided: prefix, a replica holds the prompt's beginning; session, it had the session's
+    last request; load, it had the fewest tokens in flight. moved: requests sent on from a replica that was
+    lost."""
+
+    prefix: int = 0
+    session: int = 0
+    load: int = 0
+    moved: int = 0

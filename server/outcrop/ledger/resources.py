@@ -28,7 +28,8 @@ class BadPageToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which resources of a kind. name: a part of theirs. after, before: exclusive, of their creation."""
+    """Which resources of a kind. name: a part of theirs. after, before: exclusive, of their creation. member:
+    of their body, a name and the text that it is to have."""
 
     kind: str
     name: str | None = None
@@ -36,6 +37,7 @@ class Wanted:
     after: datetime | None = None
     before: datetime | None = None
     oldest_first: bool = False
+    member: tuple[str, str] | None = None
 
 
 def add(session: Session, resource: Resource, tags: Mapping[str, str] | None = None) -> Resource:
@@ -85,6 +87,9 @@ def page(
         query = query.where(Resource.created_at > wanted.after)
     if wanted.before is not None:
         query = query.where(Resource.created_at < wanted.before)
+    if wanted.member is not None:
+        name, text = wanted.member
+        query = query.where(Resource.body[name].as_string() == text)
     if token is not None:
         moment, identifier = _position(token)
         same = Resource.created_at == moment

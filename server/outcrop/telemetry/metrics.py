@@ -65,6 +65,10 @@ def _kv_usage(stats: EngineStats) -> float:
     return stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
 
 
+_REPLICA = ("model_name", "engine")
+"""Labels of an engine's figures; the second is what vLLM calls the number of a replica. Their sum over it is
+the model's."""
+
 _GAUGES: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
     ("vllm:num_requests_running", "Requests in the current batch.", lambda s: s.running),
     ("vllm:num_requests_waiting", "Requests waiting to be scheduled.", lambda s: s.waiting),
@@ -101,8 +105,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
 
 class Metrics:
     """The registry of one server. `engines`: model name to the engine that runs it. loop_lag: of the event
-    loop; see `watch_lag`. batch_records: counts those that have an answer. spend: what it costs.
-    neuron_monitor: whose metrics are passed on."""
+    loop; see `watch_lag`. batch_records: counts those that have an answer. invocation_log_records: counts
+    those that were delivered or lost. spend: what it costs. neuron_monitor: whose metrics are passed on."""
 
     def __init__(
         self,
@@ -142,6 +146,12 @@ class Metrics:
         self.batch_records = Counter(
             "outcrop_batch_records",
             "Records of batch jobs that were answered, by outcome: success or error.",
+            ("outcome",),
+            registry=self._registry,
+        )
+        self.invocation_log_records = Counter(
+            "outcrop_invocation_log_records",
+            "Invocations whose log was delivered, or dropped because that could not be done.",
             ("outcome",),
             registry=self._registry,
         )
@@ -264,20 +274,48 @@ class _EngineCollector(Collector):
         self._engines = engines
 
     def collect(self) -> Iterable[Metric]:
-        figures = [(name, engine.stats) for name, engine in list(self._engines.items())]
+        replicas = [
+            ((name, str(number)), replica)
+            for name, engine in list(self._engines.items())
+            for number, replica in enumerate(engine.replicas)
+        ]
+        figures = [(labels, replica.stats) for labels, replica in replicas]
         for metric, text, read in _GAUGES:
-            gauge = GaugeMetricFamily(metric, text, labels=["model_name"])
-            for name, stats in figures:
-                gauge.add_metric([name], read(stats))
+            gauge = GaugeMetricFamily(metric, text, labels=_REPLICA)
+            for labels, stats in figures:
+                gauge.add_metric(labels, read(stats))
             yield gauge
         for metric, text, read in _COUNTERS:
-            counter = CounterMetricFamily(metric, text, labels=["model_name"])
-            for name, stats in figures:
-                counter.add_metric([name], read(stats))
+            counter = CounterMetricFamily(metric, text, labels=_REPLICA)
+            for labels, stats in figures:
+                counter.add_metric(labels, read(stats))
             yield counter
         restarts = CounterMetricFamily(
-            "outcrop_engine_restarts", "Engine processes started anew after a death.", labels=["model_name"]
+            "outcrop_engine_restarts", "Engine processes started anew after a death.", labels=_REPLICA
         )
-        for name, engine in self._engines.items():
-            restarts.add_metric([name], engine.restarts)
+        ready = GaugeMetricFamily("outcrop_engine_ready", "1 while an engine serves.", labels=_REPLICA)
+        for labels, replica in replicas:
+            restarts.add_metric(labels, replica.restarts)
+            ready.add_metric(labels, replica.ready)
         yield restarts
+        yield ready
+        yield from self._routing()
+
+    def _routing(self) -> Iterable[Metric]:
+        routed = CounterMetricFamily(
+            "outcrop_routed_requests",
+            "Requests by what decided which replica they went to: prefix, session or load.",
+            labels=["model_name", "reason"],
+        )
+        moved = CounterMetricFamily(
+            "outcrop_moved_requests",
+            "Requests that went on at another replica than they began at.",
+            labels=["model_name"],
+        )
+        for name, engine in list(self._engines.items()):
+            routing = engine.routing
+            for reason in ("prefix", "session", "load"):
+                routed.add_metric([name, reason], getattr(routing, reason))
+            moved.add_metric([name], routing.moved)
+        yield routed
+        yield moved

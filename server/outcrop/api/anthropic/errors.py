@@ -6,7 +6,8 @@ import msgspec
 from starlette.responses import Response
 
 from outcrop.api import errors
-from outcrop.api.errors import ApiError, Kind
+from outcrop.api.error_kind import Kind
+from outcrop.api.errors import ApiError
 from outcrop.api.field_error import FieldError
 from outcrop.api.responses import json_response
 

@@ -99,7 +99,7 @@ class Anthropic:
             model = authorized_model(request, name, f"bedrock:{action}", self._inference.catalog)
         except UnknownModel:
             raise errors.model_not_found(name) from None
-        self._inference.admission.check()
+        self._inference.admission.check(model.reservation)
         return model
 
 

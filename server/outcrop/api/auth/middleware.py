@@ -14,7 +14,7 @@ from outcrop.api.admission import ApiLimits
 from outcrop.api.auth.authenticator import Authenticator, Pending
 from outcrop.api.auth.canonical import RequestHead
 from outcrop.api.auth.principal import LOCAL, SCOPE_KEY
-from outcrop.api.body import read_body
+from outcrop.api.body import read_body, replay
 from outcrop.api.errors import ApiError
 
 PUBLIC_PATHS = frozenset(("/health/live", "/health/ready"))
@@ -30,7 +30,8 @@ class Authentication:
     """Around the routes, inside `Envelope`, which answers what is raised here.
 
     A signature covers the body, so a signed request's is read before it is routed, within the limits of
-    `ApiLimits`, and handed on from memory. authenticator: None lets everybody in as `LOCAL`.
+    `ApiLimits`, and handed on from memory. authenticator: None lets everybody in as `LOCAL`. A request that
+    has a principal already (`outcrop.api.sagemaker`) keeps it.
     """
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator | None, limits: ApiLimits) -> None:
@@ -40,7 +41,8 @@ class Authentication:
         self._unverified = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and scope["path"] not in PUBLIC_PATHS:
+        known = scope["type"] == "lifespan" or scope["path"] in PUBLIC_PATHS or SCOPE_KEY in scope
+        if not known:
             if self._authenticator is None:
                 scope[SCOPE_KEY] = LOCAL
             else:
@@ -56,7 +58,7 @@ class Authentication:
             return receive
         body, payload_hash = await self._read(scope, receive)
         scope[SCOPE_KEY] = authenticator.finish(found, payload_hash)
-        return _replay(body, receive)
+        return replay(body, receive)
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
         """The body and its SHA-256, in hex."""
@@ -96,15 +98,3 @@ class Authentication:
         limit = self._limits.max_body_bytes
         native = scope["path"].endswith(_NATIVE_BODIES)
         return errors.body_too_long(limit) if native else errors.entity_too_large(limit)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Receives the body that was read, then what the connection has still to say."""
-    pending = [body]
-
-    async def replayed() -> Message:
-        if pending:
-            return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        return await receive()
-
-    return replayed

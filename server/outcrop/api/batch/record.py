@@ -19,7 +19,8 @@ from outcrop.api.bedrock_runtime.families import family_of
 from outcrop.api.bedrock_runtime.prompt_source import Target
 from outcrop.api.bedrock_runtime.timing import Stopwatch
 from outcrop.api.caller import Caller
-from outcrop.api.errors import ApiError, Kind
+from outcrop.api.error_kind import Kind
+from outcrop.api.errors import ApiError
 from outcrop.api.growing_answer import complete
 from outcrop.api.inference import Inference
 from outcrop.engine.client import BACKGROUND

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.errors import Kind
+from outcrop.api.error_kind import Kind
 from outcrop.api.path_label import LABEL, label_until
 
 _POLICIES = "/automated-reasoning-policies"
@@ -24,9 +24,6 @@ _ENDPOINTS = "/marketplace-model/endpoints"
 _ENDPOINT = f"{_ENDPOINTS}/{{endpointArn}}"
 _PROMPT_JOBS = "/advanced-prompt-optimization-jobs"
 _ENFORCED = "/enforcedGuardrailsConfiguration"
-
-_ROUTER = "/prompt-routers/{promptRouterArn}"
-_PROVISIONED = "/provisioned-model-throughput"
 
 OPERATIONS = {
     "BatchDeleteAdvancedPromptOptimizationJob": "POST /advanced-prompt-optimization-job/batch-delete",
@@ -43,8 +40,6 @@ OPERATIONS = {
     "CreateMarketplaceModelEndpoint": f"POST {_ENDPOINTS}",
     "CreateModelCopyJob": "POST /model-copy-jobs",
     "CreateModelCustomizationJob": "POST /model-customization-jobs",
-    "CreatePromptRouter": "POST /prompt-routers",
-    "CreateProvisionedModelThroughput": f"POST {_PROVISIONED}",
     "DeleteAutomatedReasoningPolicy": f"DELETE {_POLICY}",
     "DeleteAutomatedReasoningPolicyBuildWorkflow": f"DELETE {_BUILD}",
     "DeleteAutomatedReasoningPolicyTestCase": f"DELETE {_TEST}",
@@ -53,9 +48,6 @@ OPERATIONS = {
     "DeleteEnforcedGuardrailConfiguration": f"DELETE {_ENFORCED}/{{configId}}",
     "DeleteFoundationModelAgreement": "POST /delete-foundation-model-agreement",
     "DeleteMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}",
-    "DeleteModelInvocationLoggingConfiguration": "DELETE /logging/modelinvocations",
-    "DeletePromptRouter": f"DELETE {_ROUTER}",
-    "DeleteProvisionedModelThroughput": f"DELETE {_PROVISIONED}/{{provisionedModelId}}",
     "DeleteResourcePolicy": "DELETE /resource-policy/{resourceArn}",
     "DeregisterMarketplaceModelEndpoint": f"DELETE {_ENDPOINT}/registration",
     "ExportAutomatedReasoningPolicyVersion": f"GET {_POLICY}/export",
@@ -74,9 +66,6 @@ OPERATIONS = {
     "GetMarketplaceModelEndpoint": f"GET {_ENDPOINT}",
     "GetModelCopyJob": "GET /model-copy-jobs/{jobArn}",
     "GetModelCustomizationJob": "GET /model-customization-jobs/{jobIdentifier}",
-    "GetModelInvocationLoggingConfiguration": "GET /logging/modelinvocations",
-    "GetPromptRouter": f"GET {_ROUTER}",
-    "GetProvisionedModelThroughput": f"GET {_PROVISIONED}/{{provisionedModelId}}",
     "GetResourcePolicy": "GET /resource-policy/{resourceArn}",
     "GetUseCaseForModelAccess": "GET /use-case-for-model-access",
     "ListAdvancedPromptOptimizationJobs": f"GET {_PROMPT_JOBS}",
@@ -92,11 +81,8 @@ OPERATIONS = {
     "ListMarketplaceModelEndpoints": f"GET {_ENDPOINTS}",
     "ListModelCopyJobs": "GET /model-copy-jobs",
     "ListModelCustomizationJobs": "GET /model-customization-jobs",
-    "ListPromptRouters": "GET /prompt-routers",
-    "ListProvisionedModelThroughputs": f"GET {_PROVISIONED}s",
     "PutAccountDataRetention": "PUT /data-retention",
     "PutEnforcedGuardrailConfiguration": f"PUT {_ENFORCED}",
-    "PutModelInvocationLoggingConfiguration": "PUT /logging/modelinvocations",
     "PutResourcePolicy": "POST /resource-policy",
     "PutUseCaseForModelAccess": "POST /use-case-for-model-access",
     "RegisterMarketplaceModelEndpoint": f"POST {_ENDPOINTS}/{{endpointIdentifier}}/registration",
@@ -110,14 +96,11 @@ OPERATIONS = {
     "UpdateAutomatedReasoningPolicyTestCase": f"PATCH {_TEST}",
     "UpdateCustomModelDeployment": f"PATCH {_DEPLOYMENT}",
     "UpdateMarketplaceModelEndpoint": f"PATCH {_ENDPOINT}",
-    "UpdateProvisionedModelThroughput": f"PATCH {_PROVISIONED}/{{provisionedModelId}}",
 }
 """Each with its method and path."""
 
 _DECLARED = {
     "CreateModelCopyJob": Kind.RESOURCE_NOT_FOUND,
-    "DeleteModelInvocationLoggingConfiguration": Kind.ACCESS_DENIED,
-    "GetModelInvocationLoggingConfiguration": Kind.ACCESS_DENIED,
 }
 """What the operations answer that do not declare ValidationException."""
 

@@ -19,9 +19,11 @@ def _no_engines(files: ModelFiles) -> ServedModel:
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
     """storage: where jobs read and write. models: the folder that imported weights are copied to. load_model:
-    how an imported model gets its engine."""
+    how an imported model gets its engine. log_seconds: for how long invocation logs gather before they are
+    written."""
 
     storage: Storage = field(default_factory=Storage)
     jobs: JobOptions = field(default_factory=JobOptions)
     models: Path = field(default_factory=lambda: state_folder() / "models")
     load_model: LoadModel = _no_engines
+    log_seconds: float = 5.0

@@ -22,7 +22,12 @@ from outcrop.api.imports.job import ImportJob
 from outcrop.api.imports.registry import ImportedModels
 from outcrop.api.imports.routes import ModelImports
 from outcrop.api.inference import Inference
+from outcrop.api.invocation_log.delivery import Delivery
+from outcrop.api.invocation_log.log import InvocationLog
+from outcrop.api.invocation_log.routes import InvocationLogging
 from outcrop.api.job_runner import JobKind, JobRunner
+from outcrop.api.prompt_router.routes import PromptRouters
+from outcrop.api.provisioned.routes import ProvisionedModels
 from outcrop.telemetry.metrics import Metrics
 
 
@@ -36,8 +41,20 @@ class Bedrock:
         database, storage = plane.database, options.storage
         self._plane = plane
         self._profiles = InferenceProfiles(plane)
+        self._routers = PromptRouters(plane)
+        self._provisioned = ProvisionedModels(plane)
+        delivery = Delivery(storage, metrics, plane.catalog.region, options.log_seconds)
+        self.log = InvocationLog(delivery, plane.limits.max_body_bytes)
+        self._logging = InvocationLogging(plane, self.log)
         models = ImportedModels(plane.catalog, metrics, options.load_model, storage, options.models)
-        self._followed = Followed(database, self._profiles.follower(), models.follower())
+        self._followed = Followed(
+            database,
+            self._profiles.follower(),
+            models.follower(),
+            self._routers.follower(),
+            self._provisioned.follower(),
+            self._logging.follower(),
+        )
         self._batch = JobRunner(
             database,
             options.jobs,
@@ -73,6 +90,9 @@ class Bedrock:
         self._parts = (
             FoundationModels(plane.catalog),
             self._profiles,
+            self._routers,
+            self._provisioned,
+            self._logging,
             Tagging(plane),
             InvocationJobs(plane, storage, self._batch),
             self._imports,
@@ -91,8 +111,9 @@ class Bedrock:
         self._async.start()
 
     async def close(self) -> None:
-        """Interrupt what is worked on; it goes on with the next start."""
+        """Interrupt what is worked on, which goes on with the next start, and deliver what is logged."""
         await self._followed.close()
         await self._batch.close()
         await self._async.close()
         await self._imports.close()
+        await self.log.delivery.close()

@@ -147,10 +147,19 @@ class Conversation:
             metadata["performanceConfig"] = {"latency": performance.latency}
         if tier is not None:
             metadata["serviceTier"] = {"type": tier.type}
-        guard = self.call.guard
-        if guard is not None and (trace := guard.trace()) is not None:
-            metadata["trace"] = {"guardrail": trace}
+        if trace := self._trace():
+            metadata["trace"] = trace
         return metadata
+
+    def _trace(self) -> dict[str, Any]:
+        """What guardrail and prompt router did, as far as there are any."""
+        told: dict[str, Any] = {}
+        guard, target = self.call.guard, self.source.target
+        if guard is not None and (trace := guard.trace()) is not None:
+            told["guardrail"] = trace
+        if target.routed:
+            told["promptRouter"] = {"invokedModelId": target.identifier}
+        return told
 
 
 def _frame(event: Event) -> bytes:

@@ -20,11 +20,13 @@ _TEXT_FORMAT = "outputConfig.textFormat.structure.jsonSchema.schema"
 @dataclass(frozen=True, slots=True)
 class Target:
     """The model that a request is for. identifier: as the client named it. strict: whether the request is
-    held to what that model accepts on Bedrock."""
+    held to what that model accepts on Bedrock. routed: a prompt router chose it, and identifier is what the
+    router calls it."""
 
     model: ServedModel
     identifier: str
     strict: bool = False
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

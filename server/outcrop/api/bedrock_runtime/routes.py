@@ -28,9 +28,11 @@ from outcrop.api.guardrails.guard import Guard, GuardOptions
 from outcrop.api.guardrails.store import GuardrailStore
 from outcrop.api.inference import Inference, Prompt
 from outcrop.api.path_label import LABEL
+from outcrop.api.prompt_router import demand
 from outcrop.api.prompts import Variant, fill_in
 from outcrop.api.responses import json_response
 from outcrop.catalog import identifiers
+from outcrop.catalog.prompt_router import Demand, PromptRouter
 
 
 class BedrockRuntime:
@@ -72,10 +74,15 @@ class BedrockRuntime:
     async def _conversation(self, request: Request, *, streaming: bool) -> Conversation:
         identifier = request.path_params["model_id"]
         variant = self._stored_prompt(request, identifier, streaming=streaming)
-        target = self._target(request, variant.model_id or "" if variant else identifier)
+        named = variant.model_id or "" if variant else identifier
+        router = self._inference.catalog.router(named)
+        target = self._target(request, named) if router is None else None
         parsed = converse.parse(await self._read(request))
         if variant is not None:
             parsed = fill_in(variant, parsed)
+        if router is not None:
+            target = self._routed(request, router, demand.of_conversation(parsed), streaming=streaming)
+        assert target is not None
         config = parsed.guardrail_config
         identifier, version = (config.guardrail_identifier, config.guardrail_version) if config else ("", "")
         guard = await self._guard(request, identifier or "", version or "", converse.guard_options(parsed))
@@ -87,10 +94,20 @@ class BedrockRuntime:
         if (named := identifiers.prompt_of(identifier)) is None:
             return None
         variant = self._inference.prompts.find(*named)
-        action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
-        resources = model_arns(variant.model_id or "", self._inference.catalog)
-        principal_of(request.scope).authorize(action, *resources)
+        self._authorize(request, variant.model_id or "", streaming=streaming)
         return variant
+
+    def _authorize(self, request: Request, identifier: str, *, streaming: bool) -> None:
+        """Whoever may use what leads to a model must be allowed to use the model, too. Raises
+        AccessDeniedException."""
+        action = "bedrock:InvokeModelWithResponseStream" if streaming else "bedrock:InvokeModel"
+        principal_of(request.scope).authorize(action, *model_arns(identifier, self._inference.catalog))
+
+    def _routed(self, request: Request, router: PromptRouter, wanted: Demand, *, streaming: bool) -> Target:
+        """The model that a router chooses. Raises as `_target`, and AccessDeniedException."""
+        chosen = router.choose(wanted, self._inference.catalog.resolve)
+        self._authorize(request, chosen, streaming=streaming)
+        return replace(self._target(request, chosen), routed=True)
 
     async def _invoke(self, request: Request) -> Response:
         watch = Stopwatch()
@@ -116,11 +133,15 @@ class BedrockRuntime:
 
     async def _invocation(self, request: Request, headers: InvokeHeaders, *, streaming: bool) -> Invocation:
         identifier = request.path_params["model_id"]
-        target = self._target(request, identifier)
-        family = family_of(identifier)
+        router = self._inference.catalog.router(identifier)
+        target = self._target(request, identifier) if router is None else None
+        body = await self._read(request, native=True)
+        if router is not None:
+            target = self._routed(request, router, demand.of_body(body), streaming=streaming)
+        assert target is not None
+        family = family_of(target.identifier)
         if streaming and not family.streams:
             raise errors.unsupported_streaming()
-        body = await self._read(request, native=True)
         if not headers.names_guardrail:
             return family.parse(body, target, headers.tier)
         guarded = GuardedBody(body)
@@ -184,7 +205,7 @@ class BedrockRuntime:
         model = catalog.resolve(identifier)
         if strict:
             llama_on_bedrock.refuse_model(identifier, catalog.region)
-        self._inference.admission.check()
+        self._inference.admission.check(model.reservation)
         return Target(model, identifier, strict)
 
     async def _read(self, request: Request, *, native: bool = False) -> bytes:

@@ -147,5 +147,5 @@ class OpenAi:
             model = authorized_model(request, name, action, catalog)
         except UnknownModel:
             raise errors.model_not_found(name) from None
-        self._inference.admission.check()
+        self._inference.admission.check(model.reservation)
         return model

@@ -1,0 +1,1 @@
+"""Outcrop on several hosts: a Ray Serve application (`deploy/ray/README.md`). Needs the extra `ray`."""

@@ -1,0 +1,238 @@
+"""The Helm chart, by what it renders for five files of values (golden/, which `test_helm` holds to the
+chart): valid for Kubernetes, and true of Outcrop."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from outcrop.api.auth.middleware import PUBLIC_PATHS
+from outcrop.settings import Settings
+from outcrop.telemetry.metrics import Metrics
+from outcrop_compile.instances import INSTANCES
+
+from .manifests import DEPLOY, check_command, check_variables, documents, settings_of, strings
+from .render import GOLDEN, VALUES
+
+OLDEST, NEWEST = "1.30", "1.34"
+"""Of Kubernetes: Chart.yaml asks for the first."""
+
+CHART = DEPLOY / "helm" / "outcrop"
+SHARED = "postgresql://user@host/outcrop"
+"""What the chart takes from a Secret."""
+CUSTOM = {"NodePool", "EC2NodeClass", "ScaledObject", "ServiceMonitor"}
+NAMES = [path.name for path in VALUES]
+
+
+class Rendered:
+    """One golden file."""
+
+    def __init__(self, name: str) -> None:
+        self.documents = documents(GOLDEN / name)
+
+    def of(self, kind: str) -> dict[str, Any]:
+        (found,) = (each for each in self.documents if each["kind"] == kind)
+        return found
+
+    def has(self, kind: str) -> bool:
+        return any(each["kind"] == kind for each in self.documents)
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        spec: dict[str, Any] = self.of("Deployment")["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def container(self) -> dict[str, Any]:
+        (found,) = self.pod["containers"]
+        return dict(found)
+
+    def settings(self, folder: Path) -> Settings:
+        variables = {each["name"]: each.get("value", SHARED) for each in self.container["env"]}
+        given = {name: value for name, value in variables.items() if name.startswith("OUTCROP_")}
+        return settings_of(self.of("ConfigMap")["data"]["outcrop.toml"], folder, **given)
+
+
+@pytest.fixture(params=NAMES)
+def rendered(request: pytest.FixtureRequest) -> Rendered:
+    return Rendered(request.param)
+
+
+def test_there_are_five() -> None:
+    assert len(NAMES) == 5
+    assert {path.name for path in GOLDEN.glob("*.yaml")} == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [*((name, NEWEST) for name in NAMES), ("spot-fleet.yaml", OLDEST)]
+)
+def test_kubernetes_takes_them(name: str, version: str) -> None:
+    checked = [each for each in Rendered(name).documents if each["kind"] not in CUSTOM]
+    assert len(checked) >= 5
+    for each in checked:
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_a_mistake_would_be_found() -> None:
+    deployment = Rendered("cpu-demo.yaml").of("Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, NEWEST, strict=True)
+
+
+def test_settings_options_and_variables_are_outcrops(rendered: Rendered, tmp_path: Path) -> None:
+    settings = rendered.settings(tmp_path)
+    assert settings.authenticated
+    assert settings.models[0].backend == ("neuron" if rendered.pod.get("initContainers") else "cpu")
+    containers = [*rendered.pod.get("initContainers", ()), rendered.container]
+    for container in containers:
+        check_command(container["args"])
+        check_variables([each["name"] for each in container["env"]])
+
+
+def test_ports_and_paths_are_the_servers(rendered: Rendered, tmp_path: Path) -> None:
+    container, settings = rendered.container, rendered.settings(tmp_path)
+    (port,) = container["ports"]
+    assert (port["name"], port["containerPort"]) == ("http", settings.port)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        assert asked["path"] in PUBLIC_PATHS, probe
+        assert asked["port"] == "http"
+    (served,) = rendered.of("Service")["spec"]["ports"]
+    assert served["targetPort"] == "http"
+    if settings.state == SHARED:
+        assert settings.auth.keys is None, "keys are where all pods have them, too"
+    else:
+        assert settings.state == "/var/lib/outcrop/state.db"
+        assert settings.auth.keys == Path("/etc/outcrop/keys/keys.json")
+
+
+def test_every_file_that_is_written_is_on_a_volume(rendered: Rendered) -> None:
+    """The root is read-only: state, caches and what is pulled have places of their own."""
+    pod, container = rendered.pod, rendered.container
+    volumes = {each["name"] for each in pod["volumes"]}
+    for each in [*pod.get("initContainers", ()), container]:
+        assert each["securityContext"]["readOnlyRootFilesystem"] is True
+        mounts = {mount["mountPath"]: mount for mount in each["volumeMounts"]}
+        assert {mount["name"] for mount in mounts.values()} <= volumes
+        written = {
+            variable["value"] for variable in each["env"] if variable["name"] in ("HOME", "XDG_CACHE_HOME")
+        }
+        for place in written | {"/tmp"}:
+            assert not mounts[place].get("readOnly"), place
+    for init in pod.get("initContainers", ()):
+        out = init["args"][init["args"].index("--out") + 1]
+        (mount,) = (each for each in init["volumeMounts"] if each["mountPath"] == "/artifacts")
+        assert out.startswith("/artifacts/")
+        assert not mount.get("readOnly")
+        assert f'artifact = "{out}"' in rendered.of("ConfigMap")["data"]["outcrop.toml"]
+
+
+def test_calls_in_progress_are_finished_before_a_pod_is_killed(rendered: Rendered, tmp_path: Path) -> None:
+    settings = rendered.settings(tmp_path)
+    (_, waits) = rendered.container["lifecycle"]["preStop"]["exec"]["command"]
+    needed = int(waits) + settings.notice_seconds + settings.drain_seconds
+    assert int(waits) >= 5
+    assert rendered.pod["terminationGracePeriodSeconds"] >= needed + 10
+    if rendered.has("NodePool"):
+        grace = rendered.of("NodePool")["spec"]["template"]["spec"]["terminationGracePeriod"]
+        assert int(grace.removesuffix("s")) > rendered.pod["terminationGracePeriodSeconds"]
+
+
+def test_starting_takes_as_long_as_loading(rendered: Rendered) -> None:
+    container = rendered.container
+    probe = container["startupProbe"]
+    patience = probe["periodSeconds"] * probe["failureThreshold"]
+    assert patience >= 120
+    assert rendered.of("Deployment")["spec"]["progressDeadlineSeconds"] > patience
+
+
+def test_engines_of_a_pod_are_replicas(tmp_path: Path) -> None:
+    (model,) = Rendered("inf2-48xlarge.yaml").settings(tmp_path).models
+    assert model.replicas == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "scheduler"),
+    [
+        ("cpu-demo.yaml", None, None),
+        ("inf2-8xlarge.yaml", 1, None),
+        ("inf2-48xlarge.yaml", 12, None),
+        ("trn1-70b.yaml", 16, None),
+        ("spot-fleet.yaml", 4, "my-scheduler"),
+    ],
+)
+def test_devices(name: str, devices: int | None, scheduler: str | None) -> None:
+    """Half as many as cores; neighbouring ones by the scheduler extension where a pod has part of an
+    instance."""
+    rendered = Rendered(name)
+    for amounts in rendered.container["resources"].values():
+        assert amounts.get("aws.amazon.com/neuron") == (None if devices is None else str(devices))
+    assert rendered.pod.get("schedulerName") == scheduler
+    tolerated = {each["key"] for each in rendered.pod.get("tolerations", ())}
+    assert tolerated == (set() if devices is None else {"aws.amazon.com/neuron"})
+
+
+def test_instances_are_those_that_plans_know() -> None:
+    helpers = (CHART / "templates" / "_helpers.tpl").read_text()
+    (table,) = re.findall(r"\$devices := dict ([^}]*?) -}}", helpers)
+    pairs = re.findall(r'"([^"]+)" (\d+)', table)
+    assert {name: int(chips) for name, chips in pairs} == {
+        each.name: each.chips for each in INSTANCES.values()
+    }
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    assert set(schema["instance"]["properties"]["type"]["enum"]) == set(INSTANCES)
+    degrees = {degree for each in INSTANCES.values() for degree in each.degrees}
+    assert set(schema["tensorParallel"]["enum"]) == degrees
+
+
+def test_what_scales_is_measured() -> None:
+    rendered = Rendered("spot-fleet.yaml")
+    exposed = set(re.findall(rb"# TYPE (\S+) gauge", Metrics({}).render("")[0]))
+    triggers = rendered.of("ScaledObject")["spec"]["triggers"]
+    asked = {re.findall(r"\(([\w:]+){", each["metadata"]["query"])[0].encode() for each in triggers}
+    assert asked == {b"vllm:num_requests_waiting", b"vllm:kv_cache_usage_perc"}
+    assert asked <= exposed
+    labels = re.findall(r'(\w+)="([^"]+)"', triggers[0]["metadata"]["query"])
+    service = rendered.of("Service")["metadata"]
+    assert dict(labels) == {"namespace": service["namespace"], "service": service["name"]}
+
+
+def test_prometheus_finds_the_service() -> None:
+    rendered = Rendered("spot-fleet.yaml")
+    monitor = rendered.of("ServiceMonitor")["spec"]
+    service = rendered.of("Service")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["port"] in {each["name"] for each in service["spec"]["ports"]}
+    # The rules and dashboards ask for this job.
+    assert service["metadata"]["labels"][monitor["jobLabel"]] == "outcrop"
+
+
+def test_selectors_select_the_pods(rendered: Rendered) -> None:
+    labels = rendered.of("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [
+        rendered.of("Service")["spec"]["selector"],
+        rendered.of("Deployment")["spec"]["selector"]["matchLabels"],
+    ]
+    for kind, path in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        if rendered.has(kind):
+            selectors.append(rendered.of(kind)["spec"][path]["matchLabels"])
+    assert len(selectors) >= 3
+    for each in selectors:
+        assert each.items() <= labels
+
+
+def test_no_secret_is_in_a_manifest(rendered: Rendered) -> None:
+    assert not rendered.has("Secret")
+    for variable in rendered.container["env"]:
+        if "SECRET" in variable["name"]:
+            assert "secretKeyRef" in variable["valueFrom"]
+    assert not any(
+        "://" in text and "@" in text for text in strings(rendered.documents) if "amazonaws" not in text
+    )
