@@ -38,9 +38,7 @@ Model = Annotated[Given, _model("PATH", "Hugging Face or Meta checkpoint folder,
 Id = Annotated[Given, _model("ID", "Model id it answers to. Left out: it answers to every id.")]
 Backend = Annotated[
     Given,
-    _model(
-        "NAME", "cpu, neuron (--artifact), vllm (--python or --url), or fake, which needs no weights.", "cpu"
-    ),
+    _model("NAME", "cpu, neuron (--artifact), vllm (--python/--url), or fake, without weights.", "cpu"),
 ]
 Artifact = Annotated[
     Given, _model("FOLDER", "What `outcrop compile build` made, for backend neuron. Needs no --model.")
