@@ -93,9 +93,9 @@ def test_every_setting_is_an_option_with_its_default() -> None:
     fields: dict[str, Any] = ModelSettings.model_fields | Settings.model_fields
     names = set(fields) - NOT_OPTIONS - {"path", "models"}
     assert set(explained) == {name.replace("_", "-") for name in names} | {"model", "config"}
-    for name in names - {"kv_memory", "weight_cache", "id", "auth", "state"}:
+    for name in names - {"kv_memory", "weight_cache", "id", "auth", "state", "engine_args"}:
         default = fields[name].default
-        if default not in (None, False):
+        if default not in (None, False, ""):
             shown = f"{default:g}" if isinstance(default, float) else str(default)
             assert f"(default: {shown})" in explained[name.replace("_", "-")]
     assert "(default: ~/.cache/outcrop)" in explained["weight-cache"]

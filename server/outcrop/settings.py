@@ -8,18 +8,15 @@ and OUTCROP_ with the name of a field of Settings.
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -48,6 +45,7 @@ from outcrop.engine.config import (
     PolicyName,
 )
 from outcrop.folders import state_folder
+from outcrop.setting_types import Bytes, ExistingFolder, ExistingPath, Name, parse_object
 from outcrop_compile.artifact.manifest import CHECKPOINT
 
 CONFIG_VARIABLE = "OUTCROP_CONFIG"
@@ -68,40 +66,9 @@ _JSON_EXAMPLES = {
 }
 """What settings that are more than a word look like in the environment."""
 
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([KMG])(?:i?B)?|B)?\s*", re.IGNORECASE)
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
 
 class SettingsError(ValueError):
     """A setting is wrong; the message names it, its value and what is accepted."""
-
-
-def parse_size(text: str) -> int:
-    """Bytes of 512M, 2GiB, 1.5G or a plain number. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a size; write bytes or a number with K, M or G, such as 512M")
-    return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
-
-
-def _parse_bytes(value: Any) -> Any:
-    return parse_size(value) if isinstance(value, str) else value
-
-
-def _parse_object(value: Any) -> Any:
-    """A mapping, also as JSON, as the command line has it."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"this is no JSON: {error}") from None
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder")
-    return path
 
 
 def _default_state() -> str:
@@ -117,18 +84,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError(f"{path}: there is no such folder")
-    return path
-
-
-Bytes = Annotated[int, BeforeValidator(_parse_bytes)]
-ExistingPath = Annotated[Path, AfterValidator(_existing)]
-ExistingFolder = Annotated[Path, AfterValidator(_folder)]
-Name = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
 class _Section(BaseModel):
@@ -190,7 +145,7 @@ class ModelSettings(_Section):
     python: ExistingPath | None = None
     served_name: str = ""
     api_key_env: str = ""
-    engine_args: Annotated[dict[str, Any], BeforeValidator(_parse_object)] = Field(default_factory=dict)
+    engine_args: Annotated[dict[str, Any], BeforeValidator(parse_object)] = Field(default_factory=dict)
     adapters: dict[Name, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -40,8 +40,8 @@ Backend = Annotated[
     Given,
     _model(
         "NAME",
-        "cpu, neuron (--artifact), vllm (--python or --url), transformers-neuronx (--cores; end of support), "
-        "or fake, which needs no weights.",
+        "cpu, neuron (--artifact), vllm (--python/--url), transformers-neuronx (end of support), or fake, "
+        "without weights.",
         "cpu",
     ),
 ]

@@ -81,7 +81,7 @@ def _instance(name: str) -> Instance:
 
 
 def _reserve(size: str | None) -> int | None:
-    from outcrop.settings import parse_size
+    from outcrop.setting_types import parse_size
 
     try:
         return None if size is None else parse_size(size)
