@@ -178,7 +178,9 @@ class TransformersNeuronxBackend:
         metadata = InputMetadata(*map(torch.from_numpy, (tables, before, after)))
         try:
             with torch.inference_mode():
-                logits = self._model.logits(*map(torch.from_numpy, (tokens, positions, slots)), metadata)
+                logits = self._model.logits(
+                    torch.from_numpy(tokens), torch.from_numpy(positions), torch.from_numpy(slots), metadata
+                )
         except RuntimeError as error:
             status = status_of(error)
             raise DeviceFailure(f"{status} ({error})", code=status.code, drain=drain_of(status)) from error
