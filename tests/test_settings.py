@@ -246,6 +246,14 @@ def test_the_vllm_backend(tmp_path: Path) -> None:
     assert "that Outcrop starts" in complaint(config=None, model=remote | {"python": sys.executable})
 
 
+def test_the_legacy_backend(tmp_path: Path) -> None:
+    legacy = {"path": str(tmp_path), "backend": "transformers-neuronx", "cores": "0-7"}
+    settings = load_settings(config=None, model=legacy | {"python": sys.executable})
+    config = settings.models[0].engine_config()
+    assert (config.backend, config.cores, config.python) == ("transformers-neuronx", "0-7", sys.executable)
+    assert "has no use for this" in complaint(config=None, model=legacy | {"kv_memory": "1G"})
+
+
 def test_the_default_size() -> None:
     assert with_model().models[0].kv_memory == DEFAULT_KV_MEMORY
 
@@ -256,7 +264,7 @@ WRONG_FOR_A_MODEL: dict[str, tuple[Any, str]] = {
     "path": ("nowhere", "nowhere: there is no such file or folder"),
     "id": ("", "at least 1 character (given: '')"),
     "aliases": ("x", "valid tuple (given: 'x')"),
-    "backend": ("gpu", "'cpu', 'fake', 'neuron' or 'vllm' (given: 'gpu')"),
+    "backend": ("gpu", "'cpu', 'fake', 'neuron', 'vllm' or 'transformers-neuronx' (given: 'gpu')"),
     "url": ("here", r"pattern '^https?://[^\s]+$' (given: 'here')"),
     "python": ("nowhere", "nowhere: there is no such file or folder"),
     "served_name": ("x", "this is for backend vllm, and the backend is cpu"),

@@ -72,11 +72,11 @@ class LlamaForSampling:
         assert max(n_positions) * batch_size // self.config.block_size <= self.config.num_blocks
         self.buckets = sorted(context_length_estimate)
         self.cache = torch.full((self.config.num_blocks * self.config.block_size,), -1)
-        self._path, self._model = Path(), torch.nn.Module()
+        self._path = Path()
+        self._model: Any = None
 
     def to_neuron(self) -> None:
-        model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(self._path, dtype=torch.float32)
-        self._model = model.eval()
+        self._model = AutoModelForCausalLM.from_pretrained(self._path, dtype=torch.float32).eval()
 
     def forward(self, input_ids: Tensor, cache_ids: Tensor, start_ids: Tensor, input_metadata: Any) -> Tensor:
         """[max_num_seqs, V], as base.py prepares its inputs where enable_chunked_prefill."""
@@ -100,7 +100,8 @@ class LlamaForSampling:
             places = torch.arange(int(end))
             sequences.append(self.cache[table.long()[places // size] * size + places % size])
         padded = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True).clamp(min=0)
-        logits: Tensor = self._model(padded).logits
+        hidden = self._model.model(padded).last_hidden_state
+        logits = self._model.lm_head(hidden[torch.arange(len(sequences)), after.long() - 1])
         found = torch.zeros(config.max_num_seqs, logits.shape[-1])
-        found[: len(sequences)] = logits[torch.arange(len(sequences)), after.long() - 1]
+        found[: len(sequences)] = logits
         return found
