@@ -71,6 +71,7 @@ def test_greedy_answers_are_transformers_answers(batched: dict[str, list[int]]) 
 
 
 @pytest.mark.parametrize("how", [{"stagger": 3}, {"narrow": True}])
+@pytest.mark.slow
 def test_company_and_chunks_change_nothing(
     checkpoint: Path, batched: dict[str, list[int]], how: dict[str, int]
 ) -> None:

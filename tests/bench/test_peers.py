@@ -30,6 +30,7 @@ TINY = LlamaConfig(
 )
 
 
+@pytest.mark.slow
 def test_every_format_holds_the_same_values(tmp_path):
     folder, file = tmp_path / "hf", tmp_path / "model.gguf"
     folder.mkdir()

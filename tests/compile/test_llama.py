@@ -170,7 +170,7 @@ DIVIDED = {
 }
 
 
-@pytest.mark.parametrize("case", DIVIDED)
+@pytest.mark.parametrize("case", ["divided", "padded", pytest.param("copied", marks=pytest.mark.slow)])
 def test_ranks_together_compute_what_one_computes_alone(case: str, tmp_path: Path) -> None:
     """Processes over gloo."""
     world, shape = DIVIDED[case]

@@ -9,19 +9,10 @@ import pytest
 from outcrop.api.admission import ApiLimits
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.job_runner import JobOptions
-from outcrop.storage import Place, Storage
-from outcrop_compile.artifact.directory import Directory
 
 from ..api.server import Server, running
 from .engine import FakeEngine
-
-
-class FolderBuckets(Storage):
-    """S3 of which each bucket is a folder: requests that name one are to be taken without any network."""
-
-    def open(self, uri: str) -> tuple[Place, str]:
-        assert self.folder is not None
-        return Directory(self.folder), uri.partition("://")[2].lstrip("/")
+from .folder_buckets import FolderBuckets
 
 
 @pytest.fixture(scope="session")

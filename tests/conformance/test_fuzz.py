@@ -13,10 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from outcrop.api.bedrock.options import ControlOptions
+
 from ..api.server import Server, eventually, running
 from . import surface
 from .answers import assert_answer
 from .engine import FakeEngine
+from .folder_buckets import FolderBuckets
 from .service import OPERATIONS, Wire, assert_error, parse
 from .strategies import abused, documents, json_values, spoilt
 
@@ -35,9 +38,10 @@ long = settings(max_examples=2000, suppress_health_check=CHECKS)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of its own, which has nothing left to do when the module ends."""
-    with running(FakeEngine()) as server:
+    control = ControlOptions(FolderBuckets(tmp_path_factory.mktemp("buckets")))
+    with running(FakeEngine(), control=control) as server:
         before = server.call(_tasks())
         yield server
         eventually(lambda: is_idle(server))

@@ -114,8 +114,10 @@ def test_everything_it_offers(project: pytest.Pytester) -> None:
         assert ask(bedrock_runtime)
         with pytest.raises(bedrock_runtime.exceptions.ModelErrorException):
             bedrock_runtime.invoke_model(modelId="x", body='{"prompt": "Hi"}')
+        stream = bedrock_runtime.converse_stream(modelId="x", messages=HELLO)["stream"]
         with pytest.raises(Exception, match="throttlingException"):
-            list(bedrock_runtime.converse_stream(modelId="x", messages=HELLO)["stream"])
+            list(stream)
+        stream.close()
 
     @pytest.mark.bedrock_fault("latency=1ms", first_token="1ms")
     def test_options_are_those_of_the_header(bedrock_runtime):
