@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.job_runner import JobOptions
 
 from ..api.server import Server, eventually, running
 from . import surface
@@ -40,7 +41,7 @@ long = settings(max_examples=2000, suppress_health_check=CHECKS)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of its own, which has nothing left to do when the module ends."""
-    control = ControlOptions(FolderBuckets(tmp_path_factory.mktemp("buckets")))
+    control = ControlOptions(FolderBuckets(tmp_path_factory.mktemp("buckets")), JobOptions(side_by_side=0))
     with running(FakeEngine(), control=control) as server:
         before = server.call(_tasks())
         yield server
@@ -188,4 +189,4 @@ def test_the_server_still_answers(http: httpx.Client, server: Server) -> None:
     for name in OPERATIONS.keys() - surface.NOT_OFFERED.keys():
         operation = OPERATIONS[name]
         assert_answer(name, Wire.of(operation, surface.request(operation)).send(http))
-    assert is_idle(server)
+    eventually(lambda: is_idle(server))
