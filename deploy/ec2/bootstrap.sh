@@ -116,7 +116,7 @@ digest=$(sha256sum "$work/wheel/${wheel##*/}" | cut --delimiter=' ' --fields=1)
 if [[ $(cat "$prefix/wheel.sha256" 2>/dev/null) != "$digest" ]]; then
   index=()
   if [[ $wheelhouse ]]; then
-    local_copy "${wheelhouse%/}${wheelhouse:+/}" "$work/wheelhouse"
+    local_copy "${wheelhouse%/}/" "$work/wheelhouse"
     index=(--no-index --find-links "$work/wheelhouse")
   fi
   "$prefix/venv/bin/python" -m pip install --quiet --disable-pip-version-check "${index[@]}" --force-reinstall \
