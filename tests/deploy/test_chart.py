@@ -140,8 +140,21 @@ def test_calls_in_progress_are_finished_before_a_pod_is_killed(rendered: Rendere
     assert int(waits) >= 5
     assert rendered.pod["terminationGracePeriodSeconds"] >= needed + 10
     if rendered.has("NodePool"):
-        grace = rendered.of("NodePool")["spec"]["template"]["spec"]["terminationGracePeriod"]
+        node = rendered.of("NodePool")["spec"]["template"]["spec"]
+        grace = node["terminationGracePeriod"]
         assert int(grace.removesuffix("s")) > rendered.pod["terminationGracePeriodSeconds"]
+        (capacity,) = (each for each in node["requirements"] if each["key"] == "karpenter.sh/capacity-type")
+        if "spot" in capacity["values"]:
+            assert needed < 120, "spot is reclaimed two minutes after it is told"
+
+
+def test_pods_run_as_the_images_do(rendered: Rendered) -> None:
+    """As the user whose are the folders that images make."""
+    security = rendered.pod["securityContext"]
+    assert security["fsGroup"] == security["runAsGroup"]
+    for path in (DEPLOY / "docker").glob("Dockerfile.*"):
+        user = f"{security['runAsUser']}:{security['runAsGroup']}"
+        assert f"\nUSER {user}\n" in path.read_text(), path.name
 
 
 def test_starting_takes_as_long_as_loading(rendered: Rendered) -> None:
