@@ -166,8 +166,10 @@ def test_starting_takes_as_long_as_loading(rendered: Rendered) -> None:
 
 
 def test_engines_of_a_pod_are_replicas(tmp_path: Path) -> None:
-    (model,) = Rendered("inf2-48xlarge.yaml").settings(tmp_path).models
+    settings = Rendered("inf2-48xlarge.yaml").settings(tmp_path)
+    (model,) = settings.models
     assert model.replicas == 3
+    assert settings.max_inflight == 256, "for each replica, so not for all three together"
 
 
 @pytest.mark.parametrize(
