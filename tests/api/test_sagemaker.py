@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from serving import PATIENCE, Served, eventually, serving
+from serving import PATIENCE, Served, serving
 
 MODEL = "meta.llama3-1-8b-instruct-v1:0"
 CONVERSE = {
@@ -33,9 +33,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "OUTCROP_AUTH": '{"mode": "required"}',
         "OUTCROP_SAGEMAKER": "true",
     }
-    with serving(tmp_path_factory.mktemp("container"), wait=False, **variables) as served:
-        eventually(lambda: "Outcrop is ready on" in served.output, "a ready server")
-        served.wait_until_ready()
+    with serving(tmp_path_factory.mktemp("container"), **variables) as served:
         yield served
 
 
