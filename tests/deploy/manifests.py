@@ -77,5 +77,5 @@ def require(program: str, package: str) -> str:
     """The path of a program, or a skipped test that says where it comes from."""
     found = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        pytest.skip(f"{program} comes with {package}")
+        pytest.skip(f"{program} is not installed; it comes with {package}")
     return found

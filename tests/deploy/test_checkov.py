@@ -16,7 +16,7 @@ from .render import GOLDEN, PYTHON
 CHECKOV = PYTHON.with_name("checkov")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHECKOV.exists(), reason="`make check-deploy` installs checkov"),
+    pytest.mark.skipif(not CHECKOV.exists(), reason="checkov is not installed: `make check-deploy`"),
 ]
 
 

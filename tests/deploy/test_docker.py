@@ -101,9 +101,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Builder, P
     """What builds the CPU image: Debian's own packages, and wheels that this machine's pip has brought."""
     debootstrap = require("debootstrap", "Debian's package of that name")
     if os.geteuid() != 0:
-        pytest.skip("making a root takes root")
+        pytest.skip("a Debian system in a folder is made as root: run the tests as root")
     if sys.version_info[:2] != (3, 11):
-        pytest.skip("the wheels are brought by this Python, and Debian 12 has 3.11")
+        pytest.skip("run the tests with Python 3.11, which Debian 12 has: its pip brings the image's wheels")
     work = tmp_path_factory.mktemp("image")
     wheels, base = work / "wheels", work / "base"
     wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels))

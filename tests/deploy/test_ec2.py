@@ -249,7 +249,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of this machine (an overlay of its file system), with an environment where the AMI has the
     SDK's."""
     if os.geteuid() != 0:
-        pytest.skip("a copy of the machine takes root")
+        pytest.skip("a copy of the machine is made as root: run the tests as root")
     work = tmp_path_factory.mktemp("machine")
     subprocess.run(["mount", "-t", "tmpfs", "none", str(work)], check=True)
     root = work / "root"
@@ -259,7 +259,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(root)])
         if done.returncode:
-            pytest.skip("no overlay file systems here")
+            pytest.skip("overlay file systems cannot be mounted here; a container has to be privileged")
         try:
             yield root
         finally:

@@ -12,7 +12,7 @@ import yaml
 from .render import GOLDEN, HERE, PYTHON, VALUES, document, releases
 from .test_chart import CUSTOM
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="`make check-deploy` installs Helm")
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="Helm is not installed: `make check-deploy`")
 
 NEURON = {
     "model": {"artifact": {"key": "0123456789ab", "store": "s3://bucket/store"}},
@@ -64,7 +64,7 @@ def test_what_cannot_work_is_refused(values: dict[str, Any], says: str) -> None:
 def test_custom_resources_are_what_their_definitions_take(examples: dict[str, dict[str, Any]]) -> None:
     crds = HERE / "crds"
     if not (crds / "node_modules").exists():
-        pytest.skip("`make check-deploy` installs the definitions, with npm")
+        pytest.skip("the definitions are not installed: `make check-deploy`, with Node.js")
     found = [
         each
         for release in examples.values()
