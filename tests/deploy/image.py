@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -147,21 +148,7 @@ class Builder:
             "HOME": "/root",
         }
         environment |= stage.environment | self._arguments | self._variables
-        subprocess.run(
-            [
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "bash",
-                "-euc",
-                script,
-                "-",
-                *_inside(stage, environment, [*stage.shell, value]),
-            ],
-            check=True,
-        )
+        subprocess.run(isolated(script, _inside(stage, environment, [*stage.shell, value])), check=True)
         for there in self._mounts:
             (stage.root / there.lstrip("/")).rmdir()
 
@@ -178,19 +165,7 @@ class Container:
             mounts += [f"mount --bind {shlex.quote(str(here))} {root}{shlex.quote(there)}"]
         script = "\n".join(["ip link set lo up", *mounts, *_system(stage.root), 'exec "$@"'])
         self._unshare = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--net",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "bash",
-                "-euc",
-                script,
-                "-",
-                *_inside(stage, stage.environment, [*stage.entrypoint, *arguments]),
-            ],
+            isolated(script, _inside(stage, stage.environment, [*stage.entrypoint, *arguments]), "--net"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -231,13 +206,20 @@ class Container:
             self._unshare.stdout.close()
 
 
+def isolated(script: str, command: Sequence[str], *namespaces: str) -> list[str]:
+    """A command that bash runs as "$@" of `script`, with mounts and processes of its own, and further
+    namespaces that `unshare` has options for. What it has started ends with it."""
+    own = ("--mount", "--pid", "--fork", "--kill-child", *namespaces)
+    return ["unshare", *own, "bash", "-euc", script, "-", *command]
+
+
 def _system(root: Path) -> list[str]:
     """Commands for what every container has beside its image."""
     quoted = shlex.quote(str(root))
     return [f"mount -t proc proc {quoted}/proc", f"mount --rbind /dev {quoted}/dev"]
 
 
-def _inside(stage: Stage, environment: dict[str, str], command: list[str] | tuple[str, ...]) -> list[str]:
+def _inside(stage: Stage, environment: dict[str, str], command: Sequence[str]) -> list[str]:
     pairs = [f"{name}={value}" for name, value in environment.items()]
     return [
         *("chroot", f"--userspec={stage.user}", str(stage.root)),

@@ -22,6 +22,7 @@ from serving import PATIENCE, Served, eventually, serving
 
 from outcrop_compile.artifact.open_store import open_store
 
+from .image import isolated
 from .manifests import DEPLOY, check_command, require, settings_of
 
 EC2 = DEPLOY / "ec2"
@@ -309,7 +310,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     script = f'mount --rbind /dev {root}/dev; mount -t proc proc {root}/proc; exec chroot {root} "$@"'
     return subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-euc", script, "-", *command],
+        isolated(script, command),
         capture_output=True,
         text=True,
         check=False,
