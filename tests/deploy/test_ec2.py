@@ -311,6 +311,7 @@ def inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     script = f'mount --rbind /dev {root}/dev; mount -t proc proc {root}/proc; exec chroot {root} "$@"'
     return subprocess.run(
         isolated(script, command),
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=False,
