@@ -81,8 +81,7 @@ def operations(
             plain = replace(
                 plain, linear=reference.linear_inputs_first, linear_int8=reference.linear_int8_inputs_first
             )
-        call = caller or (lambda one: run(one.entry, one.arguments, gather=gather))
-        return replace(plain, **NkiOperations(kernels, plain, call).implementations())
+        return replace(plain, **NkiOperations(kernels, gather, plain, caller or run).implementations())
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":
