@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -51,10 +51,6 @@ class Operations:
     candidates: Callable[[Tensor, int], tuple[Tensor, Tensor]] = reference.candidates
     greedy: Callable[[Tensor], Tensor] = reference.greedy
     sample: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.sample
-
-
-def operation_names() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(Operations))
 
 
 def operations(
