@@ -11,8 +11,8 @@ columns of embed (of its `Layout`, whose padding is zeros here):
     lm_head [tokens, H]                    absent when tied to embed and whole
 
 Quantised, every matrix but embed is `Quantised`. A tied lm_head is there as well then, made of embed, and so
-it is where there are several ranks, for it is divided otherwise than embed, or where matrices lie otherwise
-(`outcrop_kernels.weight_layout`).
+it is where there are several ranks, for it is divided otherwise than embed, and in all shards on disk, whose
+matrices may lie otherwise (`outcrop_kernels.weight_layout`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -53,10 +53,6 @@ class Operations:
     sample: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.sample
 
 
-def operation_names() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(Operations))
-
-
 def operations(
     target: Target, kernels: Collection[str] = (), *, gather: bool = False, caller: Caller | None = None
 ) -> Operations:
@@ -81,8 +77,7 @@ def operations(
             plain = replace(
                 plain, linear=reference.linear_inputs_first, linear_int8=reference.linear_int8_inputs_first
             )
-        call = caller or (lambda one: run(one.entry, one.arguments, gather=gather))
-        return replace(plain, **NkiOperations(kernels, plain, call).implementations())
+        return replace(plain, **NkiOperations(kernels, gather, plain, caller or run).implementations())
     from outcrop_kernels.cpu import eager
 
     if target == "cpu":

@@ -115,7 +115,7 @@ def test_weights_and_kv_are_the_models_own_buffers(model: str, tp: int) -> None:
     blocks, size, length = 5, 32, 512
     weights = {
         name: torch.empty(shape, dtype=torch.bfloat16, device="meta")
-        for name, shape in parameter_shapes(config, tp).items()
+        for name, shape in parameter_shapes(config, tp, own_head=True).items()
     }
     llama = PagedLlama(
         config, weights, KVSizes(blocks, size, 8), operations("reference"),

@@ -16,6 +16,8 @@ from tiny_models import LLAMA_31, LLAMA_32, tiny_model, write_gguf, write_huggin
 
 from outcrop_compile.checkpoint import Checkpoint, open_checkpoint
 from outcrop_compile.llama import PagedLlama, TensorParallel
+from outcrop_compile.plan.memory import weight_bytes
+from outcrop_compile.plan.request import Dtype, plain_type
 from outcrop_compile.shards import shard_path, write_shard
 from outcrop_compile.weights import WeightType, load_weights
 from outcrop_kernels.quantised import Quantised
@@ -205,6 +207,18 @@ def test_the_header_is_one_that_safetensors_takes(tmp_path: Path) -> None:
         assert set(file.keys()) == set(entries)
     assert (8 + length) % 8 == 0
     assert max(entry["data_offsets"][1] for entry in entries.values()) == len(data) - 8 - length
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_plan_counts_what_a_shard_holds(dtype: Dtype, world: int, tmp_path: Path) -> None:
+    """A head tied to embed among it, which is loaded beside that even by a rank that has all of both."""
+    checkpoint = open_checkpoint(write_huggingface(tiny_model(LLAMA_32), tmp_path / "model"))
+    assert checkpoint.config.tie_embeddings
+    write(checkpoint, tmp_path, world, dtype, plain_type(dtype))
+    for rank in range(world):
+        held = sum(tensor.nbytes for tensor in load_file(tmp_path / shard_path(rank)).values())
+        assert held == weight_bytes(checkpoint.config, world, dtype, POSITIONS)
 
 
 def test_the_header_has_room_for_the_largest_model() -> None:

@@ -91,7 +91,7 @@ def test_a_model_with_kernels_is_the_model_without(
 
     def noted(call: Call) -> Any:
         called.add(call.entry.name)
-        return run(call.entry, call.arguments, gather=True)
+        return run(call)
 
     found = []
     for kernels in (frozenset[str](), ALL):

@@ -22,8 +22,7 @@ def model_weights(
     graphs' kernels want. Raises ShardingError."""
     weights: dict[str, Tensor | Quantised[Tensor]] = {}
     int8, layout = sizes.dtype == "int8", weight_layout(built_with(sizes.kernels)[0])
-    own_head = int8 or layout == "inputs-first"
-    for name, shape in parameter_shapes(sizes.config, sizes.tp, own_head=own_head).items():
+    for name, shape in parameter_shapes(sizes.config, sizes.tp, own_head=True).items():
         multiplied = is_multiplied(name, shape)
         stored = shape[::-1] if multiplied and layout == "inputs-first" else shape
         if int8 and multiplied:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outcrop_compile.artifact.kernels import built_with
 from outcrop_compile.graph import Graph
 from outcrop_compile.hlo.record import Sizes
 from outcrop_compile.kernels.calls import kernel_calls
@@ -68,24 +67,23 @@ class KernelCosts:
     def of(self, sizes: Sizes, graph: Graph) -> Iterator[KernelCost]:
         """Of a step's calls, those alike together, in the order of the first of each. sizes: names the
         kernels; those whose contract refuses what the step has are not called. Raises ShardingError."""
-        _, gather = built_with(sizes.kernels)
         alike: dict[Key, list[Call]] = {}
         for call in kernel_calls(sizes, graph):
-            alike.setdefault(_key(call, gather), []).append(call)
+            alike.setdefault(_key(call), []).append(call)
         for key, (call, *others) in alike.items():
             if key not in self._reports:
-                self._reports[key] = _report(call, gather=gather)
+                self._reports[key] = _report(call)
             telling = max(call.tensors, key=Tensor.numel) if KERNELS[call.kernel].layout else call.tensors[0]
             yield KernelCost(
                 call.kernel, call.entry.name, tuple(telling.shape), 1 + len(others), self._reports[key]
             )
 
 
-def _key(call: Call, gather: bool) -> Key:
+def _key(call: Call) -> Key:
     given = (
         (tuple(one.shape), one.dtype) if isinstance(one, Tensor) else one for one in _few(call).arguments
     )
-    return (call.entry.name, gather, *given)
+    return (call.entry.name, call.gather, *given)
 
 
 def _few(call: Call) -> Call:
@@ -99,20 +97,20 @@ def _few(call: Call) -> Call:
     return call
 
 
-def _report(call: Call, *, gather: bool) -> Report:
+def _report(call: Call) -> Report:
     """Of one call; attention's by groups of rows."""
     call = _few(call)
     if not call.kernel.startswith("paged"):
-        return _run(call, call.tensors, gather=gather)
+        return _run(call, call.tensors)
     query, key_pool, _, tables, _ = call.tensors
     together, rows = 1, query.shape[0]
     if call.kernel == "paged_decode_attention":
         together = rows_together(tuple(query.shape), tuple(key_pool.shape), tables.shape[1])
-    first = _run(call, _rows(call, min(together, rows)), gather=gather)
+    first = _run(call, _rows(call, min(together, rows)))
     groups = -(-rows // together)
     if groups == 1:
         return first
-    return _continued(first, _run(call, _rows(call, min(2 * together, rows)), gather=gather), groups)
+    return _continued(first, _run(call, _rows(call, min(2 * together, rows))), groups)
 
 
 def _rows(call: Call, count: int) -> tuple[Tensor, ...]:
@@ -120,14 +118,14 @@ def _rows(call: Call, count: int) -> tuple[Tensor, ...]:
     return query[:count], key_pool, value_pool, tables[:count], positions[:count]
 
 
-def _run(call: Call, tensors: tuple[Tensor, ...], *, gather: bool) -> Report:
+def _run(call: Call, tensors: tuple[Tensor, ...]) -> Report:
     """On zeros, but for slots and logits, of which no two may be the same."""
     given: list[Any] = [torch.zeros(one.shape, dtype=one.dtype, device="cpu") for one in tensors]
     if call.kernel == "kv_cache_write":
         given[1] = torch.arange(len(given[1]), dtype=torch.int32)
     if call.kernel == "topk_sample":
         given[0] = torch.arange(given[0].shape[1], dtype=torch.float32).expand(given[0].shape)
-    _, report = simulated(call.entry, (*given, *call.arguments[len(tensors) :]), gather=gather)
+    _, report = simulated(replace(call, arguments=(*given, *call.arguments[len(tensors) :])))
     return report
 
 

@@ -29,7 +29,7 @@ from outcrop_compile.plan.request import Dtype
 from outcrop_kernels.nki.catalogue import KERNELS
 
 ATTENTION = frozenset({"paged_decode_attention", "paged_prefill_attention", "kv_cache_write", "topk_sample"})
-"""What needs no other layout of weights."""
+"""Attention's kernels and sampling's, for which no weights lie otherwise."""
 KV = ("KV gathers", "attention products", "KV writes")
 """Of `Traffic.by_kind`, what attention's kernels do."""
 GATHER_BANDWIDTH = 105e9

@@ -22,7 +22,7 @@ def instructions(layout: Layout, bucket: Bucket) -> int:
 
 @lru_cache(64)
 def _tiles(layout: Layout) -> int:
-    shapes = parameter_shapes(layout.config, layout.world)
+    shapes = parameter_shapes(layout.config, layout.world, own_head=True)
     return (
         sum(math.prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name != "embed")
         // _TILE

@@ -52,7 +52,7 @@ def weight_bytes(config: LlamaConfig, tp: int, dtype: Dtype, max_model_len: int)
 @lru_cache(64)
 def _parameter_bytes(config: LlamaConfig, tp: int, dtype: Dtype) -> int:
     item, total = plain_bytes(dtype), 0
-    for name, shape in parameter_shapes(config, tp, own_head=dtype == "int8").items():
+    for name, shape in parameter_shapes(config, tp, own_head=True).items():
         quantised = dtype == "int8" and is_multiplied(name, shape)
         # A float32 scale for each output feature.
         total += math.prod(shape) + 4 * shape[0] if quantised else math.prod(shape) * item

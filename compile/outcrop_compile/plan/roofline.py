@@ -49,9 +49,7 @@ def padding_bytes(layout: Layout, dtype: Dtype) -> int:
     whole = weight_bytes(layout.config, layout.world, dtype, 0)
     item = plain_bytes(dtype)
     embed = layout.config.vocab_size * layout.embed_size * item
-    tied_whole = layout.config.tie_embeddings and layout.world == 1 and dtype != "int8"
-    streamed = whole if tied_whole else whole - embed
-    return max(0, streamed - streamed_weights(layout.config, dtype) // layout.world)
+    return max(0, whole - embed - streamed_weights(layout.config, dtype) // layout.world)
 
 
 def read_bytes(layout: Layout, bucket: Bucket, block_size: int, dtype: Dtype) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from outcrop_kernels import reference
 from outcrop_kernels.nki.catalogue import KERNELS
 from outcrop_kernels.nki.kernel import Entry, dtype_of
-from outcrop_kernels.nki.operations import simulated
+from outcrop_kernels.nki.operations import Call, simulated
 
 Make = Callable[[], tuple[Entry, tuple[Any, ...], tuple[Tensor, ...]]]
 
@@ -53,7 +53,7 @@ def check(case: Case, *, gather: bool = True, seeds: tuple[int, ...] = (1,)) -> 
     """Run a case in the simulator. seeds: other orders of its independent loops to try. Raises the
     simulator's Refused."""
     entry, arguments, expected = case.make()
-    results, _ = simulated(entry, arguments, gather=gather, seeds=seeds)
+    results, _ = simulated(Call(case.kernel, entry, arguments, gather), seeds)
     results = results if isinstance(results, tuple) else (results,)
     kind = dtype_of(arguments[0])
     error = max(distance(one, other) for one, other in zip(results, expected, strict=True))

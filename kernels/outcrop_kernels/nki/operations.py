@@ -8,7 +8,7 @@ in NxD Inference); in eager mode it runs in the simulator. Not yet run on a devi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -30,12 +30,18 @@ class KernelsUnavailable(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Call:
     """kernel: its name in `KERNELS`. entry: the function. arguments: but for the choice between a gather and
-    single transfers. sizes: of results, where no argument has them."""
+    single transfers, which is `gather`. sizes: of results, where no argument has them."""
 
     kernel: str
     entry: Entry
     arguments: tuple[Any, ...]
-    sizes: Mapping[str, int]
+    gather: bool
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> tuple[Any, ...]:
+        """Its arguments, all of them."""
+        return (*self.arguments, self.gather) if self.entry.gathers else self.arguments
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -53,12 +59,14 @@ Caller = Callable[[Call], Any]
 
 @dataclass(frozen=True, slots=True)
 class NkiOperations:
-    """kernels: names in `KERNELS`. fallback: the operations as XLA has them. caller: what calls a kernel.
+    """kernels: names in `KERNELS`. gather: as in a call. fallback: the operations as XLA has them. caller:
+    what calls a kernel.
 
     The contracts of the methods are those of the functions of their names in `outcrop_kernels.reference`.
     """
 
     kernels: Collection[str]
+    gather: bool
     fallback: Operations
     caller: Caller
 
@@ -163,34 +171,30 @@ class NkiOperations:
         entry, sizes = KERNELS[name].entries[place], sizes or {}
         if name not in self.kernels or entry.contract.refusal(tensors, sizes) is not None:
             return None
-        return Call(name, entry, (*tensors, *rest), sizes)
+        return Call(name, entry, (*tensors, *rest), self.gather, sizes)
 
 
-def run(entry: Entry, arguments: tuple[Any, ...], *, gather: bool) -> Any:
-    """Call a kernel on its arguments, but for the choice between a gather and single transfers.
+def run(call: Call) -> Any:
+    """The usual caller: on XLA tensors the kernel is made a part of the graph, on others it is simulated.
 
     Raises KernelsUnavailable where a graph is made without the package that compiles kernels, and the
     simulator's Refused.
     """
-    if any(isinstance(one, Tensor) and one.device.type == "xla" for one in arguments):
+    if any(one.device.type == "xla" for one in call.tensors):
         if SIMULATED:
             raise KernelsUnavailable(
-                f"the kernel {entry.name} is to be compiled, and there is no package nki here: install the "
-                "Neuron SDK's, or build without kernels (--kernels none)"
+                f"the kernel {call.entry.name} is to be compiled, and there is no package nki here: install "
+                "the Neuron SDK's, or build without kernels (--kernels none)"
             )
-        return entry.function(*_complete(entry, arguments, gather))
-    results, _ = simulated(entry, arguments, gather=gather)
+        return call.entry.function(*call.complete)
+    results, _ = simulated(call)
     return results
 
 
-def simulated(
-    entry: Entry, arguments: tuple[Any, ...], *, gather: bool, seeds: tuple[int, ...] = ()
-) -> tuple[Any, Report]:
+def simulated(call: Call, seeds: tuple[int, ...] = ()) -> tuple[Any, Report]:
     """`run` in the simulator: results and counts. seeds: other orders of independent loops to try. Raises the
     simulator's Refused."""
-    given = _complete(entry, arguments, gather)
-    return simulate(entry.function, *given, mutable=entry.mutable, indirect_dma=gather, seeds=seeds)
-
-
-def _complete(entry: Entry, arguments: tuple[Any, ...], gather: bool) -> tuple[Any, ...]:
-    return (*arguments, gather) if entry.gathers else arguments
+    entry = call.entry
+    return simulate(
+        entry.function, *call.complete, mutable=entry.mutable, indirect_dma=call.gather, seeds=seeds
+    )

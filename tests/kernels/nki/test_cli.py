@@ -99,7 +99,7 @@ def test_rows_beyond_two_groups_cost_what_the_second_did() -> None:
     wanted, graph = sizes("paged_decode_attention.gather"), decode(8, 64)  # two rows share the partitions
     (cost,) = KernelCosts().of(wanted, graph)
     call = _few(kernel_calls(wanted, graph)[0])
-    whole = _run(call, call.tensors, gather=True)
+    whole = _run(call, call.tensors)
     assert cost.report.engine_seconds() == whole.engine_seconds()
     assert (cost.report.instructions, cost.report.macs) == (whole.instructions, whole.macs)
     assert cost.report.dma.hbm_read == whole.dma.hbm_read

@@ -78,7 +78,7 @@ def test_tokens_and_states_are_the_same(plain: tuple[list[Tensor], PagedLlama], 
 
     def recorded(call: Call) -> Any:
         called.add(call.entry.name)
-        return nki.run(call.entry, call.arguments, gather=gather)
+        return nki.run(call)
 
     kernels = chosen_kernels("all")
     found, after = run(operations("neuron", kernels, gather=gather, caller=recorded), weight_layout(kernels))

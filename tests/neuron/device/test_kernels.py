@@ -22,7 +22,7 @@ from outcrop_compile.bucket import StepKind
 from outcrop_kernels.nki.cases import Case, cases, distance
 from outcrop_kernels.nki.kernel import dtype_of
 from outcrop_kernels.nki.language import SIMULATED
-from outcrop_kernels.nki.operations import run
+from outcrop_kernels.nki.operations import Call, run
 
 
 def first_cases() -> list[Case]:
@@ -41,7 +41,7 @@ def on_device(case: Case, *, gather: bool) -> tuple[float, float]:
     device = xla_model.xla_device()
     entry, arguments, expected = case.make()
     placed: list[Any] = [one.to(device) if isinstance(one, torch.Tensor) else one for one in arguments]
-    results = run(entry, tuple(placed), gather=gather)
+    results = run(Call(case.kernel, entry, tuple(placed), gather))
     results = results if isinstance(results, tuple) else (results,)
     error = max(distance(one.cpu(), other) for one, other in zip(results, expected, strict=True))
     return error, entry.contract.tolerance[dtype_of(arguments[0])]
