@@ -8,7 +8,7 @@ from artifacts import SHAPES, write_artifact
 from demo import PATH
 
 from outcrop.engine.config import EngineConfig
-from outcrop.replica_configs import cache_block, exclude_each_other, replica_configs
+from outcrop.replica_configs import cache_block, exclude_each_other, replica_configs, rows
 from outcrop.settings import ModelSettings
 from outcrop_compile.processors import divided_processors
 
@@ -70,3 +70,16 @@ def test_the_block_of_the_prefix_cache(artifact: Path) -> None:
     assert cache_block(ModelSettings(path=PATH, prefix_cache=False)) == 0
     built = ModelSettings.model_validate({"backend": "neuron", "artifact": artifact})
     assert cache_block(built) == SHAPES.block_size
+
+
+def test_requests_that_all_replicas_run_at_once(artifact: Path) -> None:
+    assert rows(ModelSettings(path=PATH, max_rows=7, replicas=2)) == 14
+    built = {"backend": "neuron", "artifact": artifact, "replicas": 3}
+    assert rows(ModelSettings.model_validate(built)) == 3 * SHAPES.max_rows
+
+
+def test_what_vllm_chooses_is_not_known(tmp_path: Path) -> None:
+    chosen = ModelSettings(path=tmp_path, backend="vllm")
+    assert (cache_block(chosen), rows(chosen)) == (0, 0)
+    told = ModelSettings(path=tmp_path, backend="vllm", block_size=16, max_rows=5, replicas=2)
+    assert (cache_block(told), rows(told)) == (16, 10)

@@ -12,7 +12,7 @@ import msgspec
 from outcrop.backends.neuron.cores import format_cores, parse_cores
 from outcrop.engine.config import EngineConfig
 from outcrop.settings import ModelSettings
-from outcrop_compile.artifact.manifest import NAME
+from outcrop_compile.artifact.manifest import NAME, Shapes
 from outcrop_compile.artifact.open import read_manifest
 from outcrop_compile.processors import divided_processors, usable_processors
 
@@ -38,11 +38,21 @@ def replica_configs(model: ModelSettings, **more: Any) -> list[EngineConfig]:
 def cache_block(model: ModelSettings) -> int:
     """Tokens that a model's prefix cache keeps together, 0 without one or where vLLM chooses. Raises
     ArtifactError."""
-    if not model.prefix_cache or (model.backend == "vllm" and "block_size" not in model.model_fields_set):
-        return 0
-    if model.artifact is None:
-        return model.block_size
-    return read_manifest(model.artifact / NAME).shapes.block_size
+    return _sizes(model).block_size if model.prefix_cache else 0
+
+
+def rows(model: ModelSettings) -> int:
+    """Requests that run at once, in all replicas; 0 where vLLM chooses. Raises ArtifactError."""
+    return _sizes(model).max_rows * model.replicas
+
+
+def ranks(artifact: Path) -> int:
+    """NeuronCores that one engine of an artifact takes. Raises ArtifactError."""
+    return read_manifest(artifact / NAME).target.tp
+
+
+def _sizes(model: ModelSettings) -> EngineConfig | Shapes:
+    return model.engine_config() if model.artifact is None else read_manifest(model.artifact / NAME).shapes
 
 
 def exclude_each_other(old: Sequence[EngineConfig], new: Sequence[EngineConfig]) -> bool:
@@ -52,7 +62,8 @@ def exclude_each_other(old: Sequence[EngineConfig], new: Sequence[EngineConfig])
 
 
 def _divided_cores(model: ModelSettings, count: int) -> list[range]:
-    tp = _ranks(str(model.artifact))
+    assert model.artifact is not None
+    tp = ranks(model.artifact)
     wanted = range(tp * count) if model.cores is None else parse_cores(model.cores)
     if len(wanted) != tp * count:
         right = format_cores(range(wanted.start, wanted.start + tp * count))
@@ -66,8 +77,4 @@ def _divided_cores(model: ModelSettings, count: int) -> list[range]:
 def _cores(config: EngineConfig) -> range:
     if config.backend != "neuron":
         return range(0)
-    return range(_ranks(config.artifact)) if config.cores is None else parse_cores(config.cores)
-
-
-def _ranks(artifact: str) -> int:
-    return read_manifest(Path(artifact) / NAME).target.tp
+    return range(ranks(Path(config.artifact))) if config.cores is None else parse_cores(config.cores)
