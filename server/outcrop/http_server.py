@@ -92,6 +92,11 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
             "backend neuron serves what `outcrop compile build` made; build an artifact of the model, and "
             "serve that"
         )
+    if like.url:
+        raise ValueError(
+            f"the vLLM server at {like.url} serves its own weights; serve the model with another server, or "
+            "name its folder in a [[models]] table without a url"
+        )
     changes = {
         "path": files.path, "id": files.model_id, "aliases": (), "name": files.name, "replicas": 1
     }  # fmt: skip
@@ -109,7 +114,7 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         engine=OnDemandEngine(files.name, lambda: make_engine(settings)),
         name=files.name,
         arn=files.arn,
-        cache_block=settings.block_size if settings.prefix_cache else 0,
+        cache_block=cache_block(settings),
     )
 
 
