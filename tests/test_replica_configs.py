@@ -43,6 +43,20 @@ def test_engines_on_the_same_neuron_cores_exclude_each_other(artifact: Path) -> 
     assert not exclude_each_other(cpu, cpu)
 
 
+def test_replicas_without_an_artifact_have_equal_parts_of_the_neuron_cores(tmp_path: Path) -> None:
+    def legacy(**settings: object) -> list[EngineConfig]:
+        values = {"path": tmp_path, "backend": "transformers-neuronx", "cores": "0-7"} | settings
+        return replica_configs(ModelSettings.model_validate(values))
+
+    running = legacy(replicas=2)
+    assert [each.cores for each in running] == ["0-3", "4-7"]
+    assert [each.processors for each in running] == [(), ()]
+    assert exclude_each_other(running, legacy())
+    assert not exclude_each_other(running, legacy(cores="8-11"))
+    with pytest.raises(ValueError, match=r"cores 0-7 are 8, which 3 replicas cannot have equal parts of"):
+        legacy(replicas=3)
+
+
 def test_replicas_on_a_cpu_have_processors_of_their_own() -> None:
     configs = replica_configs(ModelSettings(path=PATH, replicas=2, max_rows=7))
     assert [each.processors for each in configs] == divided_processors(2)

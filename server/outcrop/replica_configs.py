@@ -19,15 +19,15 @@ from outcrop_compile.processors import divided_processors, usable_processors
 
 def replica_configs(model: ModelSettings, **more: Any) -> list[EngineConfig]:
     """What each engine process of a model is told: all the same but for its part of the machine. Neuron:
-    consecutive cores, as many as the artifact has ranks. CPU: processors of its own, whole cores side by
-    side, where there are enough; its threads run there alone. more: fields that are not settings. Raises
-    ValueError and OSError."""
+    consecutive cores, as many as the artifact has ranks; without an artifact (transformers-neuronx), an equal
+    part of the model's. CPU: processors of its own, whole cores side by side, where there are enough; its
+    threads run there alone. more: fields that are not settings. Raises ValueError and OSError."""
     config, count = model.engine_config(**more), model.replicas
     if count == 1 or model.backend == "fake":
         return [config] * count
-    if model.backend == "neuron":
-        parts = _divided_cores(model, count)
-        return [msgspec.structs.replace(config, cores=format_cores(part)) for part in parts]
+    if model.artifact is not None or model.cores is not None:
+        divide = _equal_parts if model.artifact is None else _divided_cores
+        return [msgspec.structs.replace(config, cores=format_cores(part)) for part in divide(model, count)]
     threads = config.threads
     if threads is None and (allowed := usable_processors()) < len(os.sched_getaffinity(0)):
         threads = max(1, allowed // count)  # a container's limit, which is not one of processors
@@ -74,7 +74,18 @@ def _divided_cores(model: ModelSettings, count: int) -> list[range]:
     return [wanted[first : first + tp] for first in range(0, len(wanted), tp)]
 
 
+def _equal_parts(model: ModelSettings, count: int) -> list[range]:
+    cores = parse_cores(str(model.cores))
+    size, left = divmod(len(cores), count)
+    if left:
+        raise ValueError(
+            f"cores {model.cores} are {len(cores)}, which {count} replicas cannot have equal parts of: give "
+            "other --cores, or another number of --replicas"
+        )
+    return [cores[first : first + size] for first in range(0, len(cores), size)]
+
+
 def _cores(config: EngineConfig) -> range:
-    if config.backend != "neuron":
-        return range(0)
-    return range(ranks(Path(config.artifact))) if config.cores is None else parse_cores(config.cores)
+    if config.cores is not None:
+        return parse_cores(config.cores)
+    return range(ranks(Path(config.artifact))) if config.artifact else range(0)
