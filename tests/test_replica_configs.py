@@ -8,7 +8,7 @@ from artifacts import SHAPES, write_artifact
 from demo import PATH
 
 from outcrop.engine.config import EngineConfig
-from outcrop.replica_configs import cache_block, exclude_each_other, replica_configs
+from outcrop.replica_configs import cache_block, exclude_each_other, replica_configs, rows
 from outcrop.settings import ModelSettings
 from outcrop_compile.processors import divided_processors
 
@@ -43,6 +43,20 @@ def test_engines_on_the_same_neuron_cores_exclude_each_other(artifact: Path) -> 
     assert not exclude_each_other(cpu, cpu)
 
 
+def test_replicas_without_an_artifact_have_equal_parts_of_the_neuron_cores(tmp_path: Path) -> None:
+    def legacy(**settings: object) -> list[EngineConfig]:
+        values = {"path": tmp_path, "backend": "transformers-neuronx", "cores": "0-7"} | settings
+        return replica_configs(ModelSettings.model_validate(values))
+
+    running = legacy(replicas=2)
+    assert [each.cores for each in running] == ["0-3", "4-7"]
+    assert [each.processors for each in running] == [(), ()]
+    assert exclude_each_other(running, legacy())
+    assert not exclude_each_other(running, legacy(cores="8-11"))
+    with pytest.raises(ValueError, match=r"cores 0-7 are 8, which 3 replicas cannot have equal parts of"):
+        legacy(replicas=3)
+
+
 def test_replicas_on_a_cpu_have_processors_of_their_own() -> None:
     configs = replica_configs(ModelSettings(path=PATH, replicas=2, max_rows=7))
     assert [each.processors for each in configs] == divided_processors(2)
@@ -70,3 +84,16 @@ def test_the_block_of_the_prefix_cache(artifact: Path) -> None:
     assert cache_block(ModelSettings(path=PATH, prefix_cache=False)) == 0
     built = ModelSettings.model_validate({"backend": "neuron", "artifact": artifact})
     assert cache_block(built) == SHAPES.block_size
+
+
+def test_requests_that_all_replicas_run_at_once(artifact: Path) -> None:
+    assert rows(ModelSettings(path=PATH, max_rows=7, replicas=2)) == 14
+    built = {"backend": "neuron", "artifact": artifact, "replicas": 3}
+    assert rows(ModelSettings.model_validate(built)) == 3 * SHAPES.max_rows
+
+
+def test_what_vllm_chooses_is_not_known(tmp_path: Path) -> None:
+    chosen = ModelSettings(path=tmp_path, backend="vllm")
+    assert (cache_block(chosen), rows(chosen)) == (0, 0)
+    told = ModelSettings(path=tmp_path, backend="vllm", block_size=16, max_rows=5, replicas=2)
+    assert (cache_block(told), rows(told)) == (16, 10)

@@ -37,7 +37,7 @@ from outcrop.http_protocol import HttpProtocol
 from outcrop.key_store import key_store
 from outcrop.ledger.allowance import Allowances
 from outcrop.ledger.database import Database
-from outcrop.replica_configs import cache_block
+from outcrop.replica_configs import cache_block, rows
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 from outcrop.storage import Storage
 from outcrop.telemetry.neuron_monitor import NeuronMonitor
@@ -50,8 +50,6 @@ from outcrop.text.chat_template import (
     load_chat_template,
 )
 from outcrop.text.tokenizer import load_tokenizer
-from outcrop_compile.artifact.manifest import NAME
-from outcrop_compile.artifact.open import read_manifest
 
 DEMO_ID = "outcrop.demo"
 """The id a model is listed under when it was given none."""
@@ -73,7 +71,7 @@ def build_catalog(settings: Settings, engines: Sequence[EngineClient]) -> Catalo
                 aliases=model.aliases,
                 cache_block=cache_block(model),
                 size=_size(model),
-                rows=_rows(model),
+                rows=rows(model),
             )
         )
     catalog = Catalog(models, demo=settings.demo, region=settings.region)
@@ -94,6 +92,11 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
             "backend neuron serves what `outcrop compile build` made; build an artifact of the model, and "
             "serve that"
         )
+    if like.url:
+        raise ValueError(
+            f"the vLLM server at {like.url} serves its own weights; serve the model with another server, or "
+            "name its folder in a [[models]] table without a url"
+        )
     changes = {
         "path": files.path, "id": files.model_id, "aliases": (), "name": files.name, "replicas": 1
     }  # fmt: skip
@@ -111,7 +114,7 @@ def load_imported(like: ModelSettings, make_engine: MakeEngine, files: ModelFile
         engine=OnDemandEngine(files.name, lambda: make_engine(settings)),
         name=files.name,
         arn=files.arn,
-        cache_block=settings.block_size if settings.prefix_cache else 0,
+        cache_block=cache_block(settings),
     )
 
 
@@ -123,14 +126,6 @@ def _size(model: ModelSettings) -> int:
     else:
         files = model.path.iterdir() if model.path.is_dir() else iter((model.path,))
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _rows(model: ModelSettings) -> int:
-    """Requests that run at once, in all replicas; 0 where vLLM chooses. Raises ArtifactError."""
-    if model.backend == "vllm" and "max_rows" not in model.model_fields_set:
-        return 0
-    rows = model.max_rows if model.artifact is None else read_manifest(model.artifact / NAME).shapes.max_rows
-    return rows * model.replicas
 
 
 def build_key_ring(auth: AuthSettings, database: Database) -> KeyRing:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from outcrop.api.sampling import SamplingExtras
-from outcrop.engine.abilities import ABILITIES
+from outcrop.engine.abilities import ABILITIES, common
 from outcrop.engine.client import Abilities, SamplingParams, lacking
 
 from .doubles import ScriptedEngine
@@ -102,3 +102,15 @@ def test_service_tiers(server: Server) -> None:
     assert "does not support a service tier" in converse(server, serviceTier={"type": "priority"}).text
     assert converse(server, serviceTier={"type": "default"}).status_code == 200
     server.engine.requests.clear()
+
+
+def test_several_engines_can_do_what_each_of_them_can() -> None:
+    everything = ABILITIES["outcrop"]
+    one = msgspec.structs.replace(everything, logprobs=5, seed=False, adapters=("a", "b"))
+    other = msgspec.structs.replace(everything, grammar=False, adapters=("b", "c"))
+    both = msgspec.structs.replace(everything, logprobs=5, seed=False, grammar=False, adapters=("b",))
+    assert common([one, other, one]) == both
+    silent = msgspec.structs.replace(one, logprobs=None)
+    assert common([silent, one]).logprobs is None
+    assert common([one]) == one
+    assert common([]) == Abilities()

@@ -6,33 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psutil
 import pytest
-from reference import answer, capabilities
+from fake_engines import CAPS, CONFIG, collect, request, run, until
+from msgspec.structs import replace
+from reference import answer
 
-from outcrop.engine.client import EngineUnavailable, FinishReason, ModelFailure
+from outcrop.engine.client import EngineUnavailable, ModelFailure
 from outcrop.engine.config import EngineConfig
-from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.process_client import ProcessClient
-
-CONFIG = EngineConfig(
-    model="", backend="fake", vocab_size=1000, max_model_len=512, max_rows=8, block_size=16, fake_step_ms=2
-)
-CAPS = capabilities(vocab_size=1000, max_model_len=512)
-
-
-def changed(**changes: Any) -> EngineConfig:
-    fields = {name: getattr(CONFIG, name) for name in EngineConfig.__struct_fields__}
-    return EngineConfig(**(fields | changes))
-
-
-def request(name: str, *, tokens: int = 200, prompt: list[int] | None = None) -> GenerationRequest:
-    sampling = SamplingParams(tokens, temperature=0.7, seed=int.from_bytes(name.encode()))
-    return GenerationRequest(name, prompt or [len(name), 3, 5, 7], sampling)
 
 
 @asynccontextmanager
@@ -43,28 +29,6 @@ async def engine(config: EngineConfig = CONFIG, **options: Any) -> AsyncIterator
         yield client
     finally:
         await client.close()
-
-
-async def collect(client: ProcessClient, wanted: GenerationRequest) -> tuple[list[int], FinishReason | None]:
-    tokens, finish = [], None
-    async for delta in client.generate(wanted):
-        tokens += delta.tokens
-        finish = delta.finish
-    return tokens, finish
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(150):
-            await scenario()
-
-    asyncio.run(bounded())
 
 
 def test_answers_come_from_another_process() -> None:
@@ -100,7 +64,7 @@ def test_streams_survive_two_kills_and_repeat_no_token() -> None:
 
 def test_a_request_that_crashes_the_engine_twice_is_refused_and_the_others_finish() -> None:
     async def scenario() -> None:
-        async with engine(changed(fake_poison=5000)) as client:
+        async with engine(replace(CONFIG, fake_poison=5000)) as client:
             good = [request(f"good{index}", tokens=400) for index in range(3)]
             tasks = [asyncio.create_task(collect(client, each)) for each in good]
             await until(lambda: client.stats.generation_tokens > 30)
@@ -156,7 +120,7 @@ def test_a_request_made_while_the_engine_restarts_waits_for_it() -> None:
 
 def test_an_engine_that_cannot_start_says_why() -> None:
     async def scenario() -> None:
-        client = ProcessClient(changed(backend="cpu", model="/nonexistent/model"))
+        client = ProcessClient(replace(CONFIG, backend="cpu", model="/nonexistent/model"))
         with pytest.raises(EngineUnavailable, match="/nonexistent/model"):
             await client.start()
         with pytest.raises(EngineUnavailable, match="/nonexistent/model"):

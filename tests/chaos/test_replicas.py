@@ -4,31 +4,18 @@ ends as it would have alone, whoever worked on it."""
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 import pytest
-from reference import answer, capabilities
+from fake_engines import BLOCK, CAPS, CONFIG, Answer, collect, request, run, until
+from reference import answer
 
-from outcrop.engine.client import EngineUnavailable, FinishReason, ModelFailure
-from outcrop.engine.config import EngineConfig
-from outcrop.engine.messages import GenerationRequest, SamplingParams
+from outcrop.engine.client import EngineUnavailable, ModelFailure
+from outcrop.engine.messages import GenerationRequest
 from outcrop.engine.replicas import ReplicaSet
-
-BLOCK = 16
-CONFIG = EngineConfig(
-    model="", backend="fake", vocab_size=1000, max_model_len=512, max_rows=8, block_size=BLOCK, fake_step_ms=2
-)
-CAPS = capabilities(vocab_size=1000, max_model_len=512)
-
-Answer = tuple[list[int], FinishReason | None]
-
-
-def request(name: str, *, tokens: int = 200, prompt: list[int] | None = None) -> GenerationRequest:
-    sampling = SamplingParams(tokens, temperature=0.7, seed=int.from_bytes(name.encode()))
-    return GenerationRequest(name, prompt or [len(name), 3, 5, 7], sampling)
 
 
 @asynccontextmanager
@@ -41,28 +28,6 @@ async def replicas(count: int = 2, **changes: Any) -> AsyncIterator[ReplicaSet]:
         yield engine
     finally:
         await engine.close()
-
-
-async def collect(engine: ReplicaSet, wanted: GenerationRequest) -> Answer:
-    tokens, finish = [], None
-    async for delta in engine.generate(wanted):
-        tokens += delta.tokens
-        finish = delta.finish
-    return tokens, finish
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(150):
-            await scenario()
-
-    asyncio.run(bounded())
 
 
 def kill(engine: ReplicaSet, replica: int) -> None:

@@ -76,9 +76,11 @@ ABILITIES: Mapping[EngineKind, Abilities] = {
 
 def common(engines: Iterable[Abilities]) -> Abilities:
     """What all of these can do, none being there for nothing."""
-    found = Abilities()
-    for number, each in enumerate(engines):
-        found = each if number == 0 else Abilities(*map(_both, astuple(found), astuple(each)))
+    others = iter(engines)
+    found = next(others, Abilities())
+    for each in others:
+        if each != found:  # only while some are replaced, and every request asks
+            found = Abilities(*map(_both, astuple(found), astuple(each)))
     return found
 
 

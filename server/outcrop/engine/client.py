@@ -99,7 +99,7 @@ class EngineClient(ABC):
 
     @property
     def routing(self) -> Routing:
-        """What decided which replica a request went to; all zero where there is but one."""
+        """What decided which replica a request went to; all zero of an engine that is not a set of them."""
         return Routing()
 
     @abstractmethod

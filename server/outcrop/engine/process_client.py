@@ -149,12 +149,6 @@ class ProcessClient(EngineClient):
     def restarts(self) -> int:
         return max(0, self._launches - 1)
 
-    async def given_up(self) -> str:
-        """Waits until the engine is beyond its restart budget, or drained; the reason."""
-        assert self._supervisor is not None
-        await asyncio.shield(self._supervisor)
-        return self._reason
-
     @property
     def reason(self) -> str:
         """Why the engine is down, where it is."""

@@ -13,10 +13,10 @@ from outcrop.engine.abilities import Abilities, common
 from outcrop.engine.client import EngineClient, EngineUnavailable
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.lobby import Lobby
-from outcrop.engine.messages import BACKGROUND, GenerationDelta, GenerationRequest
+from outcrop.engine.messages import GenerationDelta, GenerationRequest
 from outcrop.engine.prefix_keys import prefix_keys
 from outcrop.engine.process_client import ProcessClient
-from outcrop.engine.router import Router, Ticket
+from outcrop.engine.router import Router, choose_for
 from outcrop.engine.stats import EngineStats, Routing
 from outcrop.engine.stream import Stream, follow
 
@@ -281,7 +281,7 @@ class ReplicaSet(EngineClient):
             among = [slot for slot, each in enumerate(self._slots) if each in up and not each.retiring]
             if not among:
                 return bool(up) and up[0].client.dispatcher.take(stream)
-        ticket = self._choose(stream, among)
+        ticket = choose_for(self._router, stream.request, len(stream.tokens), self._keys(stream), among)
         if ticket is None:
             return False
         if stream.ticket is not None and stream.ticket.replica != ticket.replica:
@@ -299,17 +299,6 @@ class ReplicaSet(EngineClient):
         """The replicas of a version that run or may yet."""
         found = (*self._slots, *self._retiring)
         return [each for each in found if each.version == version and not each.client.over]
-
-    def _choose(self, stream: Stream, among: list[int] | None) -> Ticket | None:
-        request, done = stream.request, len(stream.tokens)
-        return self._router.choose(
-            self._keys(stream),
-            len(request.prompt) + done,
-            max(1, request.sampling.max_tokens - done),
-            session=(request.cache_salt, request.session) if request.session else None,
-            background=request.priority <= BACKGROUND,
-            among=among,
-        )
 
     def _keys(self, stream: Stream, known: Sequence[int] = ()) -> list[int]:
         if not self._block_size:

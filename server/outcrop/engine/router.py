@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from outcrop.engine.holdings import Holdings
+from outcrop.engine.messages import BACKGROUND, GenerationRequest
 from outcrop.engine.stats import Routing
 from outcrop.engine.tournament import Tournament
 
@@ -205,3 +206,21 @@ class Router:
         held = self._holdings.count(replica)
         for loads, ranks in zip(self._loads, self._ranks, strict=True):
             ranks.set(replica, loads[replica] * _TIE + held if self._in[replica] else _OUT)
+
+
+def choose_for(
+    router: Router,
+    request: GenerationRequest,
+    done: int,
+    keys: Sequence[int],
+    among: Collection[int] | None = None,
+) -> Ticket | None:
+    """`Router.choose` for a request whose answer has so many tokens already. A session is its tenant's."""
+    return router.choose(
+        keys,
+        len(request.prompt) + done,
+        max(1, request.sampling.max_tokens - done),
+        session=(request.cache_salt, request.session) if request.session else None,
+        background=request.priority <= BACKGROUND,
+        among=among,
+    )

@@ -23,12 +23,12 @@ class Home(Protocol):
 @dataclass(slots=True, eq=False)
 class Stream:
     """tokens: those that engines have delivered, of which the client has the first `taken`; what its request
-    resumes came from elsewhere, and the client has it. logprobs: of
-    those that it has not had, where it asked for them. cached, queued: as in GenerationDelta, once it was in
-    a step. end: its last delta, if it has come, or why there is none. slot: its name in the engine's steps,
-    once it has one. started: in a step, or its grammar begun, since it was given to its engine. crashes:
-    engine crashes it was part of since its last token. reader: waits for news. ticket: of the replica that
-    it was sent to; version: of the model that this replica serves."""
+    resumes came from elsewhere, and the client has it. logprobs: of those that it has not had, where it asked
+    for them. cached, queued: as in GenerationDelta, once it was in a step. end: its last delta, if it has
+    come, or why there is none. slot: its name in the engine's steps, once it has one. started: in a step, or
+    its grammar begun, since it was given to its engine. crashes: engine crashes it was part of since its last
+    token. reader: waits for news. ticket: of the replica that it was sent to; version: of the model that this
+    replica serves."""
 
     request: GenerationRequest
     submitted: float

@@ -21,11 +21,9 @@ from outcrop.ledger.database import Database
 from outcrop.ray_serve.client import RayEngine
 from outcrop.ray_serve.replica import NEURON_CORES, EngineReplica
 from outcrop.ray_serve.routing import PrefixRouter
-from outcrop.replica_configs import cache_block
+from outcrop.replica_configs import cache_block, ranks, rows
 from outcrop.settings import ModelSettings, Settings, load_settings
 from outcrop.telemetry import logs
-from outcrop_compile.artifact.manifest import NAME
-from outcrop_compile.artifact.open import read_manifest
 
 _ROUTING_STATS_SECONDS = 1.0
 _HEALTH_SECONDS = 5.0
@@ -67,7 +65,7 @@ def _engine(model: ModelSettings, settings: Settings) -> Application:
         num_replicas=1,
         ray_actor_options=_resources(model),
         # What an engine cannot yet run waits with Ray, where another replica may get it.
-        max_ongoing_requests=math.ceil(_rows(model) * 1.25),
+        max_ongoing_requests=math.ceil((rows(model) or model.max_rows * model.replicas) * 1.25),
         graceful_shutdown_timeout_s=settings.drain_seconds,
         health_check_period_s=_HEALTH_SECONDS,
         logging_config=_LOGGING,
@@ -84,14 +82,7 @@ def _resources(model: ModelSettings) -> dict[str, Any]:
     """Of a replica, which is one actor, so that all its cores are one host's."""
     if model.artifact is None:
         return {"num_cpus": 1}
-    cores = read_manifest(model.artifact / NAME).target.tp * model.replicas
-    return {"num_cpus": 1, "resources": {NEURON_CORES: cores}}
-
-
-def _rows(model: ModelSettings) -> int:
-    """Requests that the engines of a replica run at once."""
-    shapes = None if model.artifact is None else read_manifest(model.artifact / NAME).shapes
-    return (model.max_rows if shapes is None else shapes.max_rows) * model.replicas
+    return {"num_cpus": 1, "resources": {NEURON_CORES: ranks(model.artifact) * model.replicas}}
 
 
 def _api(settings: Settings) -> Any:

@@ -7,9 +7,9 @@ import functools
 
 from ray.serve.request_router import PendingRequest, ReplicaID, ReplicaResult, RequestRouter, RunningReplica
 
-from outcrop.engine.messages import BACKGROUND, GenerationRequest
+from outcrop.engine.messages import GenerationRequest
 from outcrop.engine.prefix_keys import prefix_keys
-from outcrop.engine.router import Router, Ticket
+from outcrop.engine.router import Router, Ticket, choose_for
 
 _MOST_REPLICAS = 1024
 """Of one model at once."""
@@ -86,15 +86,10 @@ class PrefixRouter(RequestRouter):
         self._release(_name(pending))
         if not (pending.args and isinstance(request := pending.args[0], GenerationRequest)):
             return None
-        salt, done = request.cache_salt, len(request.resumed)
-        ticket = self._router.choose(
-            prefix_keys(request.prompt, salt, self._block_size) if self._block_size else (),
-            len(request.prompt) + done,
-            max(1, request.sampling.max_tokens - done),
-            session=(salt, request.session) if request.session else None,
-            background=request.priority <= BACKGROUND,
-            among=None if only is None else (only,),
-        )
+        size = self._block_size
+        keys = prefix_keys(request.prompt, request.cache_salt, size) if size else ()
+        among = None if only is None else (only,)
+        ticket = choose_for(self._router, request, len(request.resumed), keys, among)
         if ticket is None:
             return None
         self._tickets[_name(pending)] = ticket
