@@ -66,3 +66,10 @@ def test_a_pattern_as_long_as_it_may_be() -> None:
     pattern = Pattern("a" * 500)
     assert pattern.search("b" + "a" * 600, 0) == (1, 501, 1, 501)
     assert Beginnings([pattern] * 30).undecided("b" + "a" * 499, 0) == 1
+
+
+@pytest.mark.timeout(60)
+def test_large_patterns_are_not_compiled_together() -> None:
+    """Thirty of these in one automaton would take minutes, in which nothing else runs."""
+    pattern = Pattern("a{1000}" * 7)
+    assert Beginnings([pattern] * 30).undecided("b" + "a" * 10, 0) == 1

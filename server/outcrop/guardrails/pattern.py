@@ -28,7 +28,9 @@ VALUE = "value"
 """The name of the group that is what a match is about, where that is not all of it."""
 
 _MEMORY = 32 << 20  # bytes, of one RE2 object with its automata
-_TOGETHER = 16_000  # characters of patterns in one RE2 object: longer ones take long to compile
+# Of patterns in one RE2 object: the time that it takes to compile grows as the square of either.
+_CHARACTERS = 16_000
+_INSTRUCTIONS = 4_000
 _CLASSES = {
     "CATEGORY_DIGIT": r"\d",
     "CATEGORY_NOT_DIGIT": r"\D",
@@ -61,7 +63,10 @@ class PatternError(ValueError):
 
 
 class Pattern:
-    """One regular expression. The group named `VALUE`, if it has one, is what a match is about."""
+    """One regular expression. The group named `VALUE`, if it has one, is what a match is about.
+
+    beginnings: what matches the beginnings of its matches. size: instructions of RE2 that it takes.
+    """
 
     def __init__(self, source: str) -> None:
         """Raises PatternError."""
@@ -75,7 +80,8 @@ class Pattern:
             raise PatternError("it is nested too deeply") from None
         except (re.error, OverflowError) as error:
             raise PatternError(str(error)) from None
-        if self._regex.programsize > MAX_PROGRAM:
+        self.size: int = self._regex.programsize
+        if self.size > MAX_PROGRAM:
             raise PatternError("it is too large: repeat less, or shorter parts")
         self._value = 0 if value is None else 1
 
@@ -97,16 +103,23 @@ class Beginnings:
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         """Raises PatternError."""
-        groups: list[list[str]] = [[]]
+        groups: list[list[Pattern]] = []
         for pattern in patterns:
-            if sum(map(len, groups[-1])) + len(pattern.beginnings) > _TOGETHER:
+            if not groups or not _fit([*groups[-1], pattern]):
                 groups.append([])
-            groups[-1].append(pattern.beginnings)
-        self._regexes = [compiled(f"(?:{'|'.join(group)})\\z") for group in groups]
+            groups[-1].append(pattern)
+        together = ("|".join(each.beginnings for each in group) for group in groups)
+        self._regexes = [compiled(f"(?:{each})\\z") for each in together]
 
     def undecided(self, text: str, start: int) -> int:
         found = (regex.search(text, start) for regex in self._regexes)
         return min((int(each.start()) for each in found if each is not None), default=len(text))
+
+
+def _fit(patterns: Sequence[Pattern]) -> bool:
+    """Whether the beginnings of these may be in one RE2 object."""
+    characters = sum(len(each.beginnings) for each in patterns)
+    return characters <= _CHARACTERS and sum(each.size for each in patterns) <= _INSTRUCTIONS
 
 
 def compiled(pattern: str) -> Any:

@@ -47,10 +47,14 @@ class Scanner:
     def push(self, text: str) -> str:
         """Take more text; returns what of it, and of what was held back, is safe now."""
         self.characters += len(text)
-        if self.blocked:
-            return ""
-        self._text += text
-        return "".join(self._advance(final=False))
+        out: list[str] = []
+        # In pieces, so that a long text is not copied whole at every step through it.
+        for start in range(0, len(text), self._window):
+            if self.blocked:
+                break
+            self._text += text[start : start + self._window]
+            out += self._advance(final=False)
+        return "".join(out)
 
     def finish(self) -> str:
         """The text is over; returns the rest of it. Another may follow, which has nothing to do with it."""

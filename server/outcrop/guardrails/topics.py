@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from outcrop.guardrails.filter import Filter, Hit
 
@@ -78,16 +79,10 @@ class TopicFinder:
         self._all = frozenset().union(*(words for words, _ in self._sets))
 
     def find(self, text: str, start: int, stop: int) -> Iterator[Hit]:
-        for begin, end in _sentences(text, start):
-            if begin >= stop:
-                return
-            found = [
-                (match, word)
-                for match in _words(text, begin, end)
-                if (word := _keyword(match[0])) in self._all
-            ]
-            if found and found[0][0].start() < stop and self._is_about(frozenset(word for _, word in found)):
-                yield Hit(found[0][0].start(), found[-1][0].end(), end, self._filter)
+        for end, spoken in _spoken(text, start, stop):
+            found = [each for each in spoken if each[0] in self._all]
+            if found and found[0][1] < stop and self._is_about(frozenset(word for word, *_ in found)):
+                yield Hit(found[0][1], found[-1][2], end, self._filter)
 
     def _is_about(self, found: frozenset[str]) -> bool:
         return any(len(words & found) >= least for words, least in self._sets)
@@ -107,6 +102,24 @@ class TopicHorizon:
             if match.end() == len(text) or _keyword(match[0]) in self._all:
                 return match.start()
         return len(text)
+
+
+@lru_cache(maxsize=16)  # every topic of a guardrail asks for the same
+def _spoken(text: str, start: int, stop: int) -> Sequence[tuple[int, Sequence[tuple[str, int, int]]]]:
+    """The sentences that begin in text[start:stop]: where each ends, and its keywords, each with where it
+    begins and ends."""
+    return [
+        (
+            end,
+            [
+                (word, match.start(), match.end())
+                for match in _words(text, begin, end)
+                if (word := _keyword(match[0]))
+            ],
+        )
+        for begin, end in _sentences(text, start)
+        if begin < stop
+    ]
 
 
 def _words(text: str, start: int, end: int) -> Iterator[re.Match[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -71,7 +72,7 @@ class Guardrails:
 
     async def _create(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _CREATE)
-        refuse_unsupported(wanted)
+        await asyncio.to_thread(refuse_unsupported, wanted)
         guardrail = self._plane.new_resource(
             KIND,
             str(wanted.name),
@@ -88,7 +89,7 @@ class Guardrails:
     async def _update(self, request: Request) -> Response:
         identifier = self._identifier(request)
         wanted = await self._plane.read(request, _UPDATE)
-        refuse_unsupported(wanted)
+        await asyncio.to_thread(refuse_unsupported, wanted)
 
         def work(session: Session) -> Resource:
             guardrail = _required(session, identifier)

@@ -40,20 +40,22 @@ class GuardrailSettings:
     def of(cls, identifier: str, arn: str, version: str, fields: dict[str, Any]) -> GuardrailSettings:
         """From fields that `refuse_unsupported` has let through, as JSON has them."""
         config = msgspec.convert(fields, UpdateGuardrailRequest)
+        input_, output = _rules(config, "input"), _rules(config, "output")
+        filters = input_.filters()
         return cls(
             identifier,
             arn,
             version,
             config.blocked_input_messaging or "",
             config.blocked_outputs_messaging or "",
-            _rules(config, "input").filters(),
-            _rules(config, "output").filters(),
+            filters,
+            filters if output == input_ else output.filters(),
         )
 
 
 def refuse_unsupported(config: UpdateGuardrailRequest) -> None:
     """Raises ValidationException for what this server could not do, by its name, for patterns that are none,
-    and for a guardrail without any policy."""
+    and for a guardrail without any policy. Slow for large patterns."""
     for attribute, name in _NEED_A_MODEL:
         if getattr(config, attribute) is not None:
             raise errors.validation(

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 FIELDS = "fields"
 """In the body of a guardrail or of a version: what it is, as UpdateGuardrail's request has it."""
 
-_KEPT = 256  # compiled guardrails
+_KEPT = 256  # compiled guardrails, those that were asked for last
 
 _Key = tuple[str, str, datetime]
 
@@ -58,6 +58,7 @@ class GuardrailStore:
             self._compiled[key] = settings
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
+        self._compiled.move_to_end(key)
         return settings
 
 
