@@ -71,7 +71,7 @@ def test_writers_do_not_lose_each_others_keys(database: Database, tmp_path: Path
 def test_a_server_hears_of_new_and_revoked_keys(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outcrop.api.auth.shared_keys._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("outcrop.ledger.watch.LOOK_SECONDS", 0.02)
     elsewhere = store(database, tmp_path)
 
     async def until(ring: KeyRing, bearer: str, name: str | None) -> None:
@@ -106,7 +106,7 @@ def test_keys_are_kept_while_the_database_is_away(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("outcrop.api.auth.shared_keys._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("outcrop.ledger.watch.LOOK_SECONDS", 0.02)
     _, bearer = store(database, tmp_path).create(1, name="a")
 
     async def scenario() -> None:

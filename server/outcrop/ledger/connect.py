@@ -14,7 +14,6 @@ BUSY_SECONDS = 30
 AWAY = (OperationalError, InterfaceError)
 """What is raised while the database cannot be reached, or cannot do its work: it may yet be mended."""
 
-_POSTGRESQL = "postgresql"
 _REACHING = {
     "application_name": "outcrop",
     "connect_timeout": "5",
@@ -61,12 +60,16 @@ def cannot(state: str | Path, error: Exception) -> DatabaseError:
     if isinstance(error, ImportError) and is_shared(state):
         reason = "psycopg, PostgreSQL's driver, is not installed. Run pip install 'outcrop[postgres]'"
     else:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        reason += (
-            ". Set `state` to a file that this user may write, or to the URL of a PostgreSQL database, such "
-            "as postgresql://user:password@host/name"
+        reason = (
+            f"{reason_of(error)}. Set `state` to a file that this user may write, or to the URL of a "
+            "PostgreSQL database, such as postgresql://user:password@host/name"
         )
     return DatabaseError(f"the server's state cannot be kept in {where}: {reason}")
+
+
+def reason_of(error: Exception) -> str:
+    """What the database, or whatever stands before it, said: one line, without the statement."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 def _url(state: str | Path) -> URL:
@@ -77,7 +80,7 @@ def _url(state: str | Path) -> URL:
         case "sqlite":
             return url
         case "postgresql" | "postgres":
-            url = url.set(drivername=f"{_POSTGRESQL}+psycopg")
+            url = url.set(drivername="postgresql+psycopg")
             return url.update_query_dict(
                 {name: value for name, value in _REACHING.items() if name not in url.query}
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +13,9 @@ from sqlalchemy.orm import Session
 
 from outcrop.api.auth.keys import Key, KeyStore, KeyStoreError
 from outcrop.ledger.api_key import ApiKey
+from outcrop.ledger.connect import reason_of
 from outcrop.ledger.database import Database
-
-logger = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 1.0
+from outcrop.ledger.watch import watch
 
 
 class SharedKeyStore(KeyStore):
@@ -54,18 +50,12 @@ class SharedKeyStore(KeyStore):
 
     async def follow(self) -> None:
         """Look for changes until cancelled."""
-        away = False
-        while True:
-            try:
-                revision = await self._database.run(_revision)
-                if self._seen is None or revision != self._seen[0]:
-                    self._seen = await self._database.run(self._look)
-                away = False
-            except (SQLAlchemyError, OSError) as error:
-                if not away:
-                    logger.error("%s: changes are not seen while the database is away: %s", self.place, error)
-                away = True
-            await asyncio.sleep(_LOOK_SECONDS)
+        await watch(self._see, "changes of keys are not seen")
+
+    async def _see(self) -> None:
+        revision = await self._database.run(_revision)
+        if self._seen is None or revision != self._seen[0]:
+            self._seen = await self._database.run(self._look)
 
     def _look(self, session: Session) -> tuple[int, dict[str, Key] | KeyStoreError]:
         rows = session.scalars(select(ApiKey).order_by(ApiKey.revision)).all()
@@ -104,7 +94,7 @@ class SharedKeyStore(KeyStore):
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            raise KeyStoreError(f"{self.place}: {getattr(error, 'orig', None) or error}") from error
+            raise KeyStoreError(f"{self.place}: {reason_of(error)}") from error
 
 
 def _revision(session: Session) -> int:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from outcrop.api.auth.quota import Clock, MakeBucket, TokenBucket
 from outcrop.ledger.allowance import Allowances, Settled
+from outcrop.ledger.connect import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class SharedQuotas:
                 return await self._allowances.settle(name, per_minute, charge, totals)
         except (SQLAlchemyError, TimeoutError) as error:
             if self._probe is None:
-                reason = " ".join(str(getattr(error, "orig", error)).split()) or "it does not answer"
+                reason = reason_of(error) or "it does not answer"
                 logger.error(
                     "quotas are not shared while the database is away, and this server goes on by itself: %s",
                     reason,
