@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,13 +60,23 @@ class SharedKeyStore(KeyStore):
     def _look(self, session: Session) -> tuple[int, dict[str, Key] | KeyStoreError]:
         rows = session.scalars(select(ApiKey).order_by(ApiKey.revision)).all()
         revision = rows[-1].revision if rows else 0
+        try:
+            return revision, self._checked(rows)
+        except KeyStoreError as error:
+            return revision, error
+
+    def _checked(self, rows: Sequence[ApiKey]) -> dict[str, Key]:
+        """Raises KeyStoreError for keys that are of no use on this host."""
         mine = self.master().fingerprint()
         if any(row.master != mine for row in rows):
-            return revision, KeyStoreError(
+            raise KeyStoreError(
                 f"{self.place} were made with another master secret than this host has: give every host the "
                 f"same, in OUTCROP_MASTER_SECRET or in {self.master_path}"
             )
-        return revision, {row.id: msgspec.convert(row.document, Key) for row in rows}
+        try:
+            return {row.id: msgspec.convert(row.document, Key) for row in rows}
+        except msgspec.ValidationError as error:
+            raise KeyStoreError(f"{self.place}: {error}") from None
 
     def _change(self, change: Callable[[Mapping[str, Key]], Key]) -> Key:
         def work(session: Session) -> Key:
