@@ -39,9 +39,8 @@ class SharedQuotas:
     missed more than what was let through. A key may then use its quota once a server. Used on the event
     loop."""
 
-    def __init__(self, allowances: Allowances, clock: Clock) -> None:
+    def __init__(self, allowances: Allowances) -> None:
         self._allowances = allowances
-        self._clock = clock
         self._buckets: dict[str, SharedBucket] = {}
         self._probe: asyncio.Task[None] | None = None
 
