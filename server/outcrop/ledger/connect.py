@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from outcrop.ledger.location import is_shared, is_url
+
 BUSY_SECONDS = 30
 """How long a transaction waits for one of another process before it fails."""
 
@@ -33,16 +35,6 @@ PostgreSQL's manual."""
 
 class DatabaseError(OSError):
     """The database cannot be opened; the message says which, and what to do."""
-
-
-def is_url(state: str | Path) -> bool:
-    """Whether state is kept where a URL says, and not in a file of SQLite's."""
-    return "://" in str(state)
-
-
-def is_shared(state: str | Path | None) -> bool:
-    """Whether it is the URL of a PostgreSQL server, which servers on other hosts reach, too."""
-    return str(state).startswith(("postgresql:", "postgresql+", "postgres:"))
 
 
 def connect(state: str | Path, **options: Any) -> Engine:
