@@ -57,7 +57,7 @@ async def measure(what: str, count: int, at_once: int, call: Callable[[int], Awa
 async def quotas(url: str) -> None:
     local = TokenBucket(PLENTY, time.monotonic)
     await measure("quota in the process", 20_000, 1, lambda _: local.acquire(1))
-    servers = [SharedQuotas(Allowances(url), time.monotonic) for _ in range(2)]
+    servers = [SharedQuotas(Allowances(url)) for _ in range(2)]
     buckets = [server.of("key")("requests", PLENTY, time.monotonic) for server in servers]
     await measure("shared quota, one call at a time", 2_000, 1, lambda _: buckets[0].acquire(1))
     await measure(

@@ -154,7 +154,7 @@ def build_authenticator(settings: Settings, database: Database) -> Authenticator
         region=settings.region if settings.auth.same_region else None,
         now=utc_now,
         clock=time.monotonic,
-        shared=SharedQuotas(Allowances(settings.state), time.monotonic) if database.shared else None,
+        shared=SharedQuotas(Allowances(settings.state)) if database.shared else None,
     )
 
 

@@ -29,6 +29,11 @@ def explained(uri: str) -> Iterator[None]:
         raise StorageError(f"{uri}: {str(error).partition(' What was moved already')[0]}") from None
 
 
+def below(name: str, rest: str) -> str:
+    """The name that `rest` has in a folder, whose name may end in `/`, or be "" for the whole place."""
+    return f"{name.rstrip('/')}/{rest}".lstrip("/")
+
+
 class Place(Protocol):
     """Files by name, `/` between the parts of a name."""
 

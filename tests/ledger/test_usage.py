@@ -240,7 +240,11 @@ async def ask(client: httpx.AsyncClient, number: int) -> Told:
             assert answer.status_code == 200
             async for data in answer.aiter_raw():
                 buffer.add_data(data)
-        (usage,) = [json.loads(event.payload)["usage"] for event in buffer if b'"usage"' in event.payload]
+        (usage,) = [
+            json.loads(event.payload)["usage"]
+            for event in buffer
+            if event.headers.get(":event-type") == "metadata"
+        ]
         return Told(answer.headers["x-amzn-requestid"], usage["inputTokens"], usage["outputTokens"])
     request = {
         "model": ANY_MODEL, "prompt": [f"{number}", "And then?"], "max_tokens": tokens, "stream": True,

@@ -42,7 +42,7 @@ def start(bedrock: Any, folder: Path) -> str:
 
 
 def answered(call: Callable[[], object]) -> bool:
-    """Whether a call of the control plane found the database."""
+    """Whether a call found the database that it needs."""
     try:
         call()
     except ClientError as error:
@@ -60,8 +60,12 @@ def test_serving_goes_on_and_jobs_wait(
     with running(FakeEngine(), demo=False, database=database, control=control) as server:
         bedrock, runtime = (client_of(server.url, service) for service in ("bedrock", "bedrock-runtime"))
 
-        def converse() -> None:
-            runtime.converse(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "Hi"}]}])
+        def converse(**members: Any) -> None:
+            message = {"role": "user", "content": [{"text": "Hi"}]}
+            runtime.converse(modelId=MODEL, messages=[message], **members)
+
+        def converse_guarded() -> None:
+            converse(guardrailConfig={"guardrailIdentifier": "gone", "guardrailVersion": "1"})
 
         arn = start(bedrock, tmp_path)
         eventually(
@@ -72,6 +76,7 @@ def test_serving_goes_on_and_jobs_wait(
             for _ in range(3):
                 converse()
             assert not answered(bedrock.list_inference_profiles)
+            assert not answered(converse_guarded)
         finally:
             postgres.start()
         eventually(lambda: answered(bedrock.list_inference_profiles), "an answer")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from postgres_server import PostgresServer
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from outcrop.api.auth.keyring import KeyRing
@@ -20,6 +21,7 @@ from outcrop.api.auth.shared_keys import SharedKeyStore
 from outcrop.api.errors import ApiError
 from outcrop.cli.main import app
 from outcrop.key_store import key_store
+from outcrop.ledger.api_key import ApiKey
 from outcrop.ledger.database import Database
 from outcrop.settings import AuthSettings
 
@@ -71,7 +73,7 @@ def test_writers_do_not_lose_each_others_keys(database: Database, tmp_path: Path
 def test_a_server_hears_of_new_and_revoked_keys(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outcrop.api.auth.shared_keys._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("outcrop.ledger.watch.LOOK_SECONDS", 0.02)
     elsewhere = store(database, tmp_path)
 
     async def until(ring: KeyRing, bearer: str, name: str | None) -> None:
@@ -106,7 +108,7 @@ def test_keys_are_kept_while_the_database_is_away(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("outcrop.api.auth.shared_keys._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("outcrop.ledger.watch.LOOK_SECONDS", 0.02)
     _, bearer = store(database, tmp_path).create(1, name="a")
 
     async def scenario() -> None:
@@ -129,6 +131,36 @@ def test_keys_are_kept_while_the_database_is_away(
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
     assert caplog.text.count("while the database is away") == 1
+
+
+@pytest.mark.parametrize("broken", ["master secret", "document"])
+def test_nobody_is_let_in_by_keys_that_cannot_be_used(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr("outcrop.ledger.watch.LOOK_SECONDS", 0.02)
+    elsewhere = store(database, tmp_path, None)
+    key, bearer = elsewhere.create(1, name="a")
+
+    def spoil(session: Session) -> None:
+        row = session.get_one(ApiKey, key.id)
+        row.revision += 1
+        if broken == "document":
+            row.document = {"id": key.id}
+
+    async def scenario() -> None:
+        ring = KeyRing(store(database, tmp_path, None))
+        following = asyncio.create_task(ring.follow())
+        assert ring.bearer(bearer, 2).name == "a"
+        if broken == "master secret":
+            elsewhere.master_path.chmod(0o644)  # others may read it
+        await database.run(spoil)
+        while not ring.empty(2):
+            await asyncio.sleep(0.02)
+        with pytest.raises(ApiError):
+            ring.bearer(bearer, 2)
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_every_host_needs_the_same_master_secret(database: Database, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def schema(url: str) -> None:
 
 @asynccontextmanager
 async def server(url: str) -> AsyncIterator[SharedQuotas]:
-    shared = SharedQuotas(Allowances(url), time.monotonic)
+    shared = SharedQuotas(Allowances(url))
     try:
         yield shared
     finally:

@@ -9,6 +9,7 @@ from outcrop.api import errors
 from outcrop.api.errors import ApiError
 from outcrop.catalog.catalog import UnknownModel
 from outcrop.engine.client import EngineUnavailable, ModelFailure
+from outcrop.ledger.connect import AWAY, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ def from_exception(exc: BaseException) -> ApiError:
             return errors.service_unavailable()
         case ModelFailure():
             return errors.model_error()
+        case _ if isinstance(exc, AWAY):
+            return errors.service_unavailable()
         case _:
             return errors.internal_error()
 
@@ -38,6 +41,8 @@ def log_unexpected(exc: BaseException, request_id: str) -> None:
             pass
         case EngineUnavailable() | ModelFailure():
             logger.warning("request %s: %s: %s", request_id, type(exc).__name__, exc)
+        case _ if isinstance(exc, AWAY):
+            logger.error("request %s: the database is away: %s", request_id, reason_of(exc))
         case _:
             frames = "".join(traceback.format_tb(exc.__traceback__))
             logger.error("request %s: unexpected %s\n%s", request_id, type(exc).__name__, frames)

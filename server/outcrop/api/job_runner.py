@@ -9,14 +9,15 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from sqlalchemy.orm import Session
 
 from outcrop.ledger import lease, resources
-from outcrop.ledger.connect import AWAY
+from outcrop.ledger.connect import AWAY, reason_of
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
+from outcrop.ledger.watch import watch
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +75,10 @@ class JobRunner:
         self._owner = uuid.uuid4().hex
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._news = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[NoReturn] | None = None
 
     def start(self) -> None:
-        self._watch = asyncio.create_task(self._work())
+        self._watch = asyncio.create_task(watch(self._look, f"{self._kind.kind}s wait", self._pause))
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -85,23 +86,16 @@ class JobRunner:
 
     async def close(self) -> None:
         """Interrupt everything; whoever comes next goes on with it."""
-        tasks = [task for _, task in self._jobs.values()] + ([self._watch] if self._watch else [])
+        tasks = [*(task for _, task in self._jobs.values()), *([self._watch] if self._watch else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                await self._look()
-            except AWAY as error:
-                logger.error("%ss wait for the database: %s", self._kind.kind, error.orig)
-            except Exception:
-                logger.exception("%ss could not be looked after", self._kind.kind)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.lease_seconds / 3):
-                    await self._news.wait()
-            self._news.clear()
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.lease_seconds / 3):
+                await self._news.wait()
+        self._news.clear()
 
     async def _look(self) -> None:
         """Renew what is held, take what is free, and see what is to be stopped."""
@@ -140,7 +134,9 @@ class JobRunner:
         try:
             await job.run()
         except AWAY as error:
-            logger.error("%s %s goes on when the database is back: %s", self._kind.kind, job_id, error.orig)
+            logger.error(
+                "%s %s goes on when the database is back: %s", self._kind.kind, job_id, reason_of(error)
+            )
             await asyncio.sleep(self._options.lease_seconds / 3)
         except Exception:
             logger.exception("%s %s", self._kind.kind, job_id)

@@ -100,7 +100,7 @@ def _release(name: str | None) -> Release | None:
 
 
 def _database(config: Path | None) -> list[Finding]:
-    from outcrop.ledger.connect import is_shared
+    from outcrop.ledger.location import is_shared
     from outcrop.settings import SettingsError, load_ledger_settings
 
     try:

@@ -137,10 +137,15 @@ def session(
 def _store(config: Path | None) -> Iterator[KeyStore]:
     """The server's keys, wherever they are. A mistake is told in a line."""
     from outcrop.key_store import key_store
-    from outcrop.ledger.database import Database
+    from outcrop.ledger.location import is_shared
 
     try:
         settings = load_key_settings(config)
+        if not is_shared(settings.state):
+            yield key_store(settings.auth, None)
+            return
+        from outcrop.ledger.database import Database
+
         with closing(Database(settings.state)) as database:
             yield key_store(settings.auth, database)
     except ValueError as error:

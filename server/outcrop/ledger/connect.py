@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from outcrop.ledger.location import is_shared, is_url
+
 BUSY_SECONDS = 30
 """How long a transaction waits for one of another process before it fails."""
 
 AWAY = (OperationalError, InterfaceError)
 """What is raised while the database cannot be reached, or cannot do its work: it may yet be mended."""
 
-_POSTGRESQL = "postgresql"
 _REACHING = {
     "application_name": "outcrop",
     "connect_timeout": "5",
@@ -36,16 +37,6 @@ class DatabaseError(OSError):
     """The database cannot be opened; the message says which, and what to do."""
 
 
-def is_url(state: str | Path) -> bool:
-    """Whether state is kept where a URL says, and not in a file of SQLite's."""
-    return "://" in str(state)
-
-
-def is_shared(state: str | Path | None) -> bool:
-    """Whether it is the URL of a PostgreSQL server, which servers on other hosts reach, too."""
-    return str(state).startswith(("postgresql:", "postgresql+", "postgres:"))
-
-
 def connect(state: str | Path, **options: Any) -> Engine:
     """An engine that has not connected yet. options: of `create_engine`. Raises DatabaseError."""
     try:
@@ -61,12 +52,16 @@ def cannot(state: str | Path, error: Exception) -> DatabaseError:
     if isinstance(error, ImportError) and is_shared(state):
         reason = "psycopg, PostgreSQL's driver, is not installed. Run pip install 'outcrop[postgres]'"
     else:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        reason += (
-            ". Set `state` to a file that this user may write, or to the URL of a PostgreSQL database, such "
-            "as postgresql://user:password@host/name"
+        reason = (
+            f"{reason_of(error)}. Set `state` to a file that this user may write, or to the URL of a "
+            "PostgreSQL database, such as postgresql://user:password@host/name"
         )
     return DatabaseError(f"the server's state cannot be kept in {where}: {reason}")
+
+
+def reason_of(error: Exception) -> str:
+    """What the database, or whatever stands before it, said: one line, without the statement."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 def _url(state: str | Path) -> URL:
@@ -77,7 +72,7 @@ def _url(state: str | Path) -> URL:
         case "sqlite":
             return url
         case "postgresql" | "postgres":
-            url = url.set(drivername=f"{_POSTGRESQL}+psycopg")
+            url = url.set(drivername="postgresql+psycopg")
             return url.update_query_dict(
                 {name: value for name, value in _REACHING.items() if name not in url.query}
             )

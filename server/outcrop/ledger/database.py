@@ -20,7 +20,8 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from outcrop.ledger import schema
-from outcrop.ledger.connect import DatabaseError, cannot, connect, is_shared, prepare_sqlite
+from outcrop.ledger.connect import DatabaseError, cannot, connect, prepare_sqlite
+from outcrop.ledger.location import is_shared
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from outcrop.ledger.connect import reason_of
 from outcrop.ledger.database import Database
 from outcrop.ledger.usage import Usage
 
@@ -123,9 +124,7 @@ class UsageLedger:
         try:
             await self._database.run(write, urgent=True)
         except (SQLAlchemyError, OSError) as error:
-            logger.error(
-                "usage of %d generations cannot be written yet: %s", len(rows), getattr(error, "orig", error)
-            )
+            logger.error("usage of %d generations cannot be written yet: %s", len(rows), reason_of(error))
             return False
         return True
 

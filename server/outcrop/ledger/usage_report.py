@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from outcrop.ledger.connect import DatabaseError, connect
+from outcrop.ledger.connect import DatabaseError, connect, reason_of
 from outcrop.ledger.usage import Usage
 
 
@@ -40,7 +40,7 @@ def reading(state: str) -> Iterator[Session]:
         with Session(engine) as session:
             yield session
     except SQLAlchemyError as error:
-        raise DatabaseError(f"usage cannot be read: {getattr(error, 'orig', None) or error}") from error
+        raise DatabaseError(f"usage cannot be read: {reason_of(error)}") from error
     finally:
         engine.dispose()
 

@@ -15,7 +15,7 @@ from outcrop.api.inference import Inference
 from outcrop.ledger import resources
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
-from outcrop.storage import Storage, StorageError, explained
+from outcrop.storage import Storage, StorageError, below, explained
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ class AsyncInvocation:
         """Raises StorageError."""
         with explained(uri):
             place, name = self._storage.open(uri)
-            base = f"{name.rstrip('/')}/{self._id}".lstrip("/")
-            place.write_bytes(f"{base}/output.json", json.dumps(output, ensure_ascii=False).encode())
+            body = json.dumps(output, ensure_ascii=False).encode()
+            place.write_bytes(below(name, f"{self._id}/output.json"), body)
 
     def _job(self, session: Session) -> Resource:
         return session.get_one(Resource, (shapes.KIND, self._id))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +13,9 @@ from sqlalchemy.orm import Session
 
 from outcrop.api.auth.keys import Key, KeyStore, KeyStoreError
 from outcrop.ledger.api_key import ApiKey
+from outcrop.ledger.connect import reason_of
 from outcrop.ledger.database import Database
-
-logger = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 1.0
+from outcrop.ledger.watch import watch
 
 
 class SharedKeyStore(KeyStore):
@@ -54,29 +50,33 @@ class SharedKeyStore(KeyStore):
 
     async def follow(self) -> None:
         """Look for changes until cancelled."""
-        away = False
-        while True:
-            try:
-                revision = await self._database.run(_revision)
-                if self._seen is None or revision != self._seen[0]:
-                    self._seen = await self._database.run(self._look)
-                away = False
-            except (SQLAlchemyError, OSError) as error:
-                if not away:
-                    logger.error("%s: changes are not seen while the database is away: %s", self.place, error)
-                away = True
-            await asyncio.sleep(_LOOK_SECONDS)
+        await watch(self._see, "changes of keys are not seen")
+
+    async def _see(self) -> None:
+        revision = await self._database.run(_revision)
+        if self._seen is None or revision != self._seen[0]:
+            self._seen = await self._database.run(self._look)
 
     def _look(self, session: Session) -> tuple[int, dict[str, Key] | KeyStoreError]:
         rows = session.scalars(select(ApiKey).order_by(ApiKey.revision)).all()
         revision = rows[-1].revision if rows else 0
+        try:
+            return revision, self._checked(rows)
+        except KeyStoreError as error:
+            return revision, error
+
+    def _checked(self, rows: Sequence[ApiKey]) -> dict[str, Key]:
+        """Raises KeyStoreError for keys that are of no use on this host."""
         mine = self.master().fingerprint()
         if any(row.master != mine for row in rows):
-            return revision, KeyStoreError(
+            raise KeyStoreError(
                 f"{self.place} were made with another master secret than this host has: give every host the "
                 f"same, in OUTCROP_MASTER_SECRET or in {self.master_path}"
             )
-        return revision, {row.id: msgspec.convert(row.document, Key) for row in rows}
+        try:
+            return {row.id: msgspec.convert(row.document, Key) for row in rows}
+        except msgspec.ValidationError as error:
+            raise KeyStoreError(f"{self.place}: {error}") from None
 
     def _change(self, change: Callable[[Mapping[str, Key]], Key]) -> Key:
         def work(session: Session) -> Key:
@@ -104,7 +104,7 @@ class SharedKeyStore(KeyStore):
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            raise KeyStoreError(f"{self.place}: {getattr(error, 'orig', None) or error}") from error
+            raise KeyStoreError(f"{self.place}: {reason_of(error)}") from error
 
 
 def _revision(session: Session) -> int:

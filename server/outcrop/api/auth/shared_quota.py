@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from outcrop.api.auth.quota import Clock, MakeBucket, TokenBucket
 from outcrop.ledger.allowance import Allowances, Settled
+from outcrop.ledger.connect import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,8 @@ class SharedQuotas:
     missed more than what was let through. A key may then use its quota once a server. Used on the event
     loop."""
 
-    def __init__(self, allowances: Allowances, clock: Clock) -> None:
+    def __init__(self, allowances: Allowances) -> None:
         self._allowances = allowances
-        self._clock = clock
         self._buckets: dict[str, SharedBucket] = {}
         self._probe: asyncio.Task[None] | None = None
 
@@ -65,7 +65,7 @@ class SharedQuotas:
                 return await self._allowances.settle(name, per_minute, charge, totals)
         except (SQLAlchemyError, TimeoutError) as error:
             if self._probe is None:
-                reason = " ".join(str(getattr(error, "orig", error)).split()) or "it does not answer"
+                reason = reason_of(error) or "it does not answer"
                 logger.error(
                     "quotas are not shared while the database is away, and this server goes on by itself: %s",
                     reason,

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from outcrop.ledger.database import Database
 from outcrop.ledger.job_record import PENDING, JobRecord, totals
-from outcrop.storage import Storage, explained
+from outcrop.storage import Storage, below, explained
 
 _ROWS = 500
 """Records that one transaction writes or reads."""
@@ -110,7 +110,7 @@ def save(
     for dead, has ended it, and what is read of its records may not be all. Raises StorageError."""
     with explained(uri):
         place, name = storage.open(uri)
-        base = f"{name.rstrip('/')}/{job_id}".lstrip("/")
+        base = below(name, job_id)
         with tempfile.TemporaryDirectory(prefix="outcrop-batch-") as folder:
             file = Path(folder) / "part"
             for part, part_name in enumerate(parts):

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
-
-logger = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 1.0
+from outcrop.ledger.watch import watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +34,12 @@ class Followed:
         self._followers = {follower.kind: follower for follower in followers}
         self._known: dict[tuple[str, str], datetime] = {}
         self._looking = asyncio.Lock()
-        self._watch: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[NoReturn] | None = None
 
     async def start(self) -> None:
         """Tell of what there is, and go on looking. Raises DatabaseError."""
         await self.look()
-        self._watch = asyncio.create_task(self._follow())
+        self._watch = asyncio.create_task(watch(self.look, "what other servers make is not seen"))
 
     async def close(self) -> None:
         if self._watch is not None:
@@ -63,23 +59,6 @@ class Followed:
             for resource in await self._database.run(lambda session: self._get(session, new)):
                 await self._followers[resource.kind].appeared(resource)
                 self._known[resource.kind, resource.id] = resource.updated_at
-
-    async def _follow(self) -> None:
-        away = False
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self.look()
-                away = False
-            except SQLAlchemyError as error:
-                if not away:
-                    logger.error(
-                        "what other servers make is not seen while the database is away: %s",
-                        getattr(error, "orig", error),
-                    )
-                away = True
-            except Exception:
-                logger.exception("resources could not be looked after")
 
     def _find(self, session: Session) -> dict[tuple[str, str], datetime]:
         """When each was last changed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import string
 from collections.abc import Callable, Mapping
@@ -26,11 +25,8 @@ from outcrop.api.shapes import Shape, check
 from outcrop.api.smithy import Constraints
 from outcrop.catalog.catalog import Catalog
 from outcrop.ledger import resources
-from outcrop.ledger.connect import AWAY
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SomeShape = TypeVar("SomeShape", bound=Shape)
@@ -57,13 +53,10 @@ class ControlPlane:
 
     async def run(self, work: Callable[[Session], T]) -> T:
         """The result of `work` in a transaction of the state, as of `Database.transact`. Raises
-        ConflictException for a client's token that belongs to another request, ValidationException for a page
-        token of nobody's, and ServiceUnavailableException while the database is away."""
+        ConflictException for a client's token that belongs to another request, and ValidationException for a
+        page token of nobody's."""
         try:
             return await self.database.run(work)
-        except AWAY as error:
-            logger.error("an operation of the control plane found the database away: %s", error.orig)
-            raise errors.service_unavailable() from None
         except resources.TokenReused:
             raise errors.token_reused() from None
         except resources.BadPageToken:

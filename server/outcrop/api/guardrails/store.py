@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from outcrop.api import errors
 from outcrop.api.guardrails.settings import GuardrailSettings
 from outcrop.api.guardrails.shapes import DRAFT, KIND, VERSION_KIND
 from outcrop.ledger import resources
-from outcrop.ledger.connect import AWAY
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
-
-logger = logging.getLogger(__name__)
 
 FIELDS = "fields"
 """In the body of a guardrail or of a version: what it is, as UpdateGuardrail's request has it."""
@@ -36,15 +31,11 @@ class GuardrailStore:
         self._compiled: OrderedDict[_Key, GuardrailSettings] = OrderedDict()
 
     async def find(self, identifier: str, version: str) -> GuardrailSettings | None:
-        """The guardrail of an id or ARN; version: a number or DRAFT. Raises ServiceUnavailableException while
-        the database is away: nothing is answered past a guardrail that cannot be read."""
-        try:
-            found = await self._database.run(
-                lambda session: found_version(session, identifier, version), urgent=True
-            )
-        except AWAY as error:
-            logger.error("a guardrail could not be read, the database is away: %s", error.orig)
-            raise errors.service_unavailable() from None
+        """The guardrail of an id or ARN; version: a number or DRAFT. While the database is away this
+        raises what it does: nothing is answered past a guardrail that cannot be read."""
+        found = await self._database.run(
+            lambda session: found_version(session, identifier, version), urgent=True
+        )
         if found is None:
             return None
         guardrail, row = found

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from outcrop.storage import Place, Storage, explained
+from outcrop.storage import Place, Storage, below, explained
 from outcrop.text.chat_template import ChatTemplateError, load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 from outcrop_compile.checkpoint import open_checkpoint
@@ -41,7 +41,7 @@ def fetch(storage: Storage, uri: str, folder: Path) -> Path:
         return storage.path(uri)
     with explained(uri):
         place, name = storage.open(uri)
-        base = f"{name.rstrip('/')}/".lstrip("/")
+        base = below(name, "")
         sizes = _sizes(place, base)
         _require_weights(uri, list(sizes))
         _require_space(folder, sum(sizes.values()))

@@ -14,7 +14,7 @@ from outcrop.api import failures
 from outcrop.api.invocation_log.destination import PERMISSION_CHECK, Destination, file_name, folder_of
 from outcrop.api.invocation_log.invocation import Invocation
 from outcrop.api.invocation_log.record import Record
-from outcrop.storage import Storage, StorageError, explained
+from outcrop.storage import Storage, StorageError, below, explained
 from outcrop.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Delivery:
         """Write what the service writes to see whether it may. Blocks. Raises StorageError."""
         with explained(destination.uri):
             place, base = self._storage.open(destination.uri)
-            place.write_bytes(_below(base, PERMISSION_CHECK), b"")
+            place.write_bytes(below(base, PERMISSION_CHECK), b"")
 
     def add(self, invocation: Invocation) -> None:
         """Deliver it soon."""
@@ -118,16 +118,12 @@ class Delivery:
             for invocation in invocations:
                 record = Record.of(invocation, self._region)
                 for large, body in record.large.items():
-                    place.write_bytes(_below(base, large), gzip.compress(body))
+                    place.write_bytes(below(base, large), gzip.compress(body))
                 lines.append(record.line + b"\n")
-            place.write_bytes(_below(base, name), gzip.compress(b"".join(lines)))
+            place.write_bytes(below(base, name), gzip.compress(b"".join(lines)))
 
     def _drop(self, count: int, reason: str) -> None:
         """reason: "" where it was told before."""
         self._records.labels("dropped").inc(count)
         if reason:
             logger.error("the logs of %d invocations are lost: %s", count, reason)
-
-
-def _below(base: str, name: str) -> str:
-    return f"{base.rstrip('/')}/{name}".lstrip("/")
