@@ -17,7 +17,7 @@ from outcrop.api.auth.principal import principal_of
 from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
-from outcrop.api.bedrock.plane import ControlPlane, without_nulls
+from outcrop.api.bedrock.plane import ControlPlane, existing, without_nulls
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
 from outcrop.api.shapes import REQUIRED, Must, Shape
@@ -167,10 +167,7 @@ class PromptRouters:
 
 def _find(session: Session, arn: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    found = resources.find(session, KIND, arn)
-    if found is None:
-        raise errors.resource_not_found("prompt router", arn)
-    return found
+    return existing(session, KIND, "prompt router", arn)
 
 
 def _routing(router: Resource) -> PromptRouter:

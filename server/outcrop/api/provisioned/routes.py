@@ -15,7 +15,7 @@ from outcrop.api import errors
 from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters, timestamp
-from outcrop.api.bedrock.plane import ControlPlane
+from outcrop.api.bedrock.plane import ControlPlane, existing
 from outcrop.api.path_label import LABEL
 from outcrop.api.provisioned import shapes
 from outcrop.api.responses import json_response
@@ -197,10 +197,7 @@ def _identifier(request: Request) -> str:
 
 def _find(session: Session, identifier: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    found = resources.find(session, shapes.KIND, identifier, by_name=True)
-    if found is None:
-        raise errors.resource_not_found("Provisioned Throughput", identifier)
-    return found
+    return existing(session, shapes.KIND, "Provisioned Throughput", identifier, by_name=True)
 
 
 def _require_free(session: Session, own: Resource, name: str) -> None:
