@@ -116,8 +116,7 @@ class PromptRouters:
 
         def work(session: Session) -> Resource:
             kept = resources.add(session, router, tags)
-            others = (each.name for each in resources.every(session, KIND) if each.id != router.id)
-            if kept is router and router.name in others:
+            if kept is router and resources.has_namesake(session, router, router.name):
                 raise errors.name_taken("prompt router", router.name)
             return kept
 

@@ -203,7 +203,7 @@ def _find(session: Session, identifier: str) -> Resource:
 def _require_free(session: Session, own: Resource, name: str) -> None:
     """No other may have the name, by which it is found. Raises ValidationException: the operations declare no
     conflict."""
-    if any(each.name == name and each.id != own.id for each in resources.every(session, shapes.KIND)):
+    if resources.has_namesake(session, own, name):
         raise errors.validation(
             f"There is another Provisioned Throughput of the name {name}. Choose another name."
         )
