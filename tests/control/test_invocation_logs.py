@@ -286,6 +286,21 @@ def test_a_configuration_outlives_the_server(control: ControlOptions, folder: Pa
     assert len(records(folder, 2)) == 2
 
 
+def test_a_configuration_of_another_server(control: ControlOptions, folder: Path) -> None:
+    state = str(folder / "state.db")
+    with (
+        running(ScriptedEngine(), demo=False, control=control, database=Database(state)) as first,
+        running(ScriptedEngine(), demo=False, control=control, database=Database(state)) as second,
+    ):
+        put(client_of(first.url, "bedrock"), folder)
+
+        def logged() -> bool:
+            client_of(second.url, "bedrock-runtime").converse(modelId=MODEL, messages=QUESTION)
+            return bool(files(folder))
+
+        eventually(logged)
+
+
 def test_what_waits_is_written_at_the_end(folder: Path) -> None:
     control = ControlOptions(Storage(folder), JobOptions(side_by_side=0), log_seconds=3600)
     with running(ScriptedEngine(), demo=False, control=control) as server:

@@ -21,7 +21,7 @@ from outcrop.fake_checkpoint import write_fake_checkpoint
 from outcrop.ledger.database import Database
 
 from ..api.doubles import Script, ScriptedEngine, served
-from ..api.server import Server, running
+from ..api.server import Server, eventually, running
 from ..conformance.causes import keyed
 from ..conformance.surface import ROUTER
 from .conftest import client_of
@@ -197,6 +197,23 @@ def test_routers_outlive_the_server(tmp_path: Path) -> None:
         arn = two.router()
     with two_models(Database(tmp_path / "state.db")) as two:
         assert two.answers(arn, SHORT) == "small"
+
+
+def test_a_router_that_another_server_made(tmp_path: Path) -> None:
+    def knows(server: Two, arn: str) -> bool:
+        try:
+            return server.answers(arn, SHORT) == "small"
+        except ClientError as error:
+            if "model identifier is invalid" not in str(error):
+                raise
+            return False
+
+    state = tmp_path / "state.db"
+    with two_models(Database(state)) as first, two_models(Database(state)) as second:
+        arn = first.router()
+        eventually(lambda: knows(second, arn))
+        second.bedrock.delete_prompt_router(promptRouterArn=arn)
+        eventually(lambda: not knows(first, arn))
 
 
 def test_the_paginator_sees_each_once(two: Two) -> None:

@@ -176,6 +176,30 @@ def test_reservations_outlive_the_server(tmp_path: Path) -> None:
         assert found["failureMessage"] == f"This server doesn't serve {ARN} any more."
 
 
+def test_places_that_another_server_reserved(tmp_path: Path) -> None:
+    """Each keeps them for itself."""
+
+    def keeps(server: Server, arn: str) -> bool:
+        server.engine.requests.clear()
+        try:
+            client_of(server.url, "bedrock-runtime").converse(modelId=arn, messages=QUESTION)
+        except ClientError as error:
+            if "model identifier is invalid" not in str(error):
+                raise
+            return False
+        return server.engine.requests[0].priority == 30
+
+    state = tmp_path / "state.db"
+    with (
+        running(ScriptedEngine(), demo=False, database=Database(state)) as first,
+        running(ScriptedEngine(), demo=False, database=Database(state)) as second,
+    ):
+        arn = create(client_of(first.url, "bedrock"))
+        eventually(lambda: keeps(second, arn))
+        client_of(second.url, "bedrock").delete_provisioned_model_throughput(provisionedModelId=arn)
+        eventually(lambda: not keeps(first, arn))
+
+
 # -- what it means ---------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -84,31 +85,7 @@ def create_app(
     state = database or Database(None)
     background = inference.background()
     control_plane = Bedrock(ControlPlane(catalog, state, limits), background, metrics, control)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await control_plane.start()
-        if authenticator is not None:
-            authenticator.start()
-        tasks = [
-            asyncio.create_task(catalog.start()),
-            asyncio.create_task(watch_lag(metrics.loop_lag.observe)),
-        ]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await control_plane.close()
-            await catalog.close()
-            inference.close()
-            background.close()
-            if authenticator is not None:
-                await authenticator.close()
-            await observer.close()
-            await asyncio.to_thread(state.close)
-
+    lifespan = _Lifespan(catalog, control_plane, inference, background, authenticator, observer, state)
     operations = (
         *BedrockRuntime(inference, GuardrailStore(state)).routes(),
         *control_plane.routes(),
@@ -119,7 +96,7 @@ def create_app(
     routes = _routes(operations, health, catalog, limits, control_plane.log, inspect)
     app = FastAPI(
         routes=[*routes],
-        lifespan=lifespan,
+        lifespan=lifespan.run,
         openapi_url=None,
         redirect_slashes=False,
         exception_handlers={HTTPException: _unknown_operation},
@@ -132,6 +109,43 @@ def create_app(
     app.state.admission = inference.admission
     app.state.background = background.admission
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Lifespan:
+    """What starts and ends with the application."""
+
+    catalog: Catalog
+    control_plane: Bedrock
+    inference: Inference
+    background: Inference
+    authenticator: Authenticator | None
+    observer: Observer
+    state: Database
+
+    @asynccontextmanager
+    async def run(self, app: FastAPI) -> AsyncIterator[None]:
+        await self.control_plane.start()
+        if self.authenticator is not None:
+            self.authenticator.start()
+        tasks = [
+            asyncio.create_task(self.catalog.start()),
+            asyncio.create_task(watch_lag(self.observer.metrics.loop_lag.observe)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.control_plane.close()
+            await self.catalog.close()
+            self.inference.close()
+            self.background.close()
+            if self.authenticator is not None:
+                await self.authenticator.close()
+            await self.observer.close()
+            await asyncio.to_thread(self.state.close)
 
 
 def _routes(

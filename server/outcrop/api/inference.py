@@ -23,8 +23,7 @@ from outcrop.api.prompts import PromptLibrary
 from outcrop.api.sampling import MAX_SEED, NO_EXTRAS, SamplingExtras
 from outcrop.catalog.catalog import Catalog
 from outcrop.catalog.model import EndReason, ServedModel, TextDelta
-from outcrop.engine.client import ModelFailure, SamplingParams, lacking
-from outcrop.engine.messages import BACKGROUND
+from outcrop.engine.client import BACKGROUND, ModelFailure, SamplingParams, lacking
 from outcrop.telemetry.tracing import TracedCall
 from outcrop.text.chat_template import ChatTemplateError
 
@@ -128,12 +127,12 @@ class Inference:
         prompt or the answer, there is nothing more to it but its end.
         """
         model = call.model
-        self._require_ready(model)
-        if call.max_tokens is not None and call.max_tokens > model.max_model_len:
-            raise errors.max_tokens_exceeded(model.max_model_len)
         principal = caller.principal
         reservation = model.reservation if call.priority > BACKGROUND else None
         with self.admission.slot(reservation) as is_reserved:
+            self._require_ready(model)
+            if call.max_tokens is not None and call.max_tokens > model.max_model_len:
+                raise errors.max_tokens_exceeded(model.max_model_len)
             if is_reserved:
                 call = replace(call, priority=PROVISIONED)
             await principal.admit()
@@ -203,7 +202,6 @@ class Inference:
         return sampling
 
     def _require_ready(self, model: ServedModel) -> None:
-        self.admission.check(model.reservation)
         if not model.engine.ready:
             model.engine.wake()
             failed = self.catalog.failure(model) is not None

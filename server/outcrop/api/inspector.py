@@ -22,6 +22,7 @@ from outcrop.api import eventstream
 from outcrop.api.auth.principal import principal_of
 from outcrop.api.connection import request_id_of
 from outcrop.api.errors import ApiError
+from outcrop.api.invocation_log.bodies import parsed
 from outcrop.api.responses import json_response
 from outcrop.api.watched_route import watched
 
@@ -54,10 +55,7 @@ class _Body:
             return body.decode("utf-8", "replace")
         if self.content_type == eventstream.CONTENT_TYPE:
             return [_event(kind, message) for kind, message in eventstream.split(body)]
-        try:
-            return _DOCUMENT.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return body.decode("utf-8", "replace")
+        return parsed(body)
 
 
 @dataclass(slots=True)
@@ -145,5 +143,5 @@ def _event(kind: str, message: bytes) -> dict[str, Any]:
     """An event with its JSON; of InvokeModel's chunks what is in their bytes."""
     body = _DOCUMENT.decode(eventstream.payload(message))
     if kind == "chunk":
-        body = _DOCUMENT.decode(base64.b64decode(body["bytes"]))
+        body = parsed(base64.b64decode(body["bytes"]))
     return {kind or "exception": body}

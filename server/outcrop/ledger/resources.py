@@ -65,6 +65,12 @@ def find(session: Session, kind: str, identifier: str, *, by_name: bool = False)
     return session.scalars(query).first()
 
 
+def has_namesake(session: Session, resource: Resource, name: str) -> bool:
+    """Whether another resource of its kind has the name."""
+    others = (Resource.kind == resource.kind, Resource.name == name, Resource.id != resource.id)
+    return session.scalar(select(Resource.id).where(*others).limit(1)) is not None
+
+
 def every(session: Session, kind: str, *statuses: str) -> list[Resource]:
     """All of a kind, or those of some statuses, oldest first."""
     query = select(Resource).where(Resource.kind == kind).order_by(Resource.created_at, Resource.id)

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any
 
-from outcrop.api.bedrock.members import ACCOUNT_ID, Tags
+from outcrop.api.bedrock.members import ACCOUNT_ID, ARN, Tags
 from outcrop.api.bedrock.parameters import PageQuery, timestamp
 from outcrop.api.bedrock.plane import without_nulls
 from outcrop.api.shapes import REQUIRED, Must, Shape, Union
@@ -18,7 +18,7 @@ IN_PROGRESS, COMPLETED, FAILED = "InProgress", "Completed", "Failed"
 
 _ARN = Must(
     size=(1, 2048),
-    pattern=re.compile("arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:async-invoke/[a-z0-9]{12}"),
+    pattern=re.compile(rf"{ARN}:[0-9]{{12}}:{KIND}/[a-z0-9]{{12}}"),
 )
 _S3_URI = Must(
     required=True,

@@ -16,7 +16,7 @@ from outcrop.api.auth.principal import principal_of
 from outcrop.api.batch import shapes
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
-from outcrop.api.bedrock.plane import ControlPlane
+from outcrop.api.bedrock.plane import ControlPlane, existing
 from outcrop.api.job_runner import JobRunner
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
@@ -106,7 +106,4 @@ class InvocationJobs:
 
 def _find(session: Session, identifier: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    job = resources.find(session, shapes.KIND, identifier)
-    if job is None:
-        raise errors.resource_not_found("model invocation job", identifier)
-    return job
+    return existing(session, shapes.KIND, "model invocation job", identifier)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from sqlalchemy.orm import Session
 
-from outcrop.api.bedrock.members import ACCOUNT_ID, KMS_KEY_ID, ROLE_ARN, Tags, VpcConfig
+from outcrop.api.bedrock.members import ACCOUNT_ID, ARN, KMS_KEY_ID, ROLE_ARN, Tags, VpcConfig
 from outcrop.api.bedrock.parameters import SortedQuery, timestamp
 from outcrop.api.bedrock.plane import without_nulls
 from outcrop.api.shapes import REQUIRED, Must, Shape, Union
@@ -45,7 +45,7 @@ _MODEL_ID = Must(
     required=True,
     size=(1, 2048),
     pattern=re.compile(
-        r"(arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:(([0-9]{12}:custom-model/[a-z0-9-]{1,63}[.]{1}"
+        rf"({ARN}:(([0-9]{{12}}:custom-model/[a-z0-9-]{{1,63}}[.]{{1}}"
         rf"[a-z0-9-:]{{1,63}}/[a-z0-9]{{12}}$)|(:foundation-model/({_BARE})|(([0-9a-zA-Z][_-]?)+)$)"
         r"|([0-9]{12}:(inference-profile|application-inference-profile)/[a-zA-Z0-9-:.]+$)"
         r"|([0-9]{12}:(imported-model|provisioned-model)/[a-z0-9]{12}$)))"
@@ -95,9 +95,7 @@ class JobIdentified(Shape):
         str | None,
         Must(
             size=(0, 1011),
-            pattern=re.compile(
-                "((arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:model-invocation-job/)?[a-z0-9]{12})"
-            ),
+            pattern=re.compile(rf"(({ARN}:[0-9]{{12}}:{KIND}/)?[a-z0-9]{{12}})"),
         ),
     ] = None
 

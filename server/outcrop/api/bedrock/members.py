@@ -20,6 +20,9 @@ KMS_KEY_ID = Must(
         r"|([a-zA-Z0-9-]{36})|(alias/[a-zA-Z0-9-_/]+)"
     ),
 )
+ARN = "arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}"
+"""A pattern: how ARNs of the service begin, up to the account."""
+
 ACCOUNT_ID = Must(pattern=re.compile("[0-9]{12}"))
 _VPC_ID = Must(size=(0, 32), pattern=re.compile("[-0-9a-zA-Z]+"))
 

@@ -108,6 +108,14 @@ class ControlPlane:
         )
 
 
+def existing(session: Session, kind: str, noun: str, identifier: str, *, by_name: bool = False) -> Resource:
+    """What `resources.find` finds. noun: what clients call the kind. Raises ResourceNotFoundException."""
+    found = resources.find(session, kind, identifier, by_name=by_name)
+    if found is None:
+        raise errors.resource_not_found(noun, identifier)
+    return found
+
+
 def new_id() -> str:
     """Twelve letters and digits, as the service's ids are."""
     return "".join(secrets.choice(_ID_LETTERS) for _ in range(12))

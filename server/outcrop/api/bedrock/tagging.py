@@ -13,14 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.bedrock.members import MAX_TAGS, TAG_KEY, Tag, tags_by_key
+from outcrop.api.bedrock.members import ARN, MAX_TAGS, TAG_KEY, Tag, tags_by_key
 from outcrop.api.bedrock.plane import ControlPlane
 from outcrop.api.responses import json_response
 from outcrop.api.shapes import Must, Shape
 from outcrop.ledger import resource as tables
 from outcrop.ledger import resources
 
-_BASE = r"^arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:"
+_BASE = f"^{ARN}:"
 _CUSTOM = (
     r"[a-z0-9-]{1,63}[.]{1}[a-z0-9-]{1,63}([a-z0-9-]{1,63}[.]){0,2}[a-z0-9-]{1,63}([:][a-z0-9-]{1,63}){0,2}"
 )

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from outcrop.api import errors
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters, timestamp
-from outcrop.api.bedrock.plane import ControlPlane, fields_of, without_nulls
+from outcrop.api.bedrock.plane import ControlPlane, existing, fields_of, without_nulls
 from outcrop.api.guardrails import shapes
 from outcrop.api.guardrails.settings import refuse_unsupported
 from outcrop.api.guardrails.shapes import DRAFT, KIND, VERSION_KIND
@@ -209,10 +209,7 @@ class Guardrails:
 
 def _required(session: Session, identifier: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    guardrail = resources.find(session, KIND, identifier)
-    if guardrail is None:
-        raise errors.resource_not_found("guardrail", identifier)
-    return guardrail
+    return existing(session, KIND, "guardrail", identifier)
 
 
 def _summary(guardrail: Resource, version: str, row: Resource | None = None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from outcrop.api import errors
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
-from outcrop.api.bedrock.plane import ControlPlane, new_id
+from outcrop.api.bedrock.plane import ControlPlane, existing, new_id
 from outcrop.api.imports import shapes
 from outcrop.api.imports.registry import ImportedModels
 from outcrop.api.job_runner import JobRunner
@@ -91,10 +91,8 @@ class ModelImports:
     async def _get_job(self, request: Request) -> Response:
         identifier = str(read_parameters(request, shapes.JobIdentified).job_identifier)
         job = await self._plane.run(
-            lambda session: resources.find(session, shapes.JOB, identifier, by_name=True)
+            lambda session: existing(session, shapes.JOB, "model import job", identifier, by_name=True)
         )
-        if job is None:
-            raise errors.resource_not_found("model import job", identifier)
         return json_response(shapes.described_job(job))
 
     async def _list_jobs(self, request: Request) -> Response:
@@ -144,7 +142,4 @@ class ModelImports:
 
 def _find(session: Session, identifier: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    model = resources.find(session, shapes.MODEL, identifier, by_name=True)
-    if model is None:
-        raise errors.resource_not_found("imported model", identifier)
-    return model
+    return existing(session, shapes.MODEL, "imported model", identifier, by_name=True)

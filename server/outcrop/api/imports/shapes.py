@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from outcrop.api.batch.shapes import JOB_NAME, S3_URI
-from outcrop.api.bedrock.members import CLIENT_TOKEN, KMS_KEY_ID, ROLE_ARN, Tags, VpcConfig
+from outcrop.api.bedrock.members import ARN, CLIENT_TOKEN, KMS_KEY_ID, ROLE_ARN, Tags, VpcConfig
 from outcrop.api.bedrock.parameters import SortedQuery, timestamp
 from outcrop.api.bedrock.plane import without_nulls
 from outcrop.api.shapes import REQUIRED, Must, Shape, Union
@@ -21,7 +21,7 @@ IN_PROGRESS, COMPLETED, FAILED = "InProgress", "Completed", "Failed"
 STATUSES = (IN_PROGRESS, COMPLETED, FAILED)
 
 _MODEL_NAME = re.compile("([0-9a-zA-Z][_-]?)+")
-_OWNED = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}"
+_OWNED = rf"{ARN}:[0-9]{{12}}"
 
 
 class S3DataSource(Shape):

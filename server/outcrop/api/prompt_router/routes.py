@@ -15,9 +15,9 @@ from outcrop.api import errors
 from outcrop.api.auth.access import model_arns
 from outcrop.api.auth.principal import principal_of
 from outcrop.api.bedrock.followed import Follower
-from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags, tags_by_key
+from outcrop.api.bedrock.members import ARN, CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
-from outcrop.api.bedrock.plane import ControlPlane, without_nulls
+from outcrop.api.bedrock.plane import ControlPlane, existing, without_nulls
 from outcrop.api.path_label import LABEL
 from outcrop.api.responses import json_response
 from outcrop.api.shapes import REQUIRED, Must, Shape
@@ -29,19 +29,18 @@ from outcrop.ledger.resource import Resource
 KIND = "prompt-router"
 _MOST_TARGETS = 2
 
-_REGION = "arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}"
 _NAME = r"[a-z0-9-]{1,63}"
 _TARGET = Must(
     required=True,
     size=(1, 2048),
     pattern=re.compile(
-        rf"{_REGION}::foundation-model/{_NAME}[.]{{1}}({_NAME}[.]){{0,2}}{_NAME}([:]{_NAME}){{0,2}}"
+        rf"{ARN}::foundation-model/{_NAME}[.]{{1}}({_NAME}[.]){{0,2}}{_NAME}([:]{_NAME}){{0,2}}"
         r"|arn:aws(|-us-gov|-cn|-iso|-iso-b):bedrock:(|[0-9a-z-]{0,20}):(|[0-9]{12}):"
         r"(inference-profile|application-inference-profile)/[a-zA-Z0-9-:.]+"
     ),
 )
 _ARN = Must(
-    size=(1, 2048), pattern=re.compile(rf"{_REGION}:[0-9]{{12}}:(default-)?prompt-router/[a-zA-Z0-9-:.]+")
+    size=(1, 2048), pattern=re.compile(rf"{ARN}:[0-9]{{12}}:(default-)?prompt-router/[a-zA-Z0-9-:.]+")
 )
 """Routers that a client makes are `prompt-router/`, as the service's are, whose model knows the default ones
 only."""
@@ -116,8 +115,7 @@ class PromptRouters:
 
         def work(session: Session) -> Resource:
             kept = resources.add(session, router, tags)
-            others = (each.name for each in resources.every(session, KIND) if each.id != router.id)
-            if kept is router and router.name in others:
+            if kept is router and resources.has_namesake(session, router, router.name):
                 raise errors.name_taken("prompt router", router.name)
             return kept
 
@@ -167,10 +165,7 @@ class PromptRouters:
 
 def _find(session: Session, arn: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    found = resources.find(session, KIND, arn)
-    if found is None:
-        raise errors.resource_not_found("prompt router", arn)
-    return found
+    return existing(session, KIND, "prompt router", arn)
 
 
 def _routing(router: Resource) -> PromptRouter:

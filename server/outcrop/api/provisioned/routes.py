@@ -15,7 +15,7 @@ from outcrop.api import errors
 from outcrop.api.bedrock.followed import Follower
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters, timestamp
-from outcrop.api.bedrock.plane import ControlPlane
+from outcrop.api.bedrock.plane import ControlPlane, existing
 from outcrop.api.path_label import LABEL
 from outcrop.api.provisioned import shapes
 from outcrop.api.responses import json_response
@@ -197,16 +197,13 @@ def _identifier(request: Request) -> str:
 
 def _find(session: Session, identifier: str) -> Resource:
     """Raises ResourceNotFoundException."""
-    found = resources.find(session, shapes.KIND, identifier, by_name=True)
-    if found is None:
-        raise errors.resource_not_found("Provisioned Throughput", identifier)
-    return found
+    return existing(session, shapes.KIND, "Provisioned Throughput", identifier, by_name=True)
 
 
 def _require_free(session: Session, own: Resource, name: str) -> None:
     """No other may have the name, by which it is found. Raises ValidationException: the operations declare no
     conflict."""
-    if any(each.name == name and each.id != own.id for each in resources.every(session, shapes.KIND)):
+    if resources.has_namesake(session, own, name):
         raise errors.validation(
             f"There is another Provisioned Throughput of the name {name}. Choose another name."
         )

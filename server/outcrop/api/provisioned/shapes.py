@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags
+from outcrop.api.bedrock.members import ARN, CLIENT_TOKEN, Tags
 from outcrop.api.bedrock.parameters import SortedQuery, timestamp
 from outcrop.api.bedrock.plane import without_nulls
 from outcrop.api.shapes import Must, Shape
@@ -25,20 +25,17 @@ COMMITMENTS = {"OneMonth": timedelta(days=30), "SixMonths": timedelta(days=180)}
 MODEL_ARN = "model_arn"
 """In the body of the resource: its model's."""
 
-_REGION = "arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}"
 _PART = "[a-z0-9-]{1,63}"
 _CUSTOM = (
     rf"[0-9]{{12}}:custom-model/((imported)|({_PART}[.]{{1}}{_PART}))(([:]{_PART}){{0,2}})?/[a-z0-9]{{12}}"
 )
 _BARE = rf"{_PART}[.]{{1}}{_PART}([.]?{_PART})([:]{_PART}){{0,2}}"
-_MODEL_ID = re.compile(
-    rf"{_REGION}:(({_CUSTOM})|(:foundation-model/({_BARE})))|({_BARE})|(([0-9a-zA-Z][_-]?)+)"
-)
+_MODEL_ID = re.compile(rf"{ARN}:(({_CUSTOM})|(:foundation-model/({_BARE})))|({_BARE})|(([0-9a-zA-Z][_-]?)+)")
 _MODEL_ARN = re.compile(
-    rf"{_REGION}:(({_CUSTOM})|(:foundation-model/{_PART}[.]{{1}}({_PART}[.]){{0,2}}{_PART}([:]{_PART}){{0,2}}))"
+    rf"{ARN}:(({_CUSTOM})|(:foundation-model/{_PART}[.]{{1}}({_PART}[.]){{0,2}}{_PART}([:]{_PART}){{0,2}}))"
 )
 _NAME = re.compile("([0-9a-zA-Z][_-]?)+")
-_IDENTIFIER = re.compile(rf"(([0-9a-zA-Z][_-]?)+)|({_REGION}:[0-9]{{12}}:provisioned-model/[a-z0-9]{{12}})")
+_IDENTIFIER = re.compile(rf"(([0-9a-zA-Z][_-]?)+)|({ARN}:[0-9]{{12}}:provisioned-model/[a-z0-9]{{12}})")
 
 
 class CreateProvisionedModelThroughputRequest(Shape):
