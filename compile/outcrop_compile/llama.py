@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.tensor_parallel import divide
 from outcrop_kernels.quantised import SCALE, Quantised
-from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP, product
+from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP, log_probabilities, product
 from outcrop_kernels.registry import Operations
 
 
@@ -176,10 +176,8 @@ class PagedLlama(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward` returns them, from this rank's logits [R, V / world]."""
         whole = self.parallel.all_gather(logits)
-        total = torch.logsumexp(whole, dim=-1, keepdim=True)
-        own = torch.gather(whole, 1, chosen[:, None].to(torch.int64)) - total
-        values, ids = self.operations.candidates(whole, min(likeliest, whole.shape[-1]))
-        return own[:, 0], ids, values - total
+        found = self.operations.candidates(whole, min(likeliest, whole.shape[-1]))
+        return log_probabilities(whole, chosen, found)
 
     def _over_ranks(self, peak: Tensor) -> Tensor:
         """The largest of a row's peaks on all ranks [R]."""

@@ -296,6 +296,17 @@ def greedy(logits: Tensor) -> Tensor:
     return torch.argmax(logits, dim=-1).to(torch.int32)
 
 
+def log_probabilities(
+    logits: Tensor, tokens: Tensor, likeliest: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of logits [R, V] float32: the log probability of each row's token [R], and the ids and log
+    probabilities [R, count] of its likeliest tokens, as `candidates` found them."""
+    total = torch.logsumexp(logits, dim=-1, keepdim=True)
+    own = torch.gather(logits, 1, tokens[:, None].to(torch.int64)) - total
+    values, ids = likeliest
+    return own[:, 0], ids, values - total
+
+
 def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     """One token id per row, int32 [R], from logits [R, V] float32.
 

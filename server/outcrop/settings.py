@@ -90,9 +90,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-_NOT_OF_VLLM = ("weight_cache", "weight_cache_size", "kernels", "depth", "policy", "speculative_tokens")
-"""Settings of Outcrop's own scheduler and kernels."""
-
 _OF_ITS_SERVER = ("dtype", "kv_memory", "max_model_len", "max_rows", "block_size", "threads", "prefix_cache")
 """Settings that a vLLM server which runs already has its own of."""
 
@@ -100,15 +97,31 @@ _VLLM = ("url", "python", "served_name", "api_key_env", "engine_args", "adapters
 """Settings of the vLLM backend alone."""
 
 _LEGACY = "transformers-neuronx"
-_NOT_OF_THE_LEGACY = (
-    "weight_cache", "weight_cache_size", "kernels", "kv_memory", "depth", "speculative_tokens", "threads",
-)  # fmt: skip
-"""Settings that transformers-neuronx, which reserves every row's whole context, has no use for."""
 
-_OF_THE_ARTIFACT = (
-    "dtype", "weight_cache", "weight_cache_size", "kernels", "kv_memory", "max_rows", "block_size", "threads",
-)  # fmt: skip
-"""Settings of the CPU backend that were decided when an artifact was built, or mean nothing on the chip."""
+_NOT_OF: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    # Those of Outcrop's own scheduler and kernels.
+    "vllm": (
+        "vLLM has its own ways of this; leave it out (see engine_args)",
+        ("weight_cache", "weight_cache_size", "kernels", "depth", "policy", "speculative_tokens"),
+    ),
+    # Those of the CPU backend that were decided at the build, or mean nothing on the chip.
+    "neuron": (
+        "with backend neuron the artifact decides this; leave it out",
+        (
+            "dtype", "weight_cache", "weight_cache_size", "kernels", "kv_memory", "max_rows", "block_size",
+            "threads",
+        ),
+    ),
+    # It reserves every row's whole context.
+    _LEGACY: (
+        f"backend {_LEGACY} has no use for this; leave it out",
+        (
+            "weight_cache", "weight_cache_size", "kernels", "kv_memory", "depth", "speculative_tokens",
+            "threads",
+        ),
+    ),
+}  # fmt: skip
+"""Settings that a backend has no use for, and what is said to who gives them."""
 
 
 class ModelSettings(_Section):
@@ -176,18 +189,12 @@ class ModelSettings(_Section):
                 raise ValueError(f"this is for backend neuron, and the backend is {backend}")
         return cores
 
-    @field_validator(*_NOT_OF_THE_LEGACY)
+    @field_validator("*")
     @classmethod
-    def _not_of_the_legacy(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("backend") == _LEGACY:
-            raise ValueError(f"backend {_LEGACY} has no use for this; leave it out")
-        return value
-
-    @field_validator(*_OF_THE_ARTIFACT)
-    @classmethod
-    def _not_decided_before(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("backend") == "neuron":
-            raise ValueError("with backend neuron the artifact decides this; leave it out")
+    def _of_use(cls, value: Any, info: ValidationInfo) -> Any:
+        words, useless = _NOT_OF.get(info.data.get("backend", ""), ("", ()))
+        if info.field_name in useless:
+            raise ValueError(words)
         return value
 
     @field_validator(*_VLLM)
@@ -200,13 +207,6 @@ class ModelSettings(_Section):
             raise ValueError("this is for an engine that Outcrop starts; leave it out where there is a url")
         if value and info.field_name in ("served_name", "api_key_env") and not info.data.get("url"):
             raise ValueError("this is for a server that runs already: give its url")
-        return value
-
-    @field_validator(*_NOT_OF_VLLM)
-    @classmethod
-    def _vllm_decides(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("backend") == "vllm":
-            raise ValueError("vLLM has its own ways of this; leave it out (see engine_args)")
         return value
 
     @field_validator("backend")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -211,25 +212,25 @@ def test_a_supervised_engine_survives_its_server() -> None:
     wanted = expected(asked(SamplingParams(1500)))
 
     async def run() -> Told:
-        first = StandIn()
-        first.start()
-        client = ProcessClient(config(first))
-        try:
-            await client.start()
-            told, second = Told(), None
-            async for delta in client.generate(asked(SamplingParams(1500))):
-                told.tokens += delta.tokens
-                told.finish = delta.finish
-                if second is None:
-                    await asyncio.to_thread(first.stop)
-                    second = StandIn(first.port)
-                    second.start()
-            assert client.restarts == 1
-            assert second is not None
-            await asyncio.to_thread(second.stop)
-            return told
-        finally:
-            await client.close()
+        with ExitStack() as servers:
+            first = servers.enter_context(stand_in())
+            client = ProcessClient(config(first))
+            try:
+                await client.start()
+                told, stopped = Told(), False
+                async for delta in client.generate(asked(SamplingParams(1500))):
+                    told.tokens += delta.tokens
+                    told.finish = delta.finish
+                    if not stopped:
+                        stopped = True
+                        await asyncio.to_thread(first.stop)
+                        while not client.restarts:  # else it may find the next one in time, and lose nothing
+                            await asyncio.sleep(0.01)
+                        servers.enter_context(stand_in(port=first.port))
+                assert client.restarts == 1
+                return told
+            finally:
+                await client.close()
 
     told = asyncio.run(run())
     assert (told.tokens, told.finish) == (wanted.tokens, wanted.finish)

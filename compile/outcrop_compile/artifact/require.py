@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safetensors import SafetensorError, safe_open
-
 from outcrop_compile.artifact.errors import ArtifactMismatch, DamagedArtifact
 from outcrop_compile.artifact.manifest import Manifest
 from outcrop_compile.artifact.open import Artifact
@@ -70,6 +68,9 @@ def require(manifest: Manifest, place: Place) -> None:
 def require_layout(artifact: Artifact) -> None:
     """Refuse weights that do not lie as the graphs read them, which a square matrix does not show. Raises
     ArtifactMismatch, which names the file, and DamagedArtifact."""
+    # Settings import this package, and so does every command.
+    from safetensors import SafetensorError, safe_open
+
     manifest = artifact.manifest
     for file in manifest.weights:
         try:

@@ -7,24 +7,19 @@ v0.4.5), so that module is started here. Not yet run on a device.
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop_compile import interpreter
+
 EXPORTER = "optimum.exporters.neuron"
 INSTANCES = ("inf2", "trn1", "trn1n")
 """SUPPORTED_INSTANCE_TYPES of optimum/neuron/utils/instance.py that have NeuronCores of version 2."""
 
 _NEEDED = ("optimum-neuron", "neuronx-cc", "torch-neuronx")
-_LOOK = """
-import json
-from importlib.metadata import distributions
-print(json.dumps({(each.name or "").lower().replace("_", "-"): each.version for each in distributions()}))
-"""
-_PATIENCE = 60
 _SILENCE = 60
 
 
@@ -68,10 +63,7 @@ def installed(python: Path, install: str) -> dict[str, str]:
     """The versions of what the exporter needs in an environment. install: the command that installs it, for
     the message. Raises ExportFailed where something is missing."""
     try:
-        done = subprocess.run(
-            [str(python), "-c", _LOOK], capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
-        packages: dict[str, str] = json.loads(done.stdout)
+        packages = interpreter.installed(python).packages
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise ExportFailed(
             f"{python} cannot be run ({error}); give --python the interpreter of an environment that has "

@@ -25,6 +25,9 @@ U8 = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of it that is done."""
 
+LOGPROBS = 20
+"""Likeliest tokens that a client may ask for: as many as OpenAI's API lets it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

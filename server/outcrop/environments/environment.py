@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop_compile.interpreter import canonical
 from outcrop_compile.sdk import INDEX
 
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)")
@@ -36,11 +37,6 @@ class Environment:
         """Of pip, to install it."""
         index = ["--extra-index-url", self.index] if self.index else []
         return ["install", *index, "-c", str(self.constraints), *self.requirements]
-
-
-def canonical(name: str) -> str:
-    """A distribution's name as packages are compared by it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 ENVIRONMENTS: Mapping[str, Environment] = {

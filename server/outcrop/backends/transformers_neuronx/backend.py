@@ -16,6 +16,7 @@ from torch import Tensor
 
 from outcrop.backends.base import (
     I32,
+    LOGPROBS,
     U8,
     Capabilities,
     DeviceFailure,
@@ -31,7 +32,7 @@ from outcrop.backends.transformers_neuronx.model import InputMetadata, LlamaMode
 from outcrop.engine.config import EngineConfig
 from outcrop_compile.bucket import Bucket, StepKind
 from outcrop_compile.checkpoint import open_checkpoint
-from outcrop_kernels.reference import TOPK_CAP, candidates, edit_logits, sample
+from outcrop_kernels.reference import TOPK_CAP, candidates, edit_logits, log_probabilities, sample
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ END_OF_LIFE = (
     "neuron (outcrop compile build), or to vllm"
 )
 _TOKENS = (16, 128, 512, 2048)
-_LOGPROBS = 20
 _LENGTH = 4096
 _AMP = {"auto": "bf16", "bfloat16": "bf16", "float32": "f32"}
 
@@ -104,7 +104,7 @@ class TransformersNeuronxBackend:
             vocab_size=vocab_size,
             topk_cap=TOPK_CAP,
             depth=1,
-            logprobs=_LOGPROBS,
+            logprobs=LOGPROBS,
         )
         self.buckets = (
             Bucket(StepKind.DECODE, sizes.rows, 1, blocks),
@@ -193,12 +193,10 @@ def _rows(array: npt.NDArray[Any] | None, real: npt.NDArray[np.intp]) -> Tensor 
 
 def _told(logits: Tensor, chosen: Tensor, real: npt.NDArray[np.intp], rows: int) -> Logprobs:
     """Of the rows that are no padding, from the model's unedited logits."""
-    total = torch.logsumexp(logits, dim=-1, keepdim=True)
-    values, ids = candidates(logits, _LOGPROBS)
-    own = torch.gather(logits, 1, chosen[:, None].long()) - total
-    shape = (rows, _LOGPROBS)
+    own, ids, values = log_probabilities(logits, chosen, candidates(logits, LOGPROBS))
+    shape = (rows, LOGPROBS)
     found = Logprobs(np.zeros(rows, np.float32), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
-    found.chosen[real] = own[:, 0].numpy()
+    found.chosen[real] = own.numpy()
     found.ids[real] = ids.numpy()
-    found.values[real] = (values - total).numpy()
+    found.values[real] = values.numpy()
     return found

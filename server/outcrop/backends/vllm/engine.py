@@ -25,12 +25,7 @@ from outcrop.backends.streaming import EngineLost, Piece
 from outcrop.backends.vllm.answer import Answer
 from outcrop.backends.vllm.exported import exported_arguments
 from outcrop.backends.vllm.metrics import engine_stats
-from outcrop.backends.vllm.sampling import (
-    continued,
-    depends_on_answer,
-    sampling_arguments,
-    structured_outputs,
-)
+from outcrop.backends.vllm.sampling import depends_on_answer, prompt_and_arguments, structured_outputs
 from outcrop.engine.abilities import ABILITIES, Abilities, EngineKind
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.frames import Ready
@@ -136,11 +131,11 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         answer = Answer(request, self._max_model_len)
-        prompt, arguments = request.prompt, sampling_arguments(request)
-        if request.resumed and not depends_on_answer(request):
-            prompt, arguments = continued(request)
-        elif request.resumed and self._replays:
-            arguments["extra_args"] = {"outcrop_replay": request.resumed}
+        prompt, arguments = prompt_and_arguments(request)
+        if self._replays and request.resumed and depends_on_answer(request):
+            from outcrop.backends.vllm.replay import ARGUMENT
+
+            arguments["extra_args"] = {ARGUMENT: request.resumed}
         if request.sampling.grammar:
             arguments["structured_outputs"] = StructuredOutputsParams(
                 **structured_outputs(request.sampling.grammar)

@@ -22,12 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from outcrop.backends.streaming import EngineLost, Piece
 from outcrop.backends.vllm.answer import Answer
 from outcrop.backends.vllm.metrics import engine_stats
-from outcrop.backends.vllm.sampling import (
-    continued,
-    depends_on_answer,
-    sampling_arguments,
-    structured_outputs,
-)
+from outcrop.backends.vllm.sampling import prompt_and_arguments, structured_outputs
 from outcrop.engine.abilities import ABILITIES, Abilities
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.frames import Ready
@@ -195,9 +190,7 @@ class VllmServer:
             yield last
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
-        prompt, arguments = request.prompt, sampling_arguments(request)
-        if request.resumed and not depends_on_answer(request):
-            prompt, arguments = continued(request)
+        prompt, arguments = prompt_and_arguments(request)
         arguments["max_tokens"] = min(arguments["max_tokens"], self._max_model_len - len(prompt))
         if "logit_bias" in arguments:
             arguments["logit_bias"] = {str(token): bias for token, bias in arguments["logit_bias"].items()}

@@ -50,11 +50,14 @@ def depends_on_answer(request: GenerationRequest) -> bool:
     return bool(sampling.grammar or sampling.presence_penalty or sampling.frequency_penalty)
 
 
-def continued(request: GenerationRequest) -> tuple[list[int], dict[str, Any]]:
-    """The prompt and sampling arguments of a request whose answer goes on after a restart: its tokens so far
-    end the prompt. Other draws than at the start, where the seed would make the same ones again."""
-    resumed = request.resumed
+def prompt_and_arguments(request: GenerationRequest) -> tuple[list[int], dict[str, Any]]:
+    """The prompt and sampling arguments. Of an answer that goes on after a restart, its tokens so far end the
+    prompt, unless it has to be made again (`depends_on_answer`)."""
     arguments = sampling_arguments(request)
+    if depends_on_answer(request):
+        return request.prompt, arguments
+    resumed = request.resumed
     arguments["max_tokens"] -= len(resumed)
+    # Other draws than at the start, where the seed would make the same ones again.
     arguments["seed"] += len(resumed)
     return [*request.prompt, *resumed], arguments
