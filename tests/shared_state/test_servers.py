@@ -204,6 +204,14 @@ def test_what_one_server_makes_the_other_knows(pair: Pair) -> None:
     eventually(lambda: not answers(first), "a profile's end")
 
 
+def test_what_the_other_deletes_at_once_is_gone(pair: Pair) -> None:
+    first, control, other = pair.servers[0], *(pair.client(server, "bedrock") for server in pair.servers)
+    made = control.create_inference_profile(inferenceProfileName="brief", modelSource={"copyFrom": ARN})
+    arn = made["inferenceProfileArn"]
+    other.delete_inference_profile(inferenceProfileIdentifier=arn)
+    eventually(lambda: code_of(lambda: ask(pair.client(first), arn)) == "ValidationException", "its end")
+
+
 def records(pair: Pair, count: int) -> Path:
     file = pair.folder / f"{count}.jsonl"
     if file.exists():  # jobs may be reading it

@@ -26,15 +26,22 @@ class Follower:
     gone: Callable[[str], Awaitable[None]]
 
 
+Look = Callable[[], Awaitable[None]]
+"""Returns when followers know what is in the database now."""
+
+
 class Followed:
     """Tells followers what this server or any other on the database makes and deletes, within a second."""
 
-    def __init__(self, database: Database, *followers: Follower) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._followers = {follower.kind: follower for follower in followers}
+        self._followers: dict[str, Follower] = {}
         self._known: dict[tuple[str, str], datetime] = {}
         self._looking = asyncio.Lock()
         self._watch: asyncio.Task[NoReturn] | None = None
+
+    def add(self, follower: Follower) -> None:
+        self._followers[follower.kind] = follower
 
     async def start(self) -> None:
         """Tell of what there is, and go on looking. Raises DatabaseError."""
@@ -47,18 +54,18 @@ class Followed:
             await asyncio.gather(self._watch, return_exceptions=True)
 
     async def look(self) -> None:
-        """Returns when followers know what is in the database now."""
+        """As of `Look`. Whoever makes a resource calls it, and does not tell the follower by itself: what
+        another server deletes before this one has looked would never be known to be gone."""
         async with self._looking:
             found = await self._database.run(self._find)
-            for key in self._known.keys() - found.keys():
-                await self._followers[key[0]].gone(key[1])
-                del self._known[key]
             new = {key for key, changed in found.items() if self._known.get(key) != changed}
-            if not new:
-                return
-            for resource in await self._database.run(lambda session: self._get(session, new)):
+            made = await self._database.run(lambda session: self._get(session, new)) if new else []
+            for resource in made:  # before what went, whose place they may take
                 await self._followers[resource.kind].appeared(resource)
                 self._known[resource.kind, resource.id] = resource.updated_at
+            for kind, identifier in self._known.keys() - found.keys():
+                await self._followers[kind].gone(identifier)
+                del self._known[kind, identifier]
 
     def _find(self, session: Session) -> dict[tuple[str, str], datetime]:
         """When each was last changed."""

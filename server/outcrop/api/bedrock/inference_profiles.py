@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.bedrock.followed import Follower
+from outcrop.api.bedrock.followed import Follower, Look
 from outcrop.api.bedrock.members import CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
@@ -75,8 +75,9 @@ _CREATE = msgspec.json.Decoder(CreateInferenceProfileRequest)
 class InferenceProfiles:
     """Create, Get, List and DeleteInferenceProfile."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, look: Look) -> None:
         self._plane = plane
+        self._look = look
 
     def routes(self) -> list[Route]:
         one, all_ = f"/inference-profiles/{{inferenceProfileIdentifier:{LABEL}}}", "/inference-profiles"
@@ -119,7 +120,7 @@ class InferenceProfiles:
         )
         tags = tags_by_key(wanted.tags)
         kept = await self._plane.run(lambda session: resources.add(session, profile, tags))
-        self._plane.catalog.link(kept.id, model_id)
+        await self._look()
         return json_response({"inferenceProfileArn": kept.arn, "status": kept.status}, status=201)
 
     async def _get(self, request: Request) -> Response:

@@ -40,21 +40,16 @@ class Bedrock:
         """background: answers the records of batch jobs."""
         database, storage = plane.database, options.storage
         self._plane = plane
-        self._profiles = InferenceProfiles(plane)
-        self._routers = PromptRouters(plane)
-        self._provisioned = ProvisionedModels(plane)
+        followed = self._followed = Followed(database)
+        profiles = InferenceProfiles(plane, followed.look)
+        routers = PromptRouters(plane, followed.look)
+        provisioned = ProvisionedModels(plane, followed.look)
         delivery = Delivery(storage, metrics, plane.catalog.region, options.log_seconds)
         self.log = InvocationLog(delivery, plane.limits.max_body_bytes)
-        self._logging = InvocationLogging(plane, self.log)
+        invocation_logging = InvocationLogging(plane, self.log, followed.look)
         models = ImportedModels(plane.catalog, metrics, options.load_model, storage, options.models)
-        self._followed = Followed(
-            database,
-            self._profiles.follower(),
-            models.follower(),
-            self._routers.follower(),
-            self._provisioned.follower(),
-            self._logging.follower(),
-        )
+        for part in (profiles, models, routers, provisioned, invocation_logging):
+            followed.add(part.follower())
         self._batch = JobRunner(
             database,
             options.jobs,
@@ -62,7 +57,7 @@ class Bedrock:
                 batch.KIND,
                 batch.UNFINISHED,
                 lambda job_id: BatchJob(job_id, database, storage, background, metrics, options.jobs.rows),
-                self._followed.look,
+                followed.look,
                 batch.is_ending,
             ),
         )
@@ -72,8 +67,8 @@ class Bedrock:
             JobKind(
                 imports.JOB,
                 (imports.IN_PROGRESS,),
-                lambda job_id: ImportJob(job_id, database, storage, options.models, models),
-                self._followed.look,
+                lambda job_id: ImportJob(job_id, database, storage, options.models, followed.look),
+                followed.look,
             ),
         )
         self._imports = ModelImports(plane, storage, importer, models)
@@ -84,15 +79,15 @@ class Bedrock:
                 async_invoke.KIND,
                 (async_invoke.IN_PROGRESS,),
                 lambda job_id: AsyncInvocation(job_id, database, storage, background),
-                self._followed.look,
+                followed.look,
             ),
         )
         self._parts = (
             FoundationModels(plane.catalog),
-            self._profiles,
-            self._routers,
-            self._provisioned,
-            self._logging,
+            profiles,
+            routers,
+            provisioned,
+            invocation_logging,
             Tagging(plane),
             InvocationJobs(plane, storage, self._batch),
             self._imports,

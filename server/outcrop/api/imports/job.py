@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from outcrop.api.bedrock.followed import Look
 from outcrop.api.imports import checkpoint_files, shapes
 from outcrop.api.imports.checkpoint_files import ModelFacts, NoModel
-from outcrop.api.imports.registry import ImportedModels
 from outcrop.ledger import resources
 from outcrop.ledger.database import Database
 from outcrop.ledger.resource import Resource
@@ -24,15 +24,13 @@ class ImportJob:
     """Copies a model's files here, looks whether this server can serve them, and has it served. After an
     interruption it begins anew."""
 
-    def __init__(
-        self, job_id: str, database: Database, storage: Storage, folder: Path, models: ImportedModels
-    ) -> None:
-        """folder: what is copied goes into a folder in it."""
+    def __init__(self, job_id: str, database: Database, storage: Storage, folder: Path, look: Look) -> None:
+        """folder: what is copied goes into a folder in it. look: has what was imported served."""
         self._id = job_id
         self._database = database
         self._storage = storage
         self._folder = folder
-        self._models = models
+        self._look = look
 
     def stop(self) -> None:
         """Imports cannot be stopped."""
@@ -56,7 +54,7 @@ class ImportJob:
             if model is None:
                 await self._fail(f"There is another imported model of the name {shapes.model_name(job)}.")
                 return
-            await self._models.appeared(model)
+            await self._look()
             logger.info("import %s: %s", self._id, model.arn)
 
     def _job(self, session: Session) -> Resource:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.bedrock.followed import Follower
+from outcrop.api.bedrock.followed import Follower, Look
 from outcrop.api.bedrock.members import ROLE_ARN
 from outcrop.api.bedrock.plane import ControlPlane, without_nulls
 from outcrop.api.invocation_log.destination import Destination
@@ -63,9 +63,10 @@ _PUT = msgspec.json.Decoder(PutModelInvocationLoggingConfigurationRequest)
 class InvocationLogging:
     """The operations on the configuration, which `log` follows."""
 
-    def __init__(self, plane: ControlPlane, log: InvocationLog) -> None:
+    def __init__(self, plane: ControlPlane, log: InvocationLog, look: Look) -> None:
         self._plane = plane
         self._log = log
+        self._look = look
         self._followed = ""  # the id of the configuration that is in force
 
     def routes(self) -> list[Route]:
@@ -80,17 +81,14 @@ class InvocationLogging:
         """Does as is configured, on whichever server that was."""
 
         async def appeared(configuration: Resource) -> None:
-            self._follow(configuration)
+            self._followed = configuration.id
+            self._log.destination = _destination(configuration)
 
         async def gone(configuration_id: str) -> None:
             if configuration_id == self._followed:  # another may have come in its place
                 self._log.destination = None
 
         return Follower(KIND, appeared, gone)
-
-    def _follow(self, configuration: Resource) -> None:
-        self._followed = configuration.id
-        self._log.destination = _destination(configuration)
 
     async def _put(self, request: Request) -> Response:
         wanted = await self._plane.read(request, _PUT)
@@ -120,7 +118,7 @@ class InvocationLogging:
             resources.add(session, configuration)
 
         await self._plane.run(work)
-        self._follow(configuration)
+        await self._look()
         return json_response({})
 
     async def _get(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from outcrop.api import errors
 from outcrop.api.auth.access import model_arns
 from outcrop.api.auth.principal import principal_of
-from outcrop.api.bedrock.followed import Follower
+from outcrop.api.bedrock.followed import Follower, Look
 from outcrop.api.bedrock.members import ARN, CLIENT_TOKEN, Tags, tags_by_key
 from outcrop.api.bedrock.parameters import PageQuery, read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane, existing, without_nulls
@@ -82,8 +82,9 @@ _CREATE = msgspec.json.Decoder(CreatePromptRouterRequest)
 class PromptRouters:
     """The operations on routers. There are no default ones: they belong to models that the service has."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, look: Look) -> None:
         self._plane = plane
+        self._look = look
 
     def routes(self) -> list[Route]:
         one, all_ = f"/prompt-routers/{{promptRouterArn:{LABEL}}}", "/prompt-routers"
@@ -120,7 +121,7 @@ class PromptRouters:
             return kept
 
         kept = await self._plane.run(work)
-        self._plane.catalog.routers[kept.id] = _routing(kept)
+        await self._look()
         return json_response({"promptRouterArn": kept.arn})
 
     def _check(self, request: Request, routing: PromptRouter) -> None:

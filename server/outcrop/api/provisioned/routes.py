@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
-from outcrop.api.bedrock.followed import Follower
+from outcrop.api.bedrock.followed import Follower, Look
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters, timestamp
 from outcrop.api.bedrock.plane import ControlPlane, existing
@@ -32,8 +32,9 @@ _UPDATE = msgspec.json.Decoder(shapes.UpdateProvisionedModelThroughputRequest)
 class ProvisionedModels:
     """The operations on Provisioned Throughputs, whose places the catalog keeps."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, look: Look) -> None:
         self._plane = plane
+        self._look = look
         self._creating = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -95,8 +96,7 @@ class ProvisionedModels:
 
         async with self._creating:  # so that two do not take the same places
             kept = await self._plane.run(work)
-            if kept is provisioned:
-                self._reserve(kept)
+            await self._look()
         return json_response({"provisionedModelArn": kept.arn}, status=201)
 
     def _reserve(self, provisioned: Resource) -> None:
