@@ -30,6 +30,8 @@ class Name:
     exported: str | None = None
     caller: str | None = None
     importer: str | None = None
+    reader: str | None = None
+    places: int = 0
     value: str | None = None
     through: tuple[str, ...] = ()
 
@@ -66,8 +68,8 @@ def read(path: Path = LIST) -> Contract:
     for each in names:
         if each.source not in data["sources"]:
             raise KeyError(each.source)
-        if [each.definition, each.caller, each.importer].count(None) != 2:
-            raise ValueError(f"{each.name}: exactly one of definition, caller and importer shows it")
+        if [each.definition, each.caller, each.importer, each.reader].count(None) != 3:
+            raise ValueError(f"{each.name}: exactly one of definition, caller, importer and reader shows it")
     return Contract(
         {key: Source(**entry) for key, entry in data["sources"].items()},
         found,
@@ -110,10 +112,15 @@ def _check(name: Name, checkout: Path) -> list[str]:
         if not (_imported(tree).get(member) == module if module else _imports(tree, member)):
             problems.append(f"{name.path} does not import {name.importer}")
     elif name.caller is not None:
-        if not any(set(name.arguments) <= keywords for keywords in _calls(tree, name.caller)):
+        wanted = set(name.arguments[name.places :])
+        if not any(n >= name.places and wanted <= keywords for n, keywords in _calls(tree, name.caller)):
             problems.append(
                 f"{name.path} does not call {name.caller} with {', '.join(name.arguments) or '()'}"
             )
+    elif name.reader is not None:
+        attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        if not any(ast.unparse(node) == name.reader for node in attributes):
+            problems.append(f"{name.path} does not read {name.reader}")
     elif name.definition:
         problems += _defined(name, tree)
     return problems
@@ -131,6 +138,8 @@ def _defined(name: Name, tree: ast.Module) -> list[str]:
     found = _named(body, last)
     if found is None and parents and last in _attributes(body):
         return []
+    if isinstance(found, ast.ClassDef) and _is_dataclass(found):
+        return _unknown(name, _fields(found))
     if isinstance(found, ast.ClassDef):
         found = _named(found.body, "__init__")
     if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -139,11 +148,27 @@ def _defined(name: Name, tree: ast.Module) -> list[str]:
     known = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)} | _popped(found)
     if given.kwarg:
         known |= set(name.through)
+    return _unknown(name, known)
+
+
+def _unknown(name: Name, known: set[str]) -> list[str]:
     return [
         f"{name.path}: {name.definition} has no argument {argument}"
         for argument in name.arguments
         if argument not in known
     ]
+
+
+def _is_dataclass(found: ast.ClassDef) -> bool:
+    return any(ast.unparse(each).partition("(")[0].endswith("dataclass") for each in found.decorator_list)
+
+
+def _fields(found: ast.ClassDef) -> set[str]:
+    return {
+        each.target.id
+        for each in found.body
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    }
 
 
 def _popped(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
@@ -195,10 +220,10 @@ def _imports(tree: ast.Module, module: str) -> bool:
     )
 
 
-def _calls(tree: ast.Module, function: str) -> list[set[str]]:
-    """The keywords of every call of it."""
+def _calls(tree: ast.Module, function: str) -> list[tuple[int, set[str]]]:
+    """Of every call of it, how many arguments are given by their places, and the keywords of the others."""
     return [
-        {keyword.arg for keyword in node.keywords if keyword.arg}
+        (len(node.args), {keyword.arg for keyword in node.keywords if keyword.arg})
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == function
     ]
