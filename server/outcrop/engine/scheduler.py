@@ -176,10 +176,10 @@ class Scheduler:
 
     def schedule(self) -> ScheduledStep | None:
         """The next step, or None if nothing can run before a submitted step is collected."""
-        kind = self.policy.choose(self._view())
-        step = self._schedule_prefill() if kind is StepKind.PREFILL else self._schedule_decode()
-        if step is None:
-            step = self._schedule_decode() if kind is StepKind.PREFILL else self._schedule_prefill()
+        if (self.waiting or self.prefilling) and self.policy.choose(self._view()) is StepKind.PREFILL:
+            step = self._schedule_prefill() or self._schedule_decode()
+        else:
+            step = self._schedule_decode() or self._schedule_prefill()
         if step is None:
             return None
         self._scheduled = step.number
@@ -266,7 +266,7 @@ class Scheduler:
         ready = slots.decoding & (slots.total < slots.limit)
         if slots.followers:
             ready &= ~slots.follows | (slots.total == slots.known)
-        if self._holds_background:
+        if slots.backgrounds and self._holds_background:
             ready &= ~slots.background
         rows: Index = ready.nonzero()[0]
         total = slots.total[rows]

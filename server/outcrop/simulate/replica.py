@@ -208,7 +208,8 @@ class Replica:
         lives.last[indices] = self.now
         self._free_at = leap.end_of(count)
         before = self._submitted.popleft()
-        self._latest = Submitted(leap.last_step(before.step), before.changes, self._free_at)
+        changes = self.scheduler.slots.changes
+        self._latest = Submitted(leap.last_step(before.step), changes, self._free_at)
         self._submitted.append(self._latest)
 
 
