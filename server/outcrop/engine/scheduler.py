@@ -24,6 +24,7 @@ from outcrop.engine.stats import EngineStats
 from outcrop_compile.bucket import StepKind
 
 _NO_ROWS = np.empty(0, dtype=np.intp)
+_NO_COLUMNS: Columns = (np.empty(0, dtype=np.object_), _NO_ROWS, _NO_ROWS, _NO_ROWS)
 
 
 def _never_cached(block: int) -> bool:
@@ -464,9 +465,10 @@ class Scheduler:
                 self._register_blocks(rows, step.ends, valid)
             valid &= step.samples
             tokens = output.tokens[: len(rows)].astype(np.intp)
-            if np.count_nonzero(valid) < len(valid):
+            if (count := np.count_nonzero(valid)) < len(valid):
                 rows, tokens = rows[valid], tokens[valid]
-            columns = self._append(rows, tokens, others, self._logprobs(step, output))
+            told = self._logprobs(step, output) if count else {}
+            columns = self._append(rows, tokens, others, told) if count else _NO_COLUMNS
         news = StepNews(*columns, others)
         for request in self.draining.copy():
             self._drain(request)
