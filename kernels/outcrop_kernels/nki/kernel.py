@@ -33,8 +33,9 @@ class Limit:
 class Contract:
     """What is computed with has one type, "x", of those that tolerance names.
 
-    tolerance: for each type of "x", how far a result may be from the reference's, computed in float32 of the
-    same numbers, as a part of its largest magnitude along the last dimension; 0 is equality."""
+    tolerance: for each type of "x", how far a result may be from the reference's, computed of the same
+    numbers in the next wider type, as a part of its largest magnitude along the last dimension; 0 is
+    equality. 2^-8 is what rounding to bfloat16 once may be off."""
 
     arguments: tuple[Argument, ...]
     results: tuple[Argument, ...]
