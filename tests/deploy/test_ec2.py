@@ -313,13 +313,15 @@ def inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     script = f'mount --rbind /dev {root}/dev; mount -t proc proc {root}/proc; exec chroot {root} "$@"'
     return subprocess.run(
         isolated(script, command),
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        env={"HOME": "/root", "PATH": PATH},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""As cloud-init has it."""
 URL = "postgresql://outcrop:secret@db.internal/outcrop?sslmode=verify-full"
 ASKED = (
     "ssm get-parameter --region us-west-2 --name /outcrop/state --with-decryption --query Parameter.Value "
