@@ -136,6 +136,7 @@ def _configure(
     fake = {"path": str(DEMO), "id": MODEL, "backend": "fake"} | dict(model)
     toml.write_text("\n".join([*_lines(whole), "[[models]]", *_lines(fake)]))
     little = {"ray_actor_options": {"num_cpus": 0.01}}
+    count = {} if "autoscaling_config" in deployment else {"num_replicas": replicas}  # Ray wants one of both
     config = {
         "http_options": {"host": "127.0.0.1", "port": port},
         "applications": [
@@ -144,7 +145,7 @@ def _configure(
                 "import_path": "outcrop.ray_serve.app:build",
                 "args": {"config": str(toml)},
                 "deployments": [
-                    {"name": MODEL, "num_replicas": replicas, **little, **deployment},
+                    {"name": MODEL, **count, **little, **deployment},
                     {"name": "api", **little},
                 ],
             }

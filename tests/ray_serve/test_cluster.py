@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -138,6 +139,40 @@ def test_engines_and_api_are_replaced_under_load_without_a_failed_call(cluster: 
     with pytest.raises(ClientError, match="InvalidSignatureException"):
         client(cluster, secret="another").converse(modelId=arn, messages=message)
     assert httpx.post(f"{cluster.url}/model/{MODEL}/converse", json={}).status_code == 403
+
+
+def test_engines_come_with_load_and_go_without(tmp_path: Path) -> None:
+    """A replica is to have two calls at once: six make Ray start a second one, which takes its part, and one,
+    which goes on meanwhile, makes Ray end it."""
+    autoscaling = {
+        "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "metrics_interval_s": 0.5,
+        "look_back_period_s": 2, "upscale_delay_s": 1, "downscale_delay_s": 3,
+        "policy": {"policy_function": "outcrop.ray_serve.autoscaling:DemandPolicy"},
+    }  # fmt: skip
+    with ray_cluster(
+        tmp_path, 1, model=SETTINGS | {"max_rows": 4}, server={"auth": {"mode": "off"}},
+        deployment={"autoscaling_config": autoscaling},
+    ) as cluster, ThreadPoolExecutor(6) as threads:  # fmt: skip
+        bedrock, enough, done = client(cluster), threading.Event(), threading.Event()
+
+        def load(number: int) -> list[int]:
+            counts = []
+            while not (enough if number else done).is_set():
+                counts.append(complete(bedrock, number, 40)[1])
+            return counts
+
+        calls = [threads.submit(load, number) for number in range(6)]
+        try:
+            cluster.wait_until_ready(2)
+            eventually(lambda: running(cluster) == 6, "more at once than one engine has rows for")
+            enough.set()
+            cluster.wait_until_ready(1)
+        finally:
+            enough.set()
+            done.set()
+        counts = [count for call in calls for count in call.result()]
+    assert len(counts) > 6
+    assert set(counts) == {40}
 
 
 def running(cluster: RayCluster) -> float:
