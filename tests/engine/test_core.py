@@ -23,6 +23,7 @@ class Client:
         self.tokens: dict[str, list[int]] = {}
         self.finish: dict[str, FinishReason] = {}
         self.cached: dict[str, int] = {}
+        self.held: dict[str, int] = {}
         self.building: list[GenerationRequest] = []
 
     def add(self, request: GenerationRequest, *, build: bool = True) -> None:
@@ -53,6 +54,7 @@ class Client:
             assert delta.request_id not in self.finish
             self.tokens[delta.request_id] += delta.tokens
             self.cached[delta.request_id] = delta.cached
+            self.held[delta.request_id] = delta.held
             if delta.finish is not None:
                 self.finish[delta.request_id] = delta.finish
 
@@ -244,6 +246,17 @@ def test_prefix_cache_entries_are_not_shared_between_salts() -> None:
         client.add(GenerationRequest(name, PROMPT, SamplingParams(2), cache_salt=salt))
         client.run()
     assert client.cached == {"a": 0, "b": 0, "c": 20}
+
+
+def test_a_prompts_last_block_is_told_to_be_held_though_it_is_computed_again() -> None:
+    client = Client(EngineCore(FakeBackend(capabilities()), POLICIES["interleave"]))
+    whole, longer = PROMPT[:20], PROMPT[:20] + PROMPT[:4]
+    assert len(whole) == 5 * capabilities().block_size
+    for name, prompt in (("first", whole), ("same", whole), ("longer", longer), ("shorter", whole[:17])):
+        client.add(GenerationRequest(name, prompt, SamplingParams(3)))
+        client.run()
+    assert client.cached == {"first": 0, "same": 16, "longer": 20, "shorter": 16}
+    assert client.held == {"first": 0, "same": 20, "longer": 20, "shorter": 16}
 
 
 def test_a_row_with_nan_fails_and_the_others_go_on() -> None:
