@@ -173,7 +173,7 @@ def _machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{os.cpu_count()} cores of {found[1] if found else platform.processor()} ({', '.join(extensions)}), "
-        f"{memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+        f"{memory:.0f} GiB, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
     )
 
 
