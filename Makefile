@@ -28,7 +28,7 @@ test: $(VENV)/.dev $(DEMO)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev $(DEMO) clients vllm deploy-validators
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow" --hypothesis-profile thorough
 
 # The client libraries that the slow tests run against the server, each kind apart from the server's own
 # dependencies. Without Node.js the tests of the JavaScript clients are skipped.
@@ -86,10 +86,11 @@ $(VENV)/.serve: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu]"
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.serve
+# The same with what tests need, at once: each installation builds the kernels.
+$(VENV)/.dev: pyproject.toml constraints.txt tests/requirements-no-deps.txt $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
-	@touch $@
+	@touch $(VENV)/.serve $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev,plots]"

@@ -24,6 +24,7 @@ os.environ.setdefault("OUTCROP_NKI", "simulator")
 
 collect_ignore = ["example_app"]  # a project of its own, which tests/dev runs
 
-# A busy machine is no defect of the code under test.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# A busy machine is no defect of the code under test. `make test-all` takes the profile "thorough".
+settings.register_profile("thorough", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("thorough"), max_examples=30)
+settings.load_profile("quick")

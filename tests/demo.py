@@ -73,6 +73,7 @@ class Weights:
 def demo_weights() -> Weights:
     checkpoint = open_checkpoint(PATH)
 
+    @cache
     def judge() -> torch.nn.Module:
         model = AutoModelForCausalLM.from_pretrained(
             PATH.parent, gguf_file=PATH.name, dtype=torch.float32, local_files_only=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import socket
 import subprocess
@@ -16,9 +17,11 @@ import pytest
 from botocore.exceptions import ClientError
 from demo import PATH
 from serving import COMMAND, PATIENCE, Served, environment, serving
+from typer.testing import CliRunner
 
 from outcrop import __version__
 from outcrop.cli.display import Display
+from outcrop.cli.main import app
 from outcrop.settings import AuthSettings, ModelSettings, Settings
 
 NOT_OPTIONS = {
@@ -28,7 +31,11 @@ NOT_OPTIONS = {
 """Settings that only a configuration file has."""
 
 
-def outcrop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+Done = subprocess.CompletedProcess[str]
+
+
+def outcrop(*arguments: str, **variables: str) -> Done:
+    """The command, in a process of its own."""
     return subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
@@ -38,9 +45,17 @@ def outcrop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
+def here(*arguments: str, **variables: str) -> Done:
+    """The same in this process: for what is over before a server is imported."""
+    cleared = {name: None for name in os.environ if name.startswith("OUTCROP_")}
+    result = CliRunner(env=cleared | variables).invoke(app, arguments, prog_name="outcrop")
+    return Done(arguments, result.exit_code, result.stdout, result.stderr)
+
+
 def refused(*arguments: str, status: int = 1, **variables: str) -> str:
-    """What `outcrop serve` says when it cannot: one line, and nothing else."""
-    done = outcrop("serve", *arguments, **variables)
+    """What `outcrop serve` says when it cannot: one line, and nothing else. status: 2 where its settings are
+    wrong."""
+    done = (here if status == 2 else outcrop)("serve", *arguments, **variables)
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -57,7 +72,7 @@ def test_version() -> None:
 
 
 def help_of(*command: str, columns: int) -> str:
-    done = outcrop(*command, "--help", COLUMNS=str(columns), TERM="dumb", NO_COLOR="1")
+    done = here(*command, "--help", COLUMNS=str(columns), TERM="dumb", NO_COLOR="1")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert all(len(line.rstrip()) <= columns for line in lines)
@@ -108,8 +123,8 @@ def test_every_setting_is_an_option_with_its_default() -> None:
 
 
 def test_what_is_no_option_or_command() -> None:
-    for arguments in (["serve", "--bogus"], ["bogus"]):
-        done = outcrop(*arguments)
+    for run, *arguments in ((here, "serve", "--bogus"), (outcrop, "bogus")):
+        done = run(*arguments)
         assert done.returncode == 2
         assert "No such" in done.stderr
         assert "outcrop" in done.stderr
@@ -121,7 +136,7 @@ def test_no_model() -> None:
 
 
 def test_wrong_settings_are_told_together() -> None:
-    done = outcrop("serve", "--model", "nowhere", "--kv-memory", "lots", "--max-rows", "x", OUTCROP_PORT="y")
+    done = here("serve", "--model", "nowhere", "--kv-memory", "lots", "--max-rows", "x", OUTCROP_PORT="y")
     assert done.returncode == 2
     told = done.stderr.splitlines()
     assert [line.split(": ")[:2] for line in told] == [

@@ -63,13 +63,14 @@ class PlainTemplate(ChatTemplate):
 class Script:
     """What the engine answers to the next requests.
 
-    pieces: bytes of each delta. finish: how the last ends. error: raised after `fail_after` deltas.
-    hold: the engine stops after the first delta until it is closed.
+    pieces: bytes of each delta. cached, held: as in GenerationDelta. finish: how the last ends. error: raised
+    after `fail_after` deltas. hold: the engine stops after the first delta until it is closed.
     """
 
     pieces: Sequence[bytes] = (b"Hello", b", ", b"world")
     finish: FinishReason = FinishReason.EOS
     cached: int = 0
+    held: int = 0
     error: Exception | None = None
     fail_after: int = 0
     hold: bool = False
@@ -140,7 +141,12 @@ class ScriptedEngine(EngineClient):
                 generated += len(piece)
                 told = [] if (most := request.sampling.logprobs) is None else _logprobs(piece, most)
                 yield GenerationDelta(
-                    request.request_id, list(piece), generated, script.cached, logprobs=told
+                    request.request_id,
+                    list(piece),
+                    generated,
+                    script.cached,
+                    logprobs=told,
+                    held=script.held,
                 )
                 if script.hold:
                     await asyncio.Event().wait()
@@ -153,6 +159,7 @@ class ScriptedEngine(EngineClient):
                 generated + (script.finish is FinishReason.EOS),
                 script.cached,
                 script.finish,
+                held=script.held,
             )
         finally:
             self.open -= 1

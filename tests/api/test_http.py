@@ -14,6 +14,7 @@ import h2.connection
 import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer
+from examples import examples
 from h2.events import PingAckReceived
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -441,7 +442,7 @@ requests = st.fixed_dictionaries(
 natives = json_values | st.dictionaries(
     st.sampled_from(["prompt", "temperature", "top_p", "max_gen_len", "images"]), json_values, max_size=4
 )
-fuzz = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @fuzz

@@ -2,7 +2,9 @@
 damaged file."""
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tiny_models import LLAMA_32, tiny_model, write_gguf
 from outcrop.backends.weight_cache import WeightCache
 from outcrop.engine.config import EngineConfig
 from outcrop.engine.process import build_backend
+from outcrop_kernels.cpu.native import weight_memory
 from outcrop_kernels.cpu.native.library import available
 from outcrop_kernels.cpu.native.weight_memory import DamagedFile, WeightMemory
 
@@ -110,12 +113,44 @@ def test_the_longest_unused_makes_room(folder: Path) -> None:
     size = 4096 + 192
     cache = WeightCache(folder, 2 * size)
     paths = [folder / f"{name}.weights" for name in "abc"]
-    for age, path in enumerate(paths[:2]):
+    for moment, path in enumerate(paths[:2], int(time.time()) - 100):
         assert cache.store(path, some_memory()) == "now cached"
-        os.utime(path, (age, age))
+        os.utime(path, (moment, moment))
     assert cache.load(paths[0]) is not None
     assert cache.store(paths[2], some_memory()) == "now cached"
     assert [path.exists() for path in paths] == [True, False, True]
+
+
+def test_what_is_not_used_for_a_month_goes_with_what_is_beside_it(folder: Path) -> None:
+    cache, day = WeightCache(folder, 1 << 30), 24 * 3600
+    ages = {"old.weights": 31, "old.calibration": 31, "used.weights": 29, ".dead.unfinished": 1, "mine": 99}
+    folder.mkdir()
+    for name, days in ages.items():
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - days * day,) * 2)
+    (folder / ".written.unfinished").write_bytes(b"x")
+    assert cache.store(folder / "new.weights", some_memory()) == "now cached"
+    left = {".written.unfinished", "mine", "new.weights", "used.weights"}
+    assert {path.name for path in folder.iterdir()} == left
+
+
+def test_weights_that_go_while_they_are_read_are_read_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, path = WeightCache(folder, 4096 + 192), folder / "a.weights"
+    cache.store(path, some_memory())
+    read_into = weight_memory._fill
+
+    def fill(file: Any, memory: np.ndarray) -> None:
+        assert cache.store(folder / "b.weights", some_memory()) == "now cached"
+        assert not path.exists()
+        read_into(file, memory)
+
+    monkeypatch.setattr(weight_memory, "_fill", fill)
+    found = cache.load(path)
+    assert found is not None
+    assert np.array_equal(found.memory[: found.used], some_memory().memory)
+    assert cache.load(path) is None
 
 
 def test_what_cannot_be_kept_is_served_all_the_same(model: Path, tmp_path: Path) -> None:

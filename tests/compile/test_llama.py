@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from paged import KV, TOKENS, build, chosen, logits, run_rank
+from ranks import run_processes
 from tiny_models import LLAMA_31, LLAMA_32, ROPE_31, tiny_model, write_huggingface
 from transformers import LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -176,7 +176,7 @@ def test_ranks_together_compute_what_one_computes_alone(case: str, tmp_path: Pat
     world, shape = DIVIDED[case]
     judge: LlamaForCausalLM = tiny_model(shape)
     folder = write_huggingface(judge, tmp_path / "model")
-    torch.multiprocessing.spawn(run_rank, (world, str(folder), str(tmp_path)), nprocs=world)
+    run_processes(run_rank, world, str(folder), str(tmp_path))
     alone = logits(build(folder), TOKENS, (40,))
     for rank in range(world):
         together = torch.from_numpy(np.load(tmp_path / f"rank{rank}.npy"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ranks import run_processes
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sharded import POSITIONS, PROMPT, generate, load, run_rank, run_threads
@@ -50,8 +51,7 @@ def test_two_processes_on_their_shards_find_the_tokens_of_one(tmp_path: Path) ->
     source = write_huggingface(tiny_model(LLAMA_32), tmp_path / "model")
     checkpoint = open_checkpoint(source)
     write(checkpoint, tmp_path / "two", 2)
-    arguments = (2, str(source), str(tmp_path / "two"), str(tmp_path))
-    torch.multiprocessing.spawn(run_rank, arguments, nprocs=2)
+    run_processes(run_rank, 2, str(source), str(tmp_path / "two"), str(tmp_path))
     expected = alone(checkpoint, tmp_path / "one")
     for rank in range(2):
         assert np.load(tmp_path / f"tokens{rank}.npy").tolist() == expected

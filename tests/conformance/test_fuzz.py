@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ NATIVE_BODIES = ["InvokeModel", "InvokeModelWithResponseStream"]
 WITH_BODIES = JSON_BODIES + NATIVE_BODIES
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
-quick = settings(max_examples=40, suppress_health_check=CHECKS)
+quick = settings(max_examples=examples(40), suppress_health_check=CHECKS)
 long = settings(max_examples=2000, suppress_health_check=CHECKS)
 
 

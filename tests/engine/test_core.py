@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 from reference import ToyMatcher, answer, capabilities
@@ -23,6 +24,7 @@ class Client:
         self.tokens: dict[str, list[int]] = {}
         self.finish: dict[str, FinishReason] = {}
         self.cached: dict[str, int] = {}
+        self.held: dict[str, int] = {}
         self.building: list[GenerationRequest] = []
 
     def add(self, request: GenerationRequest, *, build: bool = True) -> None:
@@ -53,6 +55,7 @@ class Client:
             assert delta.request_id not in self.finish
             self.tokens[delta.request_id] += delta.tokens
             self.cached[delta.request_id] = delta.cached
+            self.held[delta.request_id] = delta.held
             if delta.finish is not None:
                 self.finish[delta.request_id] = delta.finish
 
@@ -73,6 +76,12 @@ def random_requests(rng: random.Random, count: int) -> list[GenerationRequest]:
     return requests
 
 
+@cache
+def expected(seed: int, count: int) -> list[tuple[list[int], FinishReason]]:
+    """The answers to random requests, which depend on neither depth nor policy."""
+    return [answer(request, capabilities()) for request in random_requests(random.Random(seed), count)]
+
+
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_every_answer_is_the_models_whatever_else_runs(depth: int, policy: str) -> None:
@@ -90,10 +99,8 @@ def test_every_answer_is_the_models_whatever_else_runs(depth: int, policy: str) 
             if client.building and rng.random() < 0.2:
                 client.build()
             client.take(core.step())
-        for request in requests:
-            assert (client.tokens[request.request_id], client.finish[request.request_id]) == answer(
-                request, caps
-            )
+        found = [(client.tokens[each.request_id], client.finish[each.request_id]) for each in requests]
+        assert found == expected(seed, len(requests))
         assert core.scheduler.pool.num_free == caps.num_blocks
         preemptions += core.stats().preemptions
         hits += core.stats().prefix_hits
@@ -244,6 +251,17 @@ def test_prefix_cache_entries_are_not_shared_between_salts() -> None:
         client.add(GenerationRequest(name, PROMPT, SamplingParams(2), cache_salt=salt))
         client.run()
     assert client.cached == {"a": 0, "b": 0, "c": 20}
+
+
+def test_a_prompts_last_block_is_told_to_be_held_though_it_is_computed_again() -> None:
+    client = Client(EngineCore(FakeBackend(capabilities()), POLICIES["interleave"]))
+    whole, longer = PROMPT[:20], PROMPT[:20] + PROMPT[:4]
+    assert len(whole) == 5 * capabilities().block_size
+    for name, prompt in (("first", whole), ("same", whole), ("longer", longer), ("shorter", whole[:17])):
+        client.add(GenerationRequest(name, prompt, SamplingParams(3)))
+        client.run()
+    assert client.cached == {"first": 0, "same": 16, "longer": 20, "shorter": 16}
+    assert client.held == {"first": 0, "same": 20, "longer": 20, "shorter": 16}
 
 
 def test_a_row_with_nan_fails_and_the_others_go_on() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -394,7 +395,7 @@ def check_edits(step: ScheduledStep, requests: list[Request], plan: StepInput, c
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=120, stateful_step_count=50)
+TestScheduler.settings = settings(max_examples=examples(120), stateful_step_count=50)
 
 
 def make(**changes: int) -> tuple[Scheduler, Capabilities]:
@@ -521,7 +522,6 @@ def test_the_background_stands_still_while_another_runs() -> None:
 def calls(function: Callable[[], object]) -> int:
     """How many calls, of Python and of C functions, running it takes."""
     counts: Counter[str] = Counter()
-    gc.collect()
     gc.disable()  # a collection calls whoever asked to be told of one, Hypothesis for example
     sys.setprofile(lambda frame, event, argument: counts.update([event]))
     try:

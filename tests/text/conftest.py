@@ -168,6 +168,13 @@ def small_hf_folder(small_model_file: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
+def small_hf_tokenizer(small_hf_folder: Path) -> ByteLevelTokenizer:
+    tokenizer = load_tokenizer(small_hf_folder)
+    assert isinstance(tokenizer, ByteLevelTokenizer)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
 def small_tokenizer(small_model_file: Path) -> TiktokenTokenizer:
     return load_tiktoken(small_model_file)
 

@@ -213,16 +213,16 @@ def test_a_template_that_knows_tools(demo_tokenizer, conversation: list[ChatMess
 
 
 @pytest.mark.parametrize("tools", [[WEATHER, TIME], []], ids=["tools", "no tools"])
-def test_llamas_template(hf_tokenizer, llama_template: str, tools: list[Tool]) -> None:
-    ids = JinjaChatTemplate(llama_template, hf_tokenizer).encode(ONE_CALL, tools)
+def test_llamas_template(small_hf_tokenizer, llama_template: str, tools: list[Tool]) -> None:
+    ids = JinjaChatTemplate(llama_template, small_hf_tokenizer).encode(ONE_CALL, tools)
     expected = rendered(llama_template, ONE_CALL, tools, bos_token="<|begin_of_text|>")
-    assert ids == hf_tokenizer.encode_prompt(expected)
+    assert ids == small_hf_tokenizer.encode_prompt(expected)
 
 
-def test_llamas_template_with_more_than_it_takes(hf_tokenizer, llama_template: str) -> None:
+def test_llamas_template_with_more_than_it_takes(small_hf_tokenizer, llama_template: str) -> None:
     """It refuses parallel calls and drops text beside a call: they become messages of their own."""
-    template = JinjaChatTemplate(llama_template, hf_tokenizer)
-    text = spelled(hf_tokenizer, template.encode(SEVERAL, [WEATHER, TIME]))
+    template = JinjaChatTemplate(llama_template, small_hf_tokenizer)
+    text = spelled(small_hf_tokenizer, template.encode(SEVERAL, [WEATHER, TIME]))
     turns = re.findall(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)<\|eot_id\|>", text, re.DOTALL)
     assert turns[2:] == [
         ("assistant", "I'll look."),
@@ -240,7 +240,7 @@ def test_llamas_template_with_more_than_it_takes(hf_tokenizer, llama_template: s
         ChatMessage("assistant", "I'll look.", (PARIS,)),
         ChatMessage("user", "", (), (RAIN,)),
     ]
-    assert "I'll look." in spelled(hf_tokenizer, template.encode(alone, [WEATHER]))
+    assert "I'll look." in spelled(small_hf_tokenizer, template.encode(alone, [WEATHER]))
 
 
 def test_a_template_that_refuses_anyway(demo_tokenizer) -> None:

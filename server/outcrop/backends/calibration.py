@@ -11,6 +11,8 @@ import msgspec
 
 from outcrop_compile.processors import usable_cores, usable_processors
 
+SUFFIX = ".calibration"
+"""Of the file that keeps it, which has the name of the model's packed weights otherwise."""
 MOST_PREFILL = 512
 """Tokens of the largest prefill step: beyond it a CPU gains no throughput and running answers stall."""
 _LEAST_PREFILL = 64

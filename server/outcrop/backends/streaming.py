@@ -152,7 +152,7 @@ class StreamingProcess:
                 async for piece in pieces:
                     if slot is None:
                         slot = next(self._slots)
-                        self._send(Started([request.request_id], [slot], [piece.cached], [piece.running]))
+                        self._send(Started([request.request_id], [slot], [piece.cached], ago=[piece.running]))
                     self._tell(request, slot, piece)
         except Exception as error:
             if not self._lost.done():

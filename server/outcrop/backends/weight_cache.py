@@ -5,24 +5,36 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop.backends import calibration
 from outcrop.folders import cache_folder
 from outcrop_kernels.cpu.native.library import library_file
-from outcrop_kernels.cpu.native.weight_memory import DamagedFile, WeightMemory
+from outcrop_kernels.cpu.native.weight_memory import UNFINISHED, DamagedFile, WeightMemory
 
 _VERSION = 1
 """To be raised when the numbers that are packed change; the library's own digest stands for how."""
 _SUFFIX = ".weights"
+_KEPT = 30 * 24 * 3600.0
+"""Seconds without use after which weights go: their checkpoint was moved or changed, or Outcrop was."""
+_ABANDONED = 3600.0
+"""Seconds after which a file that is still being written belongs to a server that was killed."""
 _SAMPLES, _SAMPLE = 16, 4096
 """Places of a checkpoint's file that are looked at, and bytes at each."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightCache:
-    """A folder of packed weights, each under a name made of what it depends on. Any file of it may be deleted
-    at any time. limit: bytes of all files together, the longest unused of which make room for new ones."""
+    """A folder of packed weights, each under a name made of what it depends on.
+
+    Any file of it may be deleted at any time: one that a server is reading stays whole for that server, since
+    it has it open, and one that is gone is made again. What is not used for 30 days goes when new weights
+    come, as does what a killed server left unfinished. limit: bytes of all files together, the longest unused
+    of which make room for new ones.
+    """
 
     folder: Path
     limit: int
@@ -64,16 +76,25 @@ class WeightCache:
         return "now cached"
 
     def _make_room(self, newest: Path) -> None:
-        files = []
-        for path in self.folder.glob("*" + _SUFFIX):
-            with contextlib.suppress(FileNotFoundError):  # another server makes room too
-                status = path.stat()
-                files.append((path != newest, -status.st_mtime_ns, status.st_size, path))
-        total = 0
-        for _, _, size, path in sorted(files):
-            total += size
-            if total > self.limit:
+        now = time.time()
+        for path, status in self._files(UNFINISHED):
+            if now - status.st_mtime > _ABANDONED:
                 path.unlink(missing_ok=True)
+        total = 0
+        files = sorted(
+            (path != newest, now - status.st_mtime, status.st_size, path)
+            for path, status in self._files(_SUFFIX)
+        )
+        for is_older, unused, size, path in files:
+            total += size
+            if total > self.limit or (is_older and unused > _KEPT):
+                path.unlink(missing_ok=True)
+                path.with_suffix(calibration.SUFFIX).unlink(missing_ok=True)
+
+    def _files(self, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.folder.glob("*" + suffix):
+            with contextlib.suppress(FileNotFoundError):  # another server makes room too
+                yield path, path.stat()
 
 
 def _key(checkpoint: Path, dtype: str) -> str:

@@ -159,7 +159,7 @@ class ServedModel:
                         end = EndReason.STOP_SEQUENCE
                     elif end is EndReason.MAX_TOKENS and len(prompt) + generated >= self.max_model_len:
                         end = EndReason.CONTEXT
-                stored = 0 if end is None else self._stored(len(prompt), delta.cached)
+                stored = 0 if end is None else self._stored(len(prompt), max(delta.cached, delta.held))
                 yield TextDelta(
                     text,
                     len(prompt),
@@ -176,11 +176,11 @@ class ServedModel:
                     return
         raise EngineUnavailable(f"the engine of {self.id} ended request {request_id} without a reason")
 
-    def _stored(self, prompt: int, cached: int) -> int:
+    def _stored(self, prompt: int, held: int) -> int:
         """The prefix cache keeps whole blocks."""
         if not self.cache_block or not self.engine.abilities.prefix_cache:
             return 0
-        return max(0, prompt - prompt % self.cache_block - cached)
+        return max(0, prompt - prompt % self.cache_block - held)
 
 
 def _up_to_stop(tokens: Sequence[int], detokenizer: Detokenizer, matcher: StopMatcher) -> tuple[str, int]:

@@ -69,17 +69,23 @@ class Dispatcher:
             stream.started = True
 
     def started(
-        self, request_ids: list[str], slots: list[int], cached: list[int], ago: Sequence[float] = ()
+        self,
+        request_ids: list[str],
+        slots: list[int],
+        cached: list[int],
+        held: Sequence[int] = (),
+        ago: Sequence[float] = (),
     ) -> None:
         """Columns of a Started event."""
         now = self._clock()
-        ago = ago or [0.0] * len(slots)
-        for request_id, slot, count, late in zip(request_ids, slots, cached, ago, strict=True):
+        none = [0] * len(slots)
+        columns = zip(request_ids, slots, cached, held or none, ago or none, strict=True)
+        for request_id, slot, count, known, late in columns:
             stream = self._streams.get(request_id)
             if stream is None:
                 self._by_slot.pop(slot, None)  # aborted meanwhile
             else:
-                stream.started, stream.slot, stream.cached = True, slot, count
+                stream.started, stream.slot, stream.cached, stream.held = True, slot, count, known
                 if stream.queued is None:
                     stream.queued = max(0.0, now - late - stream.submitted)
                 self._by_slot[slot] = stream

@@ -57,11 +57,13 @@ class Building(msgspec.Struct, tag=True, array_like=True):
 class Started(msgspec.Struct, tag=True, array_like=True):
     """Columns: requests in the step about to be submitted, the slot by which Stepped calls each from now
     on, and how many tokens of its prompt come from the prefix cache. A crash from now on may be their
-    fault. ago: for how many seconds they have been in steps already, where that is told late."""
+    fault. held: as in GenerationDelta, where it is known. ago: for how many seconds they have been in steps
+    already, where that is told late."""
 
     request_ids: list[str]
     slots: list[int]
     cached: list[int]
+    held: list[int] = []
     ago: list[float] = []
 
 

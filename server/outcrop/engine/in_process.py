@@ -111,7 +111,7 @@ class InProcessClient(EngineClient):
             self._stats = event.stats
             self._dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
-            self._dispatcher.started(event.request_ids, event.slots, event.cached)
+            self._dispatcher.started(event.request_ids, event.slots, event.cached, event.held)
         elif isinstance(event, Building):
             self._dispatcher.building(event.request_id)
         elif isinstance(event, Failed):

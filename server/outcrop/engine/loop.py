@@ -36,7 +36,7 @@ def run_engine(core: EngineCore, receive: Receive, send: Callable[[Event], None]
     """
 
     def tell_started(requests: list[Request]) -> None:
-        columns = [(request.id, request.slot, request.cached) for request in requests]
+        columns = [(request.id, request.slot, request.cached, request.held) for request in requests]
         send(Started(*map(list, zip(*columns, strict=True))))
 
     def tell(final: GenerationDelta | None) -> None:

@@ -92,6 +92,8 @@ class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
     cached: prompt tokens served from the prefix cache.
     queued: seconds that it waited for its first step, as the API process sees it.
     logprobs: one for each of the tokens, where the request asked for them.
+    held: prompt tokens that the prefix cache held, where that is known: `cached`, and a block more where the
+    last one is computed again for its last token.
     """
 
     request_id: str
@@ -101,3 +103,4 @@ class GenerationDelta(msgspec.Struct, frozen=True, array_like=True):
     finish: FinishReason | None = None
     queued: float = 0.0
     logprobs: list[TokenLogprobs] = []
+    held: int = 0

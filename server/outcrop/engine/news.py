@@ -38,7 +38,8 @@ class StepNews:
         columns = zip(self.requests.tolist(), self.tokens.tolist(), self.known.tolist(), strict=True)
         for request, token, known in columns:
             assert isinstance(request, Request)
-            yield GenerationDelta(request.id, [token], known - request.prompt_len, request.cached)
+            generated = known - request.prompt_len
+            yield GenerationDelta(request.id, [token], generated, request.cached, held=request.held)
         yield from self.others
 
 

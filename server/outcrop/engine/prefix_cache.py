@@ -72,6 +72,10 @@ class PrefixCache:
             self._by_key[key] = self._by_block[block] = entry
         return entry.number
 
+    def holds(self, parent: int | str, tokens: Sequence[int]) -> bool:
+        """Whether there is a block of these tokens after `parent`."""
+        return BlockKey(parent, tuple(tokens)) in self._by_key
+
     def number(self, block: int) -> int:
         """The entry number of a cached block."""
         return self._by_block[block].number

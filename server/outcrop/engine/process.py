@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
+from outcrop.backends import calibration
 from outcrop.backends.base import LOGPROBS, Backend, Capabilities, DeviceFailure
 from outcrop.backends.fake import FakeBackend, FakeHooks
 from outcrop.backends.kv_memory import kv_capacity
@@ -90,7 +91,7 @@ def build_backend(config: EngineConfig, report: Callable[[Event], None]) -> tupl
         threads=config.threads,
         native=native,
         guesses=config.speculative_tokens,
-        calibrated=kept.with_suffix(".calibration") if kept else None,
+        calibrated=kept.with_suffix(calibration.SUFFIX) if kept else None,
     )
     caps = backend.capabilities
     return backend, (

@@ -285,7 +285,7 @@ class ProcessClient(EngineClient):
             self._stats = event.stats
             self.dispatcher.deliver(event.slots, event.tokens, event.others)
         elif isinstance(event, Started):
-            self.dispatcher.started(event.request_ids, event.slots, event.cached, event.ago)
+            self.dispatcher.started(event.request_ids, event.slots, event.cached, event.held, event.ago)
         elif isinstance(event, Building):
             self.dispatcher.building(event.request_id)
         elif isinstance(event, Progress):

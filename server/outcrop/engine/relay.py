@@ -50,7 +50,11 @@ async def relayed(
                         losses = 0
                         tokens += delta.tokens
                     yield msgspec.structs.replace(
-                        delta, request_id=request.request_id, cached=first.cached, queued=first.queued
+                        delta,
+                        request_id=request.request_id,
+                        cached=first.cached,
+                        queued=first.queued,
+                        held=first.held,
                     )
                     if delta.finish is not None:
                         return

@@ -41,6 +41,7 @@ class Request:
     finish: FinishReason | None = None
     slot: int = -1
     cached: int = 0  # prompt tokens served from the prefix cache, at first admission
+    held: int = 0  # as in GenerationDelta, at first admission
     admissions: int = 0  # more than one after preemption
     chain: int | str = ""  # prefix-cache number of the last block registered there, or the salt
 

@@ -343,6 +343,7 @@ class Scheduler:
         request.admissions += 1
         if request.admissions == 1:
             request.cached = min(request.computed, request.prompt_len)
+            request.held = self._held(request)
             self.totals.prefix_queries += request.prompt_len
             self.totals.prefix_hits += request.cached
         insort(self.running, request, key=lambda r: r.order)
@@ -363,6 +364,14 @@ class Scheduler:
             self.pool.release(matched, self._is_cached)
             return None
         return matched + self.pool.allocate(needed - len(matched)), len(matched)
+
+    def _held(self, request: Request) -> int:
+        """Prompt tokens that the prefix cache holds, one just admitted being served `cached` of them."""
+        following = request.tokens[request.computed : request.prompt_len]
+        # No more than the last block: any other would be served.
+        if self.cache and len(following) == self.capabilities.block_size:
+            return request.cached + len(following) * self.cache.holds(request.chain, following)
+        return request.cached
 
     def _grow(self, short: Index) -> bool:
         """One more block for each of these slots. False if some got none, and must sit out this step or
@@ -413,7 +422,8 @@ class Scheduler:
         """Finish a request. last: the token that ended it, if its client is to see it."""
         generated = self._generated(request)
         self._finish(request, reason)
-        return GenerationDelta(request.id, [] if last is None else [last], generated, request.cached, reason)
+        tokens = [] if last is None else [last]
+        return GenerationDelta(request.id, tokens, generated, request.cached, reason, held=request.held)
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
         del self.requests[request.id]
@@ -536,7 +546,8 @@ class Scheduler:
         if reason is None:
             if logprobs is None:
                 return None
-            delta = GenerationDelta(request.id, [token], self._generated(request), request.cached)
+            generated = self._generated(request)
+            delta = GenerationDelta(request.id, [token], generated, request.cached, held=request.held)
         else:
             unseen = reason is FinishReason.GRAMMAR or token in request.sampling.eos_ids
             delta = self._end(request, reason, last=None if unseen else token)

@@ -24,11 +24,11 @@ class Home(Protocol):
 class Stream:
     """tokens: those that engines have delivered, of which the client has the first `taken`; what its request
     resumes came from elsewhere, and the client has it. logprobs: of those that it has not had, where it asked
-    for them. cached, queued: as in GenerationDelta, once it was in a step. end: its last delta, if it has
-    come, or why there is none. slot: its name in the engine's steps, once it has one. started: in a step, or
-    its grammar begun, since it was given to its engine. crashes: engine crashes it was part of since its last
-    token. reader: waits for news. ticket: of the replica that it was sent to; version: of the model that this
-    replica serves."""
+    for them. cached, held, queued: as in GenerationDelta, once it was in a step. end: its last delta, if it
+    has come, or why there is none. slot: its name in the engine's steps, once it has one. started: in a step,
+    or its grammar begun, since it was given to its engine. crashes: engine crashes it was part of since its
+    last token. reader: waits for news. ticket: of the replica that it was sent to; version: of the model that
+    this replica serves."""
 
     request: GenerationRequest
     submitted: float
@@ -36,6 +36,7 @@ class Stream:
     taken: int = field(init=False)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     cached: int = 0
+    held: int = 0
     queued: float | None = None
     end: GenerationDelta | Exception | None = None
     slot: int = -1
@@ -66,7 +67,13 @@ class Stream:
         if tokens:
             request_id = self.request.request_id
             return GenerationDelta(
-                request_id, tokens, self.taken, self.cached, queued=queued, logprobs=logprobs
+                request_id,
+                tokens,
+                self.taken,
+                self.cached,
+                queued=queued,
+                logprobs=logprobs,
+                held=self.held,
             )
         if self.end is not None:
             raise self.end

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import and_, delete, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from outcrop.ledger.resource import Resource, Tag
 
@@ -56,12 +56,17 @@ def add(session: Session, resource: Resource, tags: Mapping[str, str] | None = N
     return resource
 
 
-def find(session: Session, kind: str, identifier: str, *, by_name: bool = False) -> Resource | None:
-    """By id or ARN, or also by name, of which the latest counts."""
+def find(
+    session: Session, kind: str, identifier: str, *, by_name: bool = False, with_body: bool = True
+) -> Resource | None:
+    """By id or ARN, or also by name, of which the latest counts. with_body: False leaves its body in the
+    database, for who knows by `updated_at` that he has it."""
     ways = [Resource.id == identifier, Resource.arn == identifier]
     if by_name:
         ways.append(Resource.name == identifier)
     query = select(Resource).where(Resource.kind == kind, or_(*ways)).order_by(Resource.created_at.desc())
+    if not with_body:
+        query = query.options(defer(Resource.body, raiseload=True))
     return session.scalars(query).first()
 
 

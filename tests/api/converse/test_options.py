@@ -144,16 +144,18 @@ MARKED: dict[str, dict[str, Any]] = {
 }
 
 
+# An engine that holds more than it serves: a prompt's last block, computed again for its last token.
+@pytest.mark.parametrize("held", [0, 8])
 @pytest.mark.parametrize("fields", MARKED.values(), ids=MARKED)
-def test_cache_points(fields: dict[str, Any]) -> None:
-    engine = ScriptedEngine(script=Script(cached=8))
+def test_cache_points(fields: dict[str, Any], held: int) -> None:
+    engine = ScriptedEngine(script=Script(cached=4, held=held))
     with running(engine, cache_block=4) as server, httpx.Client(base_url=server.url) as http:
         usage = converse(http, **fields).json()["usage"]
         plain = converse(http).json()["usage"]
     prompt = len(engine.requests[0].prompt)
-    stored = prompt // 4 * 4 - 8
-    assert usage["inputTokens"] + 8 + stored == prompt
-    assert (usage["cacheReadInputTokens"], usage["cacheWriteInputTokens"]) == (8, stored)
+    stored = prompt // 4 * 4 - max(held, 4)
+    assert usage["inputTokens"] + 4 + stored == prompt
+    assert (usage["cacheReadInputTokens"], usage["cacheWriteInputTokens"]) == (4, stored)
     assert usage["totalTokens"] == prompt + usage["outputTokens"]
     assert "cacheDetails" not in usage
     assert plain.keys() == {"inputTokens", "outputTokens", "totalTokens"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -152,7 +153,7 @@ RICH = {
 }
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=examples(40), suppress_health_check=list(HealthCheck), deadline=None)
 @given(body=spoilt(st.just(HELLO | RICH)) | json_values)
 def test_no_body_is_the_servers_fault(http: httpx.Client, body: Any) -> None:
     response = http.post(PATH, json=body) if _is_json(body) else http.post(PATH, content=repr(body))

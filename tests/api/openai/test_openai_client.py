@@ -114,3 +114,21 @@ def test_responses(any_client: openai.OpenAI, server: Server) -> None:
     assert kinds[-1] == "response.completed"
     assert [item.type for item in response.output] == ["message", "function_call"]
     assert any_client.models.retrieve(MODEL).id == MODEL
+
+
+def test_log_probabilities_of_responses(any_client: openai.OpenAI) -> None:
+    asked: Any = {"input": "Hi", "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    with any_client.responses.stream(model=MODEL, **asked) as stream:
+        told = [each for event in stream if event.type == "response.output_text.delta"
+                for each in event.logprobs]  # fmt: skip
+        response = stream.get_final_response()
+    whole = any_client.responses.create(model=MODEL, **asked)
+    for answer in (response, whole):
+        (item,) = answer.output
+        assert item.type == "message"
+        (part,) = item.content
+        assert part.type == "output_text"
+        assert part.logprobs is not None
+        assert "".join(each.token for each in part.logprobs) == part.text == "Hello, world"
+        assert [each.logprob for each in part.logprobs] == [each.logprob for each in told]
+        assert all(len(each.top_logprobs) == 2 for each in part.logprobs)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from outcrop.engine.client import FinishReason, ModelFailure
+from outcrop.engine.client import Abilities, FinishReason, ModelFailure
 
 from ..doubles import Script
 from ..server import Server
@@ -17,6 +17,7 @@ PATH = "/openai/v1/responses"
 MODEL = "meta.llama3-8b-instruct-v1:0"
 HELLO = {"model": MODEL, "input": "Hi"}
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+LOGPROBS = ["message.output_text.logprobs"]
 CALL = b'{"name": "weather", "parameters": {"city": "Paris"}}'
 
 
@@ -126,6 +127,9 @@ def test_an_answer_as_input(http: httpx.Client, server: Server) -> None:
         ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "json_schema", "name": "a", "schema": {"type": 1}}}},
          "text.format.schema"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"include": LOGPROBS, "top_logprobs": 21}, "top_logprobs"),
+        ({"include": LOGPROBS, "tools": [TOOL]}, "include"),
         ({"unknown": 1}, "unknown"),
     ],
 )  # fmt: skip
@@ -134,6 +138,33 @@ def test_what_is_refused(http: httpx.Client, server: Server, more: dict[str, Any
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
     assert server.engine.requests == []
+
+
+def test_log_probabilities(http: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.engine.script = Script(pieces=(b"caf", b"\xc3", b"\xa9"))
+    asked = HELLO | {"include": LOGPROBS, "top_logprobs": 1}
+    body = http.post(PATH, json=asked).json()
+    assert body["top_logprobs"] == 1
+    (part,) = body["output"][0]["content"]
+    assert [each["token"] for each in part["logprobs"]] == ["c", "a", "f", "\\xc3", "\\xa9"]
+    same = {"token": "c", "logprob": -0.5, "bytes": [99]}
+    assert part["logprobs"][0] == {**same, "top_logprobs": [same]}
+    assert bytes(byte for each in part["logprobs"] for byte in each["bytes"]).decode() == part["text"]
+    found = events(http.post(PATH, json=asked | {"stream": True}))
+    deltas = [event for event in found if event["type"] == "response.output_text.delta"]
+    # Those of a piece that completes no character come with the next that does.
+    assert [(event["delta"], len(event["logprobs"])) for event in deltas] == [("caf", 3), ("\u00e9", 2)]
+    (done,) = [event for event in found if event["type"] == "response.output_text.done"]
+    assert [each for event in deltas for each in event["logprobs"]] == done["logprobs"]
+    brief = {"token": "c", "logprob": -0.5}
+    assert done["logprobs"][0] == {**brief, "top_logprobs": [brief]}
+    assert found[-1]["response"]["output"][0]["content"] == [part]
+    bare = http.post(PATH, json=HELLO | {"include": LOGPROBS}).json()["output"][0]["content"][0]["logprobs"]
+    assert [each["top_logprobs"] for each in bare] == [[]] * 5
+    monkeypatch.setattr(server.engine, "can", Abilities())
+    refused = http.post(PATH, json=asked)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "include"
 
 
 def test_a_failure_within_a_stream_is_its_last_event(http: httpx.Client, server: Server) -> None:

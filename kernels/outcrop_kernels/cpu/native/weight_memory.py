@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 _MAGIC = b"outcrop packed weights 1\n"
+UNFINISHED = ".unfinished"
+"""What the name of a file ends in while it is being written."""
 _ALIGNMENT = 64
 """Bytes: a cache line."""
 _PAGE = 4096
@@ -62,7 +64,9 @@ class WeightMemory:
         head = json.dumps({"size": self.used, "checksum": _checksum(body), "entries": entries}).encode()
         head = _MAGIC + len(head).to_bytes(8, "little") + head
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=".", suffix=UNFINISHED, delete=False
+        ) as file:
             try:
                 file.write(head + bytes(-len(head) % _PAGE))
                 file.write(body.data)

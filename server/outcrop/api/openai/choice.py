@@ -8,7 +8,7 @@ from typing import Any
 from outcrop.api.answer import AnswerEvents, Event
 from outcrop.api.growing_answer import GrowingAnswer
 from outcrop.api.guardrails.guard import Guard
-from outcrop.api.openai.logprobs import LogprobsForm
+from outcrop.api.openai.logprobs import LogprobsForm, ToldLogprobs
 from outcrop.catalog.model import TextDelta
 
 _FINISH_REASONS = {
@@ -29,9 +29,8 @@ class GrowingChoice(GrowingAnswer):
     def __init__(self, events: AnswerEvents, index: int = 0, logprobs: LogprobsForm | None = None) -> None:
         self._events = events
         self._index = index
-        self._logprobs = logprobs
-        self._told: list[dict[str, Any]] = []  # of every token so far
-        self._streamed = 0  # how many of them a stream has told
+        self._tells = logprobs is not None
+        self._told = ToldLogprobs(logprobs)
         self._calls = -1  # the index of the call that grows
         self._begun = False
 
@@ -40,8 +39,7 @@ class GrowingChoice(GrowingAnswer):
 
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         self.last = delta
-        if self._logprobs is not None:
-            self._told += self._logprobs.chat(delta.tokens, delta.logprobs)
+        self._told.push(delta)
         events = self._events.grow(delta)
         return list(self._choices(events, ended=delta.end is not None))
 
@@ -55,7 +53,7 @@ class GrowingChoice(GrowingAnswer):
         return {
             "index": self._index,
             "message": message,
-            "logprobs": None if self._logprobs is None else _content(self._told),
+            "logprobs": _content(self._told.every) if self._tells else None,
             "finish_reason": self._finish_reason(),
         }
 
@@ -87,7 +85,7 @@ class GrowingChoice(GrowingAnswer):
 
     def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """With it go the log probabilities of all tokens that came since the chunk before."""
-        new, self._streamed = self._told[self._streamed :], len(self._told)
+        new = self._told.take()
         logprobs = _content(new) if new else None
         return {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 

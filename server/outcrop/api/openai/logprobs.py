@@ -1,4 +1,4 @@
-"""Log probabilities of an answer's tokens, in the forms of chat completions and of completions."""
+"""Log probabilities of an answer's tokens, in the forms of chat completions, responses and completions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from outcrop.catalog.model import TextDelta
 from outcrop.engine.client import TokenLogprobs
 from outcrop.text.tokenizer import Tokenizer
 
@@ -22,7 +23,7 @@ class LogprobsForm:
         self._names = {token: name.encode() for name, token in tokenizer.special_tokens.items()}
 
     def chat(self, tokens: Sequence[int], logprobs: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
-        """`logprobs.content` of a chat completion, for these tokens of it."""
+        """`logprobs.content` of a chat completion, and `logprobs` of a response's text, for these tokens."""
         return [
             {
                 **self._entry(token, told.logprob),
@@ -59,3 +60,22 @@ class LogprobsForm:
 
     def _text(self, token: int) -> str:
         return self._bytes(token).decode("utf-8", "backslashreplace")
+
+
+class ToldLogprobs:
+    """Those of a growing answer, as `LogprobsForm.chat` has them; none where form is None, for they are not
+    asked for. every: of all tokens so far."""
+
+    def __init__(self, form: LogprobsForm | None) -> None:
+        self._form = form
+        self._taken = 0
+        self.every: list[dict[str, Any]] = []
+
+    def push(self, delta: TextDelta) -> None:
+        if self._form is not None:
+            self.every += self._form.chat(delta.tokens, delta.logprobs)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Those that came since they were last taken."""
+        new, self._taken = self.every[self._taken :], len(self.every)
+        return new

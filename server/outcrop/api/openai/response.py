@@ -16,6 +16,7 @@ from outcrop.api.errors import ApiError
 from outcrop.api.growing_answer import GrowingAnswer
 from outcrop.api.guardrails.guard import Guard
 from outcrop.api.openai import errors
+from outcrop.api.openai.logprobs import LogprobsForm, ToldLogprobs
 from outcrop.api.openai.responses_request import ResponsesRequest
 from outcrop.catalog.model import TextDelta
 
@@ -25,11 +26,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class GrowingResponse(GrowingAnswer):
-    """The items of one response: messages, and calls of functions. Events are numbered in their order."""
+    """The items of one response: messages, and calls of functions. Events are numbered in their order.
+    logprobs: how it tells log probabilities, if it does: there is one text then, and it has all tokens."""
 
-    def __init__(self, request: ResponsesRequest, events: AnswerEvents, request_id: str) -> None:
+    def __init__(
+        self,
+        request: ResponsesRequest,
+        events: AnswerEvents,
+        request_id: str,
+        logprobs: LogprobsForm | None = None,
+    ) -> None:
         self._request = request
         self._events = events
+        self._told = ToldLogprobs(logprobs)
         self._id = f"resp_{request_id.replace('-', '')}"
         self._created = int(time.time())
         self._items: list[dict[str, Any]] = []
@@ -49,6 +58,7 @@ class GrowingResponse(GrowingAnswer):
     def push(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
         begins = self._last is None
         self._last = delta
+        self._told.push(delta)
         return list(self._push(delta, begins=begins))
 
     def whole(self) -> dict[str, Any]:
@@ -92,7 +102,7 @@ class GrowingResponse(GrowingAnswer):
             if body["contentBlockIndex"] != self._block:
                 message = {"id": _id("msg"), "type": "message", "role": "assistant", "content": []}
                 yield self._begin(body, message)
-                yield self._part("response.content_part.added", part=_output_text(""))
+                yield self._part("response.content_part.added", part=_output_text("", []))
             yield from self._delta(body["delta"])
         else:
             yield from self._done(status)
@@ -109,7 +119,7 @@ class GrowingResponse(GrowingAnswer):
         if "toolUse" in delta:
             yield self._named("response.function_call_arguments.delta", delta=text)
         elif text:
-            yield self._part("response.output_text.delta", delta=text, logprobs=[])
+            yield self._part("response.output_text.delta", delta=text, logprobs=_briefly(self._told.take()))
 
     def _done(self, status: str) -> Iterator[dict[str, Any]]:
         item, text = self._items[-1], "".join(self._texts)
@@ -118,9 +128,10 @@ class GrowingResponse(GrowingAnswer):
             item["arguments"] = text
             yield self._named("response.function_call_arguments.done", arguments=text, name=item["name"])
         else:
-            item["content"] = [_output_text(text)]
-            yield self._part("response.output_text.done", text=text, logprobs=[])
-            yield self._part("response.content_part.done", part=_output_text(text))
+            part = _output_text(text, self._told.every)
+            item["content"] = [part]
+            yield self._part("response.output_text.done", text=text, logprobs=_briefly(self._told.every))
+            yield self._part("response.content_part.done", part=part)
         yield self._of_item("response.output_item.done", item=item)
 
     def _part(self, kind: str, **members: Any) -> dict[str, Any]:
@@ -170,6 +181,7 @@ class GrowingResponse(GrowingAnswer):
             "text": {"format": {"type": "text"} if text_format is None else text_format},
             "tool_choice": asked.tool_choice or "auto",
             "tools": asked.tools or [],
+            "top_logprobs": asked.top_logprobs or 0,
             "top_p": 1.0 if asked.top_p is None else asked.top_p,
             "truncation": "disabled",
             "usage": None if status == "in_progress" else self._usage(),
@@ -192,8 +204,20 @@ def _id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(24)}"
 
 
-def _output_text(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _output_text(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+
+
+def _briefly(logprobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As events of a text have them: without the tokens' bytes, by openai-python's types."""
+    return [
+        {**_brief(each), "top_logprobs": [_brief(likely) for likely in each["top_logprobs"]]}
+        for each in logprobs
+    ]
+
+
+def _brief(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"token": entry["token"], "logprob": entry["logprob"]}
 
 
 def _frame(event: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,12 +14,16 @@ from outcrop.api.field_error import FieldError, Refuse, unsupported
 from outcrop.api.inference import GenerationCall
 from outcrop.api.openai.content import Function
 from outcrop.api.openai.conversation import chat_messages
+from outcrop.api.openai.logprobs import MOST_LIKELIEST, LogprobsForm
 from outcrop.api.openai.response_items import FunctionItem, InputItem, NamedChoice, TextConfig, message_of
-from outcrop.api.openai.sampling import Temperature, TopP
+from outcrop.api.openai.sampling import Temperature, TopP, tells_logprobs
 from outcrop.api.openai.tools import check_names, choice_of, schema_of, tool_of
 from outcrop.catalog.model import ServedModel
 from outcrop.text.chat_template import ChatMessage
 from outcrop.text.tools import Tool, ToolChoice
+
+LOGPROBS: Final = "message.output_text.logprobs"
+"""What `include` says for log probabilities."""
 
 
 class ResponsesStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,8 +33,8 @@ class ResponsesStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A parameter that would change the answer and is not done here is refused rather than ignored. The
     server keeps no responses: `store` may only be false, and without it a response says that it is. What
-    changes nothing is taken: user, metadata, safety_identifier, prompt_cache_key, include (of things that
-    these answers have none of)."""
+    changes nothing is taken: user, metadata, safety_identifier, prompt_cache_key, include of things that
+    these answers have none of."""
 
     model: str
     input: str | list[InputItem]
@@ -50,6 +54,7 @@ class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     include: list[str] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MOST_LIKELIEST)] | None = None
 
     store: bool | None = None
     previous_response_id: str | None = None
@@ -58,17 +63,19 @@ class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     background: bool | None = None
     truncation: str | None = None
     reasoning: Any = None
-    top_logprobs: int | None = None
     max_tool_calls: int | None = None
 
     def chat(self, model: ServedModel, refuse: Refuse) -> Chat:
         """refuse: the words for what is found wrong later on. Raises FieldError."""
-        self._refuse_unsupported()
+        self._refuse_unsupported(model)
         messages = self._messages()
         tools, choice = self._tools()
         schema = self._schema()
         if schema is not None and tools:
             raise FieldError("text.format", "It can't be used together with tools. Remove one of them.")
+        if self._tells_logprobs and tools:
+            # They are members of texts, and which tokens are of a text and which of a call is not known.
+            raise FieldError("include", f"{LOGPROBS} can't be used together with tools. Remove one of them.")
 
         def blame(place: Place, reason: str) -> ApiError:
             paths = {"answer": "text.format.schema", "tools": "tools"}
@@ -77,6 +84,14 @@ class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
         return Chat(model, lambda: messages, blame, tools, choice, schema)
 
+    @property
+    def _tells_logprobs(self) -> bool:
+        return LOGPROBS in (self.include or ())
+
+    def logprobs_form(self, model: ServedModel) -> LogprobsForm | None:
+        """How the answer tells log probabilities, if it does."""
+        return LogprobsForm(model.tokenizer) if self._tells_logprobs else None
+
     def call(self, chat: Chat, priority: int) -> GenerationCall:
         return chat.call(
             prompt_bytes=text_bytes(chat.read()),
@@ -84,6 +99,7 @@ class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
             top_p=1.0 if self.top_p is None else self.top_p,
             max_tokens=self.max_output_tokens,
             priority=priority,
+            logprobs=(self.top_logprobs or 0) if self._tells_logprobs else None,
         )
 
     def _messages(self) -> Sequence[ChatMessage]:
@@ -116,7 +132,7 @@ class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
         given = self.text.format if self.text is not None else None
         return None if given is None else schema_of(given.type, given.schema, "text.format.schema")
 
-    def _refuse_unsupported(self) -> None:
+    def _refuse_unsupported(self, model: ServedModel) -> None:
         """Raises FieldError."""
         resend = "responses are not stored: send the items of the conversation in input."
         effort = self.reasoning.get("effort") if isinstance(self.reasoning, dict) else self.reasoning
@@ -130,7 +146,11 @@ class ResponsesRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
             "truncation": (self.truncation not in (None, "disabled"), "shorten the input instead."),
             "reasoning": (effort not in (None, "none"), "the model does not think aloud."),
             "text.verbosity": (verbosity not in (None, "medium"), "ask for it in the prompt."),
-            "top_logprobs": (self.top_logprobs, "log probabilities are not kept."),
+            "include": (self._tells_logprobs and not tells_logprobs(model), "the model's engine tells none."),
+            "top_logprobs": (
+                self.top_logprobs and not self._tells_logprobs,
+                f"it is for include: [{LOGPROBS}].",
+            ),
             "max_tool_calls": (self.max_tool_calls is not None, "it is for tools of OpenAI's servers."),
             "stream_options": (self.stream_options and not self.stream, "they are for stream: true."),
         }

@@ -99,7 +99,9 @@ class OpenAi:
         except FieldError as error:
             raise errors.refuse(error) from None
         caller = Caller.of(request, _PROVIDER)
-        growing = GrowingResponse(asked, chat.events(call_prefix="call_"), caller.request_id)
+        growing = GrowingResponse(
+            asked, chat.events(call_prefix="call_"), caller.request_id, asked.logprobs_form(model)
+        )
         call = asked.call(chat, service_tier.priority_of(asked.service_tier))
         deltas = self._inference.answer(call, caller, arrived)
         if asked.stream:
