@@ -37,8 +37,8 @@ class RayCluster:
 
     def replicas(self, deployment: str = MODEL) -> list[psutil.Process]:
         """The actors of a deployment."""
-        title = f"ray::ServeReplica:outcrop:{deployment}"
-        return [each for each in _family(self._process) if _title(each).startswith(title)]
+        found = self._application()["deployments"][deployment]["replicas"]
+        return [psutil.Process(each["pid"]) for each in found if psutil.pid_exists(each["pid"])]
 
     def metric(self, name: str) -> float:
         """A metric of the API's, summed over its series."""
@@ -69,14 +69,19 @@ class RayCluster:
         found = re.search(r"dashboard at \S*?(http://[\d.:]+)", self.log)
         return found[1] if found else ""
 
-    def _running(self) -> int:
-        """Engines, once the application is as it was deployed last."""
+    def _application(self) -> dict[str, Any]:
+        """What Ray says of it; nothing before Ray answers."""
         if not (address := self._dashboard()):
-            return 0
+            return {}
         answer = self._http.get(
             f"{address}/api/serve/applications/", headers={"authorization": f"Bearer {_TOKEN}"}
         )
-        application = answer.json().get("applications", {}).get("outcrop", {})
+        found: dict[str, Any] = answer.json().get("applications", {}).get("outcrop", {})
+        return found
+
+    def _running(self) -> int:
+        """Engines, once the application is as it was deployed last."""
+        application = self._application()
         if application.get("status") != "RUNNING":
             return 0
         states = [each["state"] for each in application["deployments"][MODEL]["replicas"]]
@@ -185,10 +190,3 @@ def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
