@@ -25,6 +25,7 @@ from outcrop.backends.streaming import EngineLost, Piece
 from outcrop.backends.vllm.answer import Answer
 from outcrop.backends.vllm.exported import exported_arguments
 from outcrop.backends.vllm.metrics import engine_stats
+from outcrop.backends.vllm.neuron_plugin import neuron_plugin_arguments
 from outcrop.backends.vllm.sampling import depends_on_answer, prompt_and_arguments, structured_outputs
 from outcrop.engine.abilities import ABILITIES, Abilities, EngineKind
 from outcrop.engine.config import EngineConfig
@@ -99,9 +100,11 @@ class VllmEngine:
             given["logits_processors"] = ["outcrop.backends.vllm.replay:Replay"]
         if config.adapters:
             given |= _lora_arguments(config.adapters)
-        given |= exported_arguments(config, kind)
+        given |= exported_arguments(config, kind) | config.engine_args
+        if kind == "vllm-neuron":
+            given |= neuron_plugin_arguments(given)
         try:
-            return AsyncEngineArgs(**given | config.engine_args)
+            return AsyncEngineArgs(**given)
         except TypeError as error:
             raise ValueError(f"engine_args: vLLM does not take them: {error}") from error
 
