@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 for folder in (".", "engine", "doctor", "simulate"):
@@ -27,3 +28,24 @@ collect_ignore = ["example_app"]  # a project of its own, which tests/dev runs
 # A busy machine is no defect of the code under test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    from engine_kinds import ENGINES, OWN
+
+    parser.addoption(
+        "--engine",
+        choices=ENGINES,
+        default=OWN,
+        help="The engine of the servers of tests/conformance and of the clients' matrix in tests/clients; "
+        "vllm's are the real one, on the demo weights (make vllm).",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A real model takes its time."""
+    from engine_kinds import OWN
+
+    if config.getoption("--engine") != OWN:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(3600))
