@@ -37,7 +37,7 @@ clients: $(CLIENTS)/python/.installed $(CLIENTS)/async/.installed $(if $(shell c
 # Everything that the real vLLM is run with, in the engine process and as a server, for an hour or two: its own
 # slow tests, then the suites of the data plane and of boto3 with it for the engine.
 test-vllm: $(VENV)/.dev $(DEMO) vllm
-	$(BIN)/python -m pytest tests/chaos/test_vllm.py tests/backends/test_vllm_adapters.py -m slow
+	$(BIN)/python -m pytest tests/chaos/test_vllm.py -m slow
 	$(BIN)/python -m pytest $(CLIENT_TESTS)/test_demo_model.py -m slow -k vllm
 	for engine in vllm vllm-server; do \
 		$(BIN)/python -m pytest tests/conformance --engine $$engine && \

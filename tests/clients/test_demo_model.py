@@ -44,7 +44,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         # A stand-in for the package, which runs the model on the CPU.
         options = ("--model", str(vllm.checkpoint()), "--backend", LEGACY, "--cores", "0-1")
         sizes = ("--dtype", "float32", "--max-model-len", "512", "--max-rows", "4")
-        with serving(folder, *options, *sizes, PYTHONPATH=_with(SDK)) as served:
+        with serving(folder, *options, *sizes, patience=vllm.START, PYTHONPATH=_with(SDK)) as served:
             yield served
         return
     with (
