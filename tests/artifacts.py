@@ -59,7 +59,7 @@ def write_artifact(folder: Path, *, salt: str = "", weight_bytes: int = 3000) ->
         format=FORMAT, key="", outcrop="0.1.0", model=Model(name="tiny", sha256="cd" * 32, config=CONFIG),
         target=TARGET, sdk=SDK, shapes=SHAPES, kernels=KERNELS,
         states=(TensorSpec(name="last_token", shape=(5,), dtype="int32"),),
-        buckets=buckets, executable=_file(folder, "model.pt", b"all graphs"), weights=weights,
+        buckets=buckets, weights=weights,
         checkpoint=(_file(folder, "checkpoint/tokenizer.json", b"{}"),),
     )  # fmt: skip
     return rewrite(folder, manifest)
@@ -83,7 +83,7 @@ def _bucket(folder: Path, bucket: Bucket, salt: str) -> CompiledBucket:
         tag=tag, bucket=bucket, key=key, flags=FLAGS,
         inputs=(TensorSpec(name="token_ids", shape=(bucket.rows, bucket.width), dtype="int32"),),
         outputs=(TensorSpec(name="tokens", shape=(bucket.rows,), dtype="int32"),),
-        aliases=("last_token",), hlo=hlo,
+        aliases=("last_token",), unread=(), hlo=hlo,
         neff=_file(folder, f"buckets/{tag}.neff", f"code of {tag}".encode()),
         metaneff=_file(folder, f"buckets/{tag}.metaneff", b"\x08\x01"),
     )  # fmt: skip

@@ -32,7 +32,6 @@ SHAPES = Shapes(
     dtype="float32", quantisation=None, block_size=16, num_blocks=64, max_model_len=256, max_rows=4,
     guesses=3, topk_cap=TOPK_CAP,
 )  # fmt: skip
-EXECUTABLE = "nxd_model.pt"
 
 
 def device_buckets(shapes: Shapes) -> tuple[Bucket, ...]:
@@ -53,7 +52,6 @@ def manifest_of(
     buckets: Sequence[Bucket],
     *,
     tp: int = 1,
-    executable: StoredFile | None = None,
     weights: Sequence[StoredFile] = (),
     checkpoint: Sequence[StoredFile] = (),
     kernels: Mapping[str, str] | None = None,
@@ -75,13 +73,13 @@ def manifest_of(
         compiled.append(
             CompiledBucket(
                 tag=graph.tag, bucket=graph.bucket, key=key, flags=(), inputs=graph.inputs(config.vocab_size),
-                outputs=graph.outputs(), aliases=(), hlo=none, neff=none, metaneff=none,
+                outputs=graph.outputs(), aliases=(), unread=(), hlo=none, neff=none, metaneff=none,
             )
         )  # fmt: skip
     fields = {
         "format": FORMAT, "outcrop": "0", "model": Model(name="tiny", sha256="0" * 64, config=config),
         "target": target, "sdk": sdk, "shapes": shapes, "kernels": dict(kernels or {}), "states": (),
-        "buckets": tuple(compiled), "executable": executable or none, "weights": tuple(weights),
+        "buckets": tuple(compiled), "weights": tuple(weights),
         "checkpoint": tuple(checkpoint),
     }  # fmt: skip
     return Manifest(key=artifact_key(Manifest(key="", **fields)), **fields)
@@ -99,7 +97,6 @@ def write_artifact(
     checkpoint = open_checkpoint(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "none").touch()
-    (folder / EXECUTABLE).write_text("graphs\n")
     plain: FloatType = "bfloat16" if shapes.dtype == "bfloat16" else "float32"
     names = [shard_path(rank) for rank in range(tp)]
     for rank, name in enumerate(names):
@@ -113,7 +110,6 @@ def write_artifact(
         shapes,
         device_buckets(shapes),
         tp=tp,
-        executable=stored(folder, EXECUTABLE),
         weights=[stored(folder, name) for name in names],
         checkpoint=[stored(folder, name) for name in files],
         kernels=kernels,

@@ -16,6 +16,8 @@ usage: bootstrap.sh --wheel FILE --store STORE --artifact KEY --model-id ID [opt
   --neuron-venv DIR   the AMI's environment with the SDK (default: the newest /opt/aws_neuronx_venv_pytorch_2_9*)
   --region NAME       AWS region (default: the instance's)
   --keys FILE         keys.json to start with, or s3://… of it; master.key is taken from beside it
+  --state NAME        of a SecureString in Systems Manager's parameter store: the URL of the database that servers
+                      share (postgresql://…); without it an instance keeps its state for itself
   --config FILE       outcrop.toml to serve with; @REGION@, @MODEL_ID@ and @ARTIFACT@ are filled in (default: the one
                       beside this script). Single settings: OUTCROP_… in /etc/outcrop/environment
   --no-start          install and enable everything, and start nothing
@@ -29,10 +31,10 @@ die() {
   exit 1
 }
 
-wheel='' wheelhouse='' store='' key='' model_id='' neuron_venv='' region='' keys='' config='' start=yes
+wheel='' wheelhouse='' store='' key='' model_id='' neuron_venv='' region='' keys='' state='' config='' start=yes
 while (($#)); do
   case $1 in
-    --wheel | --wheelhouse | --store | --artifact | --model-id | --neuron-venv | --region | --keys | --config)
+    --wheel | --wheelhouse | --store | --artifact | --model-id | --neuron-venv | --region | --keys | --state | --config)
       (($# > 1)) || usage
       ;;&
     --wheel) wheel=$2 ;;
@@ -43,6 +45,7 @@ while (($#)); do
     --neuron-venv) neuron_venv=$2 ;;
     --region) region=$2 ;;
     --keys) keys=$2 ;;
+    --state) state=$2 ;;
     --config) config=$2 ;;
     --no-start) start=no ;;
     *) usage ;;
@@ -122,7 +125,7 @@ if [[ $(cat "$prefix/wheel.sha256" 2>/dev/null) != "$digest" ]]; then
   "$prefix/venv/bin/python" -m pip install --quiet --disable-pip-version-check "${index[@]}" --force-reinstall \
     --no-deps "$work/wheel/${wheel##*/}"
   "$prefix/venv/bin/python" -m pip install --quiet --disable-pip-version-check "${index[@]}" \
-    "outcrop[postgres,s3] @ file://$work/wheel/${wheel##*/}"
+    "outcrop[otel,postgres,s3] @ file://$work/wheel/${wheel##*/}"
   echo "$digest" >"$prefix/wheel.sha256"
   say "installed ${wheel##*/}"
   changed=yes
@@ -145,6 +148,12 @@ if [[ $keys && ! -f /var/lib/outcrop/keys.json ]]; then
   install --owner=outcrop --group=outcrop --mode=0600 "$work/master.key" /var/lib/outcrop/master.key
   say "installed the keys"
 fi
+: >"$work/state"
+if [[ $state ]]; then
+  url=$(aws ssm get-parameter --region "$region" --name "$state" --with-decryption --query Parameter.Value --output text)
+  printf 'OUTCROP_STATE="%s"\n' "$url" >"$work/state"
+fi
+put 0640 outcrop "$work/state" /etc/outcrop/state
 sed -e "s|@REGION@|$region|" -e "s|@MODEL_ID@|$model_id|" -e "s|@ARTIFACT@|$artifact|" "$config" >"$work/outcrop.toml"
 put 0640 outcrop "$work/outcrop.toml" /etc/outcrop/outcrop.toml
 put 0755 root "$here/outcrop-wait-until-ready" "$prefix/bin/outcrop-wait-until-ready"

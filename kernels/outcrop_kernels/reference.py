@@ -212,9 +212,10 @@ def paged_attention(
 
     query [R, Q, heads, D]; pools [blocks + 1, block_size, kv_heads, D]; block_tables [R, NB] int32;
     positions [R, Q] int32: a token sees its row's positions 0 .. its own. Returns [R, Q, heads, D].
-    Scores and softmax in float32.
+    Scores and softmax in float32, or in query's dtype where that is wider.
     """
     rows, width, heads, dim = query.shape
+    wide = torch.promote_types(query.dtype, torch.float32)
     _, size, kv_heads, _ = key_pool.shape
     span = block_tables.shape[1] * size
     table = block_tables.reshape(-1)
@@ -224,11 +225,11 @@ def paged_attention(
     group = heads // kv_heads
     grouped = query.reshape(rows, width, kv_heads, group, dim).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(rows, kv_heads, group * width, dim)
-    scores = torch.matmul(grouped, key.transpose(2, 3)).to(torch.float32) * dim**-0.5
+    scores = torch.matmul(grouped, key.transpose(2, 3)).to(wide) * dim**-0.5
     scores = scores.reshape(rows, kv_heads, group, width, span)
     steps = torch.arange(span, dtype=torch.int32, device=query.device)
     visible = steps[None, None, :] <= positions[:, :, None]
-    masked = torch.full((), MASKED, dtype=torch.float32, device=query.device)
+    masked = torch.full((), MASKED, dtype=wide, device=query.device)
     weights = torch.softmax(torch.where(visible[:, None, None], scores, masked), dim=-1)
     weights = weights.reshape(rows, kv_heads, group * width, span).to(query.dtype)
     mixed = torch.matmul(weights, value).reshape(rows, kv_heads, group, width, dim)

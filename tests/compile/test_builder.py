@@ -1,7 +1,6 @@
 """`outcrop compile build` over a stand-in for the compiler: what an artifact is made of, what happens when a
 build is cut off or the compiler fails."""
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from tiny_models import LLAMA_32, tiny_model, write_gguf, write_huggingface
 
 from outcrop_compile.artifact import Artifact, open_artifact, require_layout
 from outcrop_compile.artifact.kernels import kernel_digests, kernel_names
+from outcrop_compile.artifact.open_store import open_store
 from outcrop_compile.builder import BuildRefused, CompilationFailed, Options, build
-from outcrop_compile.builder.make import EXECUTABLE
 from outcrop_compile.checkpoint import Checkpoint, open_checkpoint
 from outcrop_compile.instances import INSTANCES
 from outcrop_compile.plan import Plan, PlanRequest, make_plan
@@ -71,27 +70,38 @@ def test_an_artifact_is_whole_and_says_what_it_is(checkpoint: Checkpoint, tmp_pa
     assert (manifest.shapes.dtype, manifest.shapes.quantisation) == ("bfloat16", None)
     assert (manifest.shapes.num_blocks, manifest.shapes.max_rows, manifest.shapes.slot_mode) == (24, 2, False)
     assert manifest.kernels == {}
-    assert json.loads(artifact.executable.read_text()) == {
-        "world": 2,
-        "tags": [bucket.tag for bucket in manifest.buckets],
-    }
     assert [file.path for file in manifest.checkpoint] == [
         "checkpoint/config.json", "checkpoint/generation_config.json", "checkpoint/tokenizer.json",
     ]  # fmt: skip
     stages = list(dict.fromkeys(stage for stage, _ in steps))
-    assert stages == ["digest", "weights", "trace", "compile", "save", "hash"]
+    assert stages == ["digest", "weights", "trace", "compile", "hash"]
     for stage in stages:
         done = [fraction for name, fraction in steps if name == stage]
         assert done == sorted(done)
         assert done[-1] == pytest.approx(1.0)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "buckets", "checkpoint", "manifest.json", EXECUTABLE, "weights",
+        "buckets", "checkpoint", "manifest.json", "weights",
     ]  # fmt: skip
+
+
+def test_what_was_compiled_is_in_an_artifact_once(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """No file holds another's bytes, in the folder or in a store."""
+    artifact = make(checkpoint, tmp_path / "out", FakeCompiler())
+    neffs = [artifact.file(bucket.neff).read_bytes() for bucket in artifact.manifest.buckets]
+    store = open_store(str(tmp_path / "store"))
+    store.push(tmp_path / "out")
+    for root in (tmp_path / "out", tmp_path / "store"):
+        files = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
+        assert [sum(neff in file for file in files) for neff in neffs] == [1] * len(TAGS)
+    stored = sum(path.stat().st_size for path in (tmp_path / "store/objects").iterdir())
+    assert stored == artifact.manifest.size()
 
 
 def test_a_graph_is_what_the_manifest_says(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Its inputs in order, its outputs, the states that it replaces, and weights, which are a shard's."""
-    artifact = make(checkpoint, tmp_path / "out", FakeCompiler())
+    compiler = FakeCompiler()
+    compiler.unread = ("slots",)
+    artifact = make(checkpoint, tmp_path / "out", compiler)
     shard = load_file(artifact.weights()[1])
     for bucket in artifact.manifest.buckets:
         graph = described(artifact.file(bucket.hlo).read_bytes())
@@ -103,6 +113,7 @@ def test_a_graph_is_what_the_manifest_says(checkpoint: Checkpoint, tmp_path: Pat
         assert list(graph["inputs"]) == [spec.name for spec in bucket.inputs]
         assert graph["outputs"] == [told(spec) for spec in bucket.outputs]
         assert tuple(graph["states"]) == bucket.aliases
+        assert bucket.unread == ("slots",)
         assert graph["weights"] == {name: [list(each.shape), str(each.dtype)] for name, each in shard.items()}
         assert artifact.file(bucket.neff).read_bytes() == b"NEFF of " + artifact.file(bucket.hlo).read_bytes()
         assert artifact.file(bucket.metaneff).read_text() == f"metaneff of {bucket.tag}"

@@ -228,7 +228,7 @@ def test_what_cannot_be_read_leaves_the_old_prices(serve: Callable[[Files], str]
     found = _refresh(serve(BAD[name]), old)
     assert found.prices == old
     assert len(found.kept) == 2
-    assert all(each.endswith("the prices there were stay") for each in found.kept)
+    assert all(each.endswith("its old prices stay") for each in found.kept)
 
 
 def test_the_command_keeps_what_it_found_and_tells_what_it_did_not(serve: Callable[[Files], str]) -> None:
@@ -245,5 +245,5 @@ def test_the_command_keeps_what_it_found_and_tells_what_it_did_not(serve: Callab
 def test_without_a_network_the_command_changes_nothing() -> None:
     result = CliRunner().invoke(app, ["cost", "refresh", "--endpoint", "http://127.0.0.1:9"])
     assert result.exit_code == 1
-    assert result.stderr.count("the prices there were stay") == 2
+    assert result.stderr.count("its old prices stay") == 2
     assert not refreshed_file().exists()

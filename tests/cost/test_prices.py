@@ -38,7 +38,8 @@ def _model(model: str, output: float, **more: object) -> dict[str, object]:
 def test_shipped_files_have_sources_dates_and_the_hashes_that_are_written_down(book: PriceBook) -> None:
     assert len(book.bedrock) > 200
     assert len(book.instances) > 100
-    for _, source in (*book.bedrock, *book.instances):
+    assert {row.region for row, _ in book.imports} >= {"us-east-1", "us-west-2", "eu-central-1"}
+    for _, source in (*book.bedrock, *book.instances, *book.imports):
         assert source.name
         assert source.url.startswith("https://")
         assert datetime.date(2025, 1, 1) < source.date < DAY
@@ -125,6 +126,18 @@ def test_prices_that_make_no_sense_are_refused(
     with pytest.raises(PriceError) as refused:
         read_file(_file(tmp_path, bedrock, instances))
     assert problem in str(refused.value)
+
+
+def test_what_imported_models_cost_is_the_regions_or_stands_in(book: PriceBook, tmp_path: Path) -> None:
+    for region, minute, stands_in in (("eu-central-1", "0.07144", False), ("eu-north-1", "0.05718", True)):
+        quote = book.find_import(region)
+        assert quote is not None
+        assert (quote.price.unit_minute, quote.stands_in) == (Decimal(minute), stands_in)
+    path = tmp_path / "mine.toml"
+    row = '[[imports]]\nregion = "us-east-1"\nunit_minute = 20\nunit_month = 2\nsource = "s"\n'
+    path.write_text(f'[sources.s]\nname = "s"\nurl = ""\ndate = 2026-11-01\n{row}')
+    with pytest.raises(PriceError, match="imported models in us-east-1: unit_minute is 20"):
+        load_prices(path)
 
 
 def test_the_users_prices_go_before_all_others(tmp_path: Path) -> None:

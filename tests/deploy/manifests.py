@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tomllib
@@ -57,6 +58,12 @@ def check_variables(names: Sequence[str]) -> None:
         *(f"OUTCROP_{name}".upper() for name in Settings.model_fields),
     }
     assert {name for name in names if name.startswith("OUTCROP_")} <= known
+
+
+def extras(path: Path) -> list[str]:
+    """Of the package, as a file has them installed."""
+    (found,) = re.findall(r'"(?:\.|outcrop)\[([\w,]+)\]', path.read_text())
+    return str(found).split(",")
 
 
 def settings_of(text: str, folder: Path, **variables: str) -> Settings:

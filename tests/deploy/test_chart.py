@@ -7,16 +7,18 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 
 from outcrop.api.auth.middleware import PUBLIC_PATHS
+from outcrop.api.caller import SESSION
 from outcrop.settings import Settings
 from outcrop.telemetry.metrics import Metrics
 from outcrop_compile.instances import INSTANCES
 
-from .manifests import DEPLOY, check_command, check_variables, documents, settings_of, strings
+from .manifests import DEPLOY, check_command, check_variables, documents, extras, settings_of, strings
 from .render import GOLDEN, VALUES
 
 OLDEST, NEWEST = "1.30", "1.34"
@@ -27,20 +29,26 @@ SHARED = "postgresql://user@host/outcrop"
 """What the chart takes from a Secret."""
 CUSTOM = {"NodePool", "EC2NodeClass", "ScaledObject", "ServiceMonitor"}
 NAMES = [path.name for path in VALUES]
+ROUTER = "outcrop-router"
+"""The label app.kubernetes.io/name of what the router is made of."""
 
 
 class Rendered:
-    """One golden file."""
+    """One golden file. documents: the pods' and the router's. of, has: of the pods'."""
 
     def __init__(self, name: str) -> None:
         self.documents = documents(GOLDEN / name)
+        self._parts = [each for each in self.documents if part(each) != ROUTER]
 
     def of(self, kind: str) -> dict[str, Any]:
-        (found,) = (each for each in self.documents if each["kind"] == kind)
+        (found,) = (each for each in self._parts if each["kind"] == kind)
         return found
 
     def has(self, kind: str) -> bool:
-        return any(each["kind"] == kind for each in self.documents)
+        return any(each["kind"] == kind for each in self._parts)
+
+    def of_router(self, kind: str) -> list[dict[str, Any]]:
+        return [each for each in self.documents if part(each) == ROUTER and each["kind"] == kind]
 
     @property
     def pod(self) -> dict[str, Any]:
@@ -56,6 +64,16 @@ class Rendered:
         variables = {each["name"]: each.get("value", SHARED) for each in self.container["env"]}
         given = {name: value for name, value in variables.items() if name.startswith("OUTCROP_")}
         return settings_of(self.of("ConfigMap")["data"]["outcrop.toml"], folder, **given)
+
+
+def part(document: dict[str, Any]) -> str:
+    return str(document["metadata"]["labels"]["app.kubernetes.io/name"])
+
+
+def router_config(name: str) -> str:
+    (found,) = Rendered(name).of_router("ConfigMap")
+    text: str = found["data"]["haproxy.cfg"]
+    return text
 
 
 @pytest.fixture(params=NAMES)
@@ -251,3 +269,66 @@ def test_no_secret_is_in_a_manifest(rendered: Rendered) -> None:
     assert not any(
         "://" in text and "@" in text for text in strings(rendered.documents) if "amazonaws" not in text
     )
+
+
+def test_an_image_has_what_settings_ask_for(tmp_path: Path) -> None:
+    """Traces and a shared database need packages that not everybody installs."""
+    settings = Rendered("trn1-70b.yaml").settings(tmp_path)
+    assert settings.telemetry.otlp_endpoint is not None
+    assert settings.state == SHARED
+    assert {"otel", "postgres", "s3"} <= set(extras(DEPLOY / "docker" / "Dockerfile.neuron"))
+    allowed = {
+        port["port"]
+        for each in Rendered("trn1-70b.yaml").of("NetworkPolicy")["spec"]["egress"]
+        for port in each["ports"]
+    }
+    assert urlsplit(settings.telemetry.otlp_endpoint).port in allowed
+
+
+def test_a_router_knows_the_pods_and_may_reach_them() -> None:
+    rendered = Rendered("spot-fleet.yaml")
+    (pods,) = (each for each in rendered.of_router("Service") if each["spec"].get("clusterIP") == "None")
+    (front,) = (each for each in rendered.of_router("Service") if each is not pods)
+    (router,) = rendered.of_router("Deployment")
+    template = router["spec"]["template"]
+    labels = template["metadata"]["labels"].items()
+    config = router_config("spot-fleet.yaml")
+    (asked,) = re.findall(r"server-template pod 1-\d+ (\S+):(\d+) ", config)
+    name, port = pods["metadata"]["name"], pods["spec"]["ports"][0]["port"]
+    assert asked == (f"{name}.{pods['metadata']['namespace']}.svc.cluster.local", str(port))
+    (listens,) = rendered.container["ports"]
+    assert pods["spec"]["ports"][0]["targetPort"] == listens["name"]
+    # A headless Service's port is the pods' own, since it translates none.
+    assert port == listens["containerPort"]
+    assert pods["spec"]["selector"] == rendered.of("Service")["spec"]["selector"]
+    (own,) = template["spec"]["containers"][0]["ports"]
+    assert f"bind :{own['containerPort']}\n" in config
+    assert front["spec"]["ports"][0]["targetPort"] == own["name"]
+    # Each is selected by its own Services alone, and metrics are the pods'.
+    assert front["spec"]["selector"].items() <= labels
+    assert not rendered.of("Service")["spec"]["selector"].items() <= labels
+    monitor = rendered.of("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert not any(monitor.items() <= each["metadata"]["labels"].items() for each in (pods, front))
+    callers = rendered.of("NetworkPolicy")["spec"]["ingress"][0]["from"]
+    assert [each["podSelector"]["matchLabels"].items() <= labels for each in callers[:1]] == [True]
+    assert {} not in [each.get("podSelector") for each in callers], "others come by the router"
+
+
+def test_a_router_notices_before_calls_are_refused(tmp_path: Path) -> None:
+    rendered, config = Rendered("spot-fleet.yaml"), router_config("spot-fleet.yaml")
+    (path,) = re.findall(r"option httpchk GET (\S+)", config)
+    assert path in PUBLIC_PATHS
+    (checks,) = re.findall(r"inter (\d+)s fastinter (\d+)ms fall 2 ", config)
+    settings = rendered.settings(tmp_path)
+    assert int(checks[0]) + int(checks[1]) / 1000 < settings.notice_seconds
+    # And it goes as pods do, when its own calls are finished.
+    (router,) = rendered.of_router("Deployment")
+    spec = router["spec"]["template"]["spec"]
+    (_, waits) = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    (hard_stop,) = re.findall(r"hard-stop-after (\d+)s", config)
+    assert int(hard_stop) >= settings.drain_seconds
+    assert spec["terminationGracePeriodSeconds"] >= int(waits) + int(hard_stop) + 10
+
+
+def test_a_session_is_what_outcrop_takes_for_one() -> None:
+    assert f"req.hdr({SESSION})" in router_config("spot-fleet.yaml")

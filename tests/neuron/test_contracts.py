@@ -58,12 +58,8 @@ def test_words_that_are_listed_are_ours_too() -> None:
     from tests.neuron.contracts.contract import read
 
     texts = read().texts
-    assert {text.source for text in texts} == {
-        "transformers-neuronx",
-        "optimum-neuron",
-        "vllm-neuron",
-        "vllm",
-    }
+    sources = {"transformers-neuronx", "optimum-neuron", "vllm-neuron", "vllm", "sdk"}
+    assert {text.source for text in texts} == sources
     for text in texts:
         content = (ROOT / text.user).read_text()
         assert [word for word in text.words if word not in content] == [], text.user
@@ -81,6 +77,11 @@ def make(world, /, rank): ...
 class Settings:
     def __init__(self, **kwargs):
         self.rows = kwargs.pop("rows") if "rows" in kwargs else 1
+@dataclass
+class Pair:
+    left: int
+def use(flat):
+    Pair(1, left=flat.layout)
 """
 LIST = """
 [sources.x]
@@ -117,6 +118,24 @@ arguments = ["rows"]
 source = "x"
 path = "x/builder.py"
 definition = "Settings"
+[[names]]
+name = "x.Pair"
+arguments = ["left"]
+source = "x"
+path = "x/builder.py"
+definition = "Pair"
+[[names]]
+name = "x.pair"
+arguments = ["first", "left"]
+source = "x"
+path = "x/builder.py"
+caller = "Pair"
+places = 1
+[[names]]
+name = "x.flat.layout"
+source = "x"
+path = "x/builder.py"
+reader = "flat.layout"
 [[texts]]
 source = "x"
 path = "x/builder.py"
@@ -152,6 +171,9 @@ importer = "libx"
         ("self.kept", "self.lost", "x.Builder.kept: x/builder.py has no Builder.kept"),
         ("def make(world", "def make(size", "x.make: x/builder.py: make has no argument world"),
         ('pop("rows")', 'pop("lines")', "x.Settings: x/builder.py: Settings has no argument rows"),
+        ("left: int", "right: int", "x.Pair: x/builder.py: Pair has no argument left"),
+        ("1, left=", "right=", "x.pair: x/builder.py does not call Pair with first, left"),
+        ("flat.layout", "flat.order", "x.flat.layout: x/builder.py does not read flat.layout"),
         ("kwargs.pop", "kwargs. pop", "x/builder.py has no kwargs.pop"),
         ("size=1, ", "", "libx.deep.helper: x/builder.py does not call helper with size"),
         (
@@ -197,4 +219,4 @@ def test_the_command_says_what_came_out(
     assert main() == 1
     out = capsys.readouterr().out
     assert "neuronx_distributed.ModelBuilder: " in out
-    assert out.splitlines()[-1].startswith("27 names, 24 arguments and 0 words of ")
+    assert out.splitlines()[-1].startswith("35 names, 35 arguments and 0 words of ")

@@ -1,12 +1,12 @@
 """The module that touches the Neuron runtime, over a stand-in for the SDK that has the original's names."""
 
+import shutil
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-import torch
-from neuron_artifact import EXECUTABLE
 
 from outcrop.backends.base import blank_step
 from outcrop.backends.neuron.backend import NeuronBackend
@@ -15,18 +15,17 @@ from outcrop.backends.neuron.devices import architecture, core_count, uncorrecta
 from outcrop.backends.neuron.launch import open_backend
 from outcrop.backends.neuron.runtime import CompilationForbidden, NeuronUnavailable, NxdRuntime, claim
 from outcrop.engine.config import EngineConfig
-from outcrop_compile.artifact import ArtifactMismatch, open_artifact
+from outcrop_compile.artifact import Artifact, ArtifactMismatch, open_artifact
 
 SDK = Path(__file__).parent / "sdk"
-MODULES = ("torch_neuronx", "libneuronxla", "neuronx_distributed", "neuronx_distributed.trace",
-           "neuronx_distributed.trace.functions")  # fmt: skip
+PACKAGES = ("torch_neuronx", "libneuronxla", "neuronx_distributed")
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As a process is that has not imported the SDK, nor said which cores it wants."""
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in [each for each in sys.modules if each.partition(".")[0] in PACKAGES]:
+        monkeypatch.delitem(sys.modules, name)
     for name in ("NEURON_RT_VISIBLE_CORES", "NEURON_RT_EXEC_TIMEOUT", "NEURON_RT_STOCHASTIC_ROUNDING_EN",
                  "NEURON_PROCESS_TAG"):  # fmt: skip
         monkeypatch.setenv(name, "")
@@ -35,8 +34,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def load(artifact: Path, cores: range) -> NxdRuntime:
-    opened = open_artifact(artifact)
-    return NxdRuntime(opened.executable, opened.weights(), cores, lambda stage, fraction: None)
+    return NxdRuntime(open_artifact(artifact), cores, lambda stage, fraction: None)
 
 
 def test_the_cores_are_claimed_before_the_sdk_is_imported(fresh: pytest.MonkeyPatch, artifact: Path) -> None:
@@ -90,14 +88,32 @@ def test_an_sdk_that_is_none_is_told_from_one_that_is_broken(
         load(artifact, range(1))
 
 
-def test_an_executable_of_another_version_is_refused(fresh: pytest.MonkeyPatch, artifact: Path) -> None:
-    """NxDModel.load then returns a bare ScriptModule."""
+def test_every_graph_is_loaded_from_its_own_files(
+    fresh: pytest.MonkeyPatch, artifact: Path, tmp_path: Path
+) -> None:
+    """With the inputs that it reads, so that a step's are given to it in its order."""
     fresh.syspath_prepend(SDK)
-    from neuronx_distributed import NxDModel
-
-    fresh.setattr(NxDModel, "load", classmethod(lambda cls, path, **options: torch.nn.Identity()))
-    with pytest.raises(NeuronUnavailable, match=rf"{EXECUTABLE}.*outcrop compile build"):
-        load(artifact, range(1))
+    folder = shutil.copytree(artifact, tmp_path / "own")
+    opened = open_artifact(folder)
+    first, *others = opened.manifest.buckets
+    for kind in ("neff", "metaneff"):
+        (folder / f"first.{kind}").write_bytes(f"{kind} of {first.tag}".encode())
+    replace = msgspec.structs.replace
+    named = {kind: replace(first.hlo, path=f"first.{kind}") for kind in ("neff", "metaneff")}
+    first = replace(first, unread=("use_last", "slots"), **named)
+    told: list[tuple[str, float]] = []
+    manifest = replace(opened.manifest, buckets=(first, *others))
+    runtime = NxdRuntime(Artifact(folder, manifest), range(1), lambda *step: told.append(step))
+    graphs = runtime._model.graphs
+    assert list(graphs) == [each.tag for each in manifest.buckets]
+    assert graphs[first.tag].neff == f"neff of {first.tag}".encode()
+    assert graphs[first.tag].metaneff.data == f"metaneff of {first.tag}".encode()
+    assert graphs[first.tag].read == [
+        spec.name for spec in first.inputs if spec.name not in ("use_last", "slots")
+    ]
+    assert all(graphs[each.tag].read == [spec.name for spec in each.inputs] for each in others)
+    assert list(dict.fromkeys(stage for stage, _ in told)) == ["graphs", "weights", "device"]
+    runtime.close()
 
 
 def test_cores_are_written_as_the_runtime_reads_them() -> None:

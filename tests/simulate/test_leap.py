@@ -50,8 +50,8 @@ def test_an_instance(name):
 
 def test_a_leap_ends_where_steps_would():
     leap = Leap(
-        rows=np.arange(2), bucket=tiny().buckets[0], count=5, start=100, first_end=130, period=20,
-        pending_end=128,
+        rows=np.arange(2), total=np.array([5, 9]), bucket=tiny().buckets[0], count=5, start=100,
+        first_end=130, period=20, pending_end=128,
     )  # fmt: skip
     assert [leap.start_of(number) for number in range(4)] == [100, 130, 150, 170]
     assert leap.next_start == 210

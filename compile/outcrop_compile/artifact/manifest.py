@@ -16,7 +16,7 @@ from outcrop_compile.config import LlamaConfig
 from outcrop_compile.graph import TensorSpec
 from outcrop_kernels.weight_layout import WeightLayout
 
-FORMAT = 1
+FORMAT = 2
 """Of manifests; raised when an older Outcrop could no longer read one."""
 NAME = "manifest.json"
 CHECKPOINT = "checkpoint"
@@ -86,7 +86,9 @@ class Shapes(_Part, frozen=True, omit_defaults=True):
 class CompiledBucket(_Part, frozen=True):
     """One graph. tag: its name everywhere. flags: every one that the compiler was given. inputs: in the
     order of `PagedLlama.forward`. outputs: in order, without the states. aliases: the states that the graph
-    reads and replaces, in place. key: see `bucket_key`."""
+    reads and replaces, in place. unread: the inputs that it does not read, which NxD takes from a step and
+    does not give to the graph. key: see `bucket_key`. hlo, neff, metaneff: all that the runtime loads, and
+    what it was compiled from."""
 
     tag: str
     bucket: Bucket
@@ -95,6 +97,7 @@ class CompiledBucket(_Part, frozen=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     aliases: tuple[str, ...]
+    unread: tuple[str, ...]
     hlo: StoredFile
     neff: StoredFile
     metaneff: StoredFile
@@ -103,9 +106,9 @@ class CompiledBucket(_Part, frozen=True):
 class Manifest(_Part, frozen=True):
     """format: of this file. key: see `artifact_key`. outcrop: the version that built it. kernels: of each
     kernel that the graphs call, by its name, see `kernel_digests`. states: what a rank keeps on its device,
-    zeros at first (KV pools, token table). weights: one file a rank, in the order of ranks. executable: all
-    graphs in the one file that the runtime loads. checkpoint: the checkpoint's small files (configuration,
-    tokenizer, chat template), so that serving needs nothing else."""
+    zeros at first (KV pools, token table). weights: one file a rank, in the order of ranks. checkpoint:
+    the checkpoint's small files (configuration, tokenizer, chat template), so that serving needs nothing
+    else."""
 
     format: int
     key: str
@@ -117,14 +120,12 @@ class Manifest(_Part, frozen=True):
     kernels: dict[str, str]
     states: tuple[TensorSpec, ...]
     buckets: tuple[CompiledBucket, ...]
-    executable: StoredFile
     weights: tuple[StoredFile, ...]
     checkpoint: tuple[StoredFile, ...]
 
     def files(self) -> Iterator[StoredFile]:
         for bucket in self.buckets:
             yield from (bucket.hlo, bucket.neff, bucket.metaneff)
-        yield self.executable
         yield from self.weights
         yield from self.checkpoint
 
@@ -199,8 +200,8 @@ def bucket_key(
 
 def artifact_key(manifest: Manifest) -> str:
     """Of everything that the artifact was made from: its graphs' keys, the model and what it is made for.
-    It names the artifact in a store. What came out (NEFFs, executable) is not part of it: compilers need
-    not write the same bytes twice."""
+    It names the artifact in a store. What came out (NEFFs) is not part of it: compilers need not write the
+    same bytes twice."""
     return digest_of(
         {
             "format": manifest.format,

@@ -35,10 +35,6 @@ class Artifact:
     def file(self, file: StoredFile) -> Path:
         return self.path / file.path
 
-    @property
-    def executable(self) -> Path:
-        return self.file(self.manifest.executable)
-
     def weights(self) -> tuple[Path, ...]:
         """The ranks' files, in order."""
         return tuple(self.file(file) for file in self.manifest.weights)

@@ -35,12 +35,14 @@ class CompilerUnavailable(OSError):
 @dataclass(frozen=True, slots=True)
 class Traced:
     """A graph, lowered and not yet compiled. hlo, metaneff: their serialised protobufs. weights: names of the
-    parameters that it reads, which are those that a rank's shard has to have. artifacts: NxD's own."""
+    parameters that it reads, which are those that a rank's shard has to have. unread: names of the inputs
+    that it does not read. artifacts: NxD's own."""
 
     tag: str
     hlo: bytes
     metaneff: bytes
     weights: frozenset[str]
+    unread: tuple[str, ...]
     artifacts: Any
 
 
@@ -59,9 +61,6 @@ class Compiler(Protocol):
     def compile(self, traced: Traced, flags: Sequence[str], folder: Path) -> Path:
         """Compile a graph, and return its NEFF, somewhere in the folder, where the compiler's log is too.
         Threads may compile at the same time. Raises RuntimeError, whose causes hold the compiler's words."""
-
-    def save(self, world: int, graphs: Sequence[tuple[Traced, Path]], path: Path) -> None:
-        """Write all graphs into the one file that the runtime loads."""
 
 
 class NxdCompiler:
@@ -100,12 +99,18 @@ class NxdCompiler:
         builder = ModelBuilder(model=model)
         builder.trace(kwargs=dict(inputs), tag=tag)
         artifacts = builder.trace_artifacts_collection[tag]
+        flattener = artifacts.flattener
+        names = list(inputs)
+        if tuple(flattener.layout) != tuple(range(len(names))):
+            # Whoever loads the graph has its inputs in this order.
+            raise RuntimeError(f"{tag}: this NxD arranges {len(names)} inputs as {flattener.layout}")
         return Traced(
             tag,
             artifacts.hlo.SerializeToString(deterministic=True),
             artifacts.metaneff.SerializeToString(deterministic=True),
             # A ParameterDict may have no dots in its names, so torch-neuronx writes them as arrows.
             frozenset(name.replace("->", ".") for name in artifacts.weight_name_to_idx),
+            tuple(names[place] for place in flattener.exclude or ()),
             artifacts,
         )
 
@@ -120,16 +125,3 @@ class NxdCompiler:
             key=traced.tag,
         )
         return Path(compiled.neff_filepath)
-
-    def save(self, world: int, graphs: Sequence[tuple[Traced, Path]], path: Path) -> None:
-        from neuronx_distributed import NxDModel
-        from neuronx_distributed.trace.model_builder_utils import CompilationArtifacts
-
-        model = NxDModel(world_size=world)
-        for traced, neff in graphs:
-            model.add(
-                key=traced.tag,
-                trace_artifacts=traced.artifacts,
-                compilation_artifacts=CompilationArtifacts(neff_filepath=str(neff)),
-            )
-        model.save(path_to_save=str(path))

@@ -7,7 +7,6 @@ and used, and the manifest, without which the folder is no artifact, is written 
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
@@ -46,7 +45,6 @@ from outcrop_kernels.registry import operations
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of it that is done."""
 
-EXECUTABLE = "nxd_model.pt"
 _WORK = ".build"
 
 
@@ -127,7 +125,6 @@ class _Build:
             jobs, states = self._trace(shard, parallel)
             pool = Pool(self.compiler, self.work, workers, self._command())
             self._compile(pool, jobs)
-            self._save(pool, jobs)
         return self._finish(sdk, jobs, states, pool)
 
     def _release(self) -> str:
@@ -265,13 +262,6 @@ class _Build:
         self.progress("compile", 0.0)
         pool.compile(jobs, report)
 
-    def _save(self, pool: Pool, jobs: Sequence[Job]) -> None:
-        self.progress("save", 0.0)
-        made = self.work / EXECUTABLE
-        self.compiler.save(self.plan.tp, [(job.traced, pool.neff(job.key)) for job in jobs], made)
-        os.replace(made, self.out / EXECUTABLE)
-        self.progress("save", 1.0)
-
     def _finish(
         self, sdk: manifests.Sdk, jobs: Sequence[Job], states: tuple[TensorSpec, ...], pool: Pool
     ) -> Artifact:
@@ -283,7 +273,7 @@ class _Build:
             shutil.copyfile(pool.neff(job.key), self.out / _file(job, "neff"))
         weights = tuple(shard_path(rank) for rank in range(self.plan.tp))
         graphs = [_file(job, kind) for job in jobs for kind in ("hlo", "neff", "metaneff")]
-        files = self._stored([*graphs, EXECUTABLE, *weights, *small])
+        files = self._stored([*graphs, *weights, *small])
         buckets = tuple(
             CompiledBucket(
                 tag=job.graph.tag,
@@ -293,6 +283,7 @@ class _Build:
                 inputs=job.graph.inputs(self.config.vocab_size),
                 outputs=job.graph.outputs(),
                 aliases=tuple(state.name for state in states),
+                unread=job.traced.unread,
                 hlo=files[_file(job, "hlo")],
                 neff=files[_file(job, "neff")],
                 metaneff=files[_file(job, "metaneff")],
@@ -310,7 +301,6 @@ class _Build:
             kernels=self.kernels,
             states=states,
             buckets=buckets,
-            executable=files[EXECUTABLE],
             weights=tuple(files[path] for path in weights),
             checkpoint=tuple(files[path] for path in small),
         )

@@ -144,6 +144,7 @@ def _continued(first: Report, second: Report, groups: int) -> Report:
                 at(work.instructions, second.engines[name].instructions),
                 at(work.elements, second.engines[name].elements),
                 at(work.cycles, second.engines[name].cycles),
+                at(work.psum_cycles, second.engines[name].psum_cycles),
             )
             for name, work in first.engines.items()
         },

@@ -26,6 +26,7 @@ from outcrop_compile.hlo.worker import Request
 from outcrop_compile.instances import DMA_BANDWIDTH, collective_floor
 from outcrop_compile.kernels.cost import KernelCost, KernelCosts
 from outcrop_compile.plan.request import Dtype
+from outcrop_compile.plan.roofline import streamed_weights
 from outcrop_kernels.nki.catalogue import KERNELS
 
 ATTENTION = frozenset({"paged_decode_attention", "paged_prefill_attention", "kv_cache_write", "topk_sample"})
@@ -54,7 +55,8 @@ class WithKernels:
 class Row:
     """A decode step of one rank.
 
-    xla: bytes of XLA's graph. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers
+    weights: bytes of matrices and norms, which every graph reads once, whatever computes with them. xla:
+    bytes of XLA's graph. xla_seconds: at least, at the DMA engines' bandwidth; xla_gathers: if gathers
     are as slow as measured. attention, every: with the kernels of `ATTENTION`, and with all of them.
     kv: bytes of what attention's kernels do, by XLA and by them.
     """
@@ -62,6 +64,7 @@ class Row:
     tp: int
     rows: int
     context: int
+    weights: int
     xla: int
     xla_seconds: float
     xla_gathers: float
@@ -103,7 +106,7 @@ def rows(
                 _step(tp, sum(rest.values()), tuple(costs.of(one, graph)))
                 for one, rest in zip(chosen, around, strict=True)
             ]
-            yield _row(tp, graph.bucket, kinds, *steps)
+            yield _row(tp, graph.bucket, streamed_weights(config, dtype) // tp, kinds, *steps)
 
 
 def _with(sizes: Sizes, kernels: frozenset[str]) -> Sizes:
@@ -143,13 +146,21 @@ def _step(tp: int, around: int, costs: tuple[KernelCost, ...]) -> WithKernels:
     )
 
 
-def _row(tp: int, bucket: Bucket, kinds: dict[str, int], attention: WithKernels, every: WithKernels) -> Row:
+def _row(
+    tp: int,
+    bucket: Bucket,
+    weights: int,
+    kinds: dict[str, int],
+    attention: WithKernels,
+    every: WithKernels,
+) -> Row:
     xla, gathered, floor = sum(kinds.values()), kinds.get("KV gathers", 0), collective_floor(tp)
     by_kernels = (cost.bytes for cost in attention.costs if cost.kernel != "topk_sample")
     return Row(
         tp=tp,
         rows=bucket.rows,
         context=bucket.blocks * _BLOCK,
+        weights=weights,
         xla=xla,
         xla_seconds=xla / DMA_BANDWIDTH + floor,
         xla_gathers=(xla - gathered) / DMA_BANDWIDTH + gathered / GATHER_BANDWIDTH + floor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from outcrop_kernels.weight_layout import WeightLayout
@@ -32,8 +33,9 @@ class Limit:
 class Contract:
     """What is computed with has one type, "x", of those that tolerance names.
 
-    tolerance: for each type of "x", how far a result may be from the reference's, computed in float32 of the
-    same numbers, as a part of the result's largest magnitude; 0 is equality."""
+    tolerance: for each type of "x", how far a result may be from the reference's, computed of the same
+    numbers in the next wider type, as a part of its largest magnitude along the last dimension; 0 is
+    equality. 2^-8 is what rounding to bfloat16 once may be off."""
 
     arguments: tuple[Argument, ...]
     results: tuple[Argument, ...]
@@ -107,6 +109,12 @@ class Kernel:
     entries: tuple[Entry, ...]
     instead: str
     layout: WeightLayout | None = None
+
+    @property
+    def tiling(self) -> str:
+        """What lies in SBUF and PSUM, what is moved and multiplied, and how long that takes: in words, from
+        its file."""
+        return (import_module(f"{__package__}.{self.name}").__doc__ or "").strip()
 
 
 def dtype_of(tensor: Any) -> str:

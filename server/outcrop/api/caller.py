@@ -12,7 +12,8 @@ from outcrop.api.connection import request_id_of
 from outcrop.telemetry.tracing import PROPAGATED
 
 _BEDROCK = "aws.bedrock"
-_SESSION = "x-outcrop-session"
+SESSION = "x-outcrop-session"
+"""The header by which a client says what a request belongs to."""
 _LONGEST_SESSION = 256
 
 TALLY = "outcrop.tally"
@@ -32,7 +33,7 @@ class Tally:
 class Caller:
     """One request of an authenticated principal. trace: its headers of W3C Trace Context. provider: whose API
     it speaks, as traces call it by OpenTelemetry's conventions. session: what its client says it belongs to
-    (header `x-outcrop-session`), whose requests are best answered by one replica; "" for nothing. tally:
+    (header SESSION), whose requests are best answered by one replica; "" for nothing. tally:
     where its tokens are counted, if anywhere."""
 
     request_id: str
@@ -46,7 +47,7 @@ class Caller:
     def of(cls, request: Request, provider: str = _BEDROCK) -> Caller:
         trace = {name: value for name in PROPAGATED if (value := request.headers.get(name))}
         scope = request.scope
-        session = request.headers.get(_SESSION, "")[:_LONGEST_SESSION]
+        session = request.headers.get(SESSION, "")[:_LONGEST_SESSION]
         return cls(request_id_of(scope), principal_of(scope), trace, provider, session, scope.get(TALLY))
 
     def parts(self, count: int) -> list[Caller]:

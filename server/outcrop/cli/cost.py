@@ -192,8 +192,8 @@ def usage(
     For example: outcrop cost usage --since 7d --instance inf2.xlarge --option spot
     """
     from outcrop.cost.served import Deployment
-    from outcrop.cost.usage_bill import bill
-    from outcrop.ledger.usage_report import reading, sum_usage
+    from outcrop.cost.usage_bill import bill, unpriced
+    from outcrop.ledger.usage_report import count_windows, reading, sum_usage
     from outcrop.settings import load_ledger_settings
 
     if instances < 1:
@@ -219,7 +219,11 @@ def usage(
             fail(f"{where}: there is no such database; --state names that of the server")
         with reading(where) as session:
             sums = sum_usage(session, begin, end, tenant=tenant, model=model)
-        found = bill(sums, begin, end, deployment, book)
+            windows = {
+                each: count_windows(session, begin, end, each, tenant=tenant)
+                for each in unpriced(sums, deployment, book)
+            }
+        found = bill(sums, windows, begin, end, deployment, book)
     except (ValueError, OSError) as error:
         fail(str(error))
     if as_json:
@@ -262,6 +266,10 @@ def prices(
             (row.instance, row.region, row.option, f"{row.usd_per_hour}", source)
             for row, source in book.instances
         ),
+        *(
+            ("imported model", row.region, "a unit's minute", f"{row.unit_minute}", source)
+            for row, source in book.imports
+        ),
     ]
     chosen = [row for row in rows if search in row[0] and region in (None, row[1])]
     if as_json:
@@ -275,7 +283,10 @@ def prices(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="USD: of models for a million tokens, input / output; of instances for an hour")
+    table = Table(
+        title="USD: of models for a million tokens, input / output; of instances for an hour; of imported "
+        "models for a minute of each custom model unit"
+    )
     for name in ("", "region", "", "price", "of"):
         table.add_column(name)
     for row in chosen:
@@ -287,7 +298,7 @@ def prices(
 def _print_ages(book: PriceBook, today: datetime.date) -> None:
     from outcrop.cost.prices import STALE_AFTER
 
-    sources = {source: None for _, source in (*book.bedrock, *book.instances)}
+    sources = {source: None for _, source in (*book.bedrock, *book.instances, *book.imports)}
     for source in sorted(sources, key=lambda each: each.date):
         age = (today - source.date).days
         mind = "  (old: outcrop cost refresh)" if age > STALE_AFTER.days else ""

@@ -24,13 +24,14 @@ from outcrop.cli.simulate.progress import progress_line
 if TYPE_CHECKING:
     from outcrop_compile.kernels.cost import KernelCost
     from outcrop_compile.kernels.table import Row
+    from outcrop_kernels.nki.cases import Case
     from outcrop_kernels.nki.kernel import Kernel
 
 app = typer.Typer(help="NKI kernels for Inferentia2 and Trainium1.", no_args_is_help=True)
 
 _DEVICE = "not yet run on a device"
-_TABLE = ((2, 8), (1, 8, 32), (512, 2048, 8192))
-"""Tensor-parallel degrees, batches and contexts of the table."""
+_DEGREES, _BATCHES, _CONTEXTS = (2, 8), (1, 8, 32), (512, 2048, 8192)
+"""Of the table."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[KERNEL]...", help="Which (default: all).")]
@@ -40,12 +41,13 @@ DirectDma = Annotated[
 
 
 @app.command(name="list")
-def list_kernels(as_json: Json = False) -> None:
-    """What kernels there are, what they take, and how they have been verified."""
+def list_kernels(kernels: Names = None, as_json: Json = False) -> None:
+    """What kernels there are, what they take, and how they have been verified; of named ones, also their
+    tilings: what lies where, what is moved and computed, and what that takes."""
     from outcrop_kernels.nki.catalogue import KERNELS
     from outcrop_kernels.nki.language import SIMULATED
 
-    found = [_described(kernel, simulated=SIMULATED) for kernel in KERNELS.values()]
+    found = [_described(KERNELS[name], simulated=SIMULATED) for name in _chosen(kernels)]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -59,6 +61,8 @@ def list_kernels(as_json: Json = False) -> None:
             typer.echo(f"{'':<24} {name}: {'; '.join([*entry['arguments'], *entry['limits']])}")
             typer.echo(f"{'':<24} within {tolerance} of the reference")
         typer.echo(f"{'':<24} {', '.join(f'{how}: {state}' for how, state in one['verified'].items())}")
+        if kernels:
+            typer.echo(f"\n{one['tiling']}\n")
 
 
 def _described(kernel: Kernel, *, simulated: bool) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def _described(kernel: Kernel, *, simulated: bool) -> dict[str, Any]:
         "operations": list(kernel.operations),
         "instead": kernel.instead,
         "weights": kernel.layout,
+        "tiling": kernel.tiling,
         "functions": {
             entry.name: {
                 "arguments": [
@@ -91,45 +96,61 @@ def _described(kernel: Kernel, *, simulated: bool) -> dict[str, Any]:
 @app.command()
 def check(
     kernels: Names = None,
-    every: Annotated[bool, typer.Option("--all", help="The whole grid: minutes, not seconds.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="The whole grid: much longer.")] = False,
     direct_dma: DirectDma = False,
     as_json: Json = False,
 ) -> None:
     """Run kernels in the simulator over a grid of shapes, and compare them with the reference.
 
-    Exit status 1 if one is refused or differs by more than its contract allows.
+    A difference is a part of the largest magnitude along a result's last dimension. Exit status 1 if one is
+    larger than its contract allows, or a kernel is refused.
     """
     from outcrop_kernels.nki.cases import cases
+
+    _need_simulator()
+    results: list[dict[str, Any]] = []
+    for name in _chosen(kernels):
+        chosen = [case for case in cases() if case.kernel == name and (every or case.small)]
+        with _counting(len(chosen)) as done:
+            for case in chosen:
+                results.append(_checked(case, gather=not direct_dma))
+                done()
+        if not as_json:
+            _say_checked(name, results[-len(chosen) :])
+    if as_json:
+        typer.echo(json.dumps(results, indent=1))
+    raise typer.Exit(0 if all(one["good"] for one in results) else 1)
+
+
+def _checked(case: Case, *, gather: bool) -> dict[str, Any]:
+    """What became of a case; what is bad is told at once."""
     from outcrop_kernels.nki.cases import check as run
     from outcrop_kernels.nki.simulator import Refused
 
-    _need_simulator()
-    wanted, results, bad = _chosen(kernels), [], 0
-    chosen = [case for case in cases() if case.kernel in wanted and (every or case.small)]
-    with _counting(len(chosen)) as done:
-        for case in chosen:
-            found: dict[str, Any] = {"kernel": case.kernel, "case": case.words}
-            try:
-                outcome = run(case, gather=not direct_dma)
-                found |= {"error": outcome.error, "allowed": outcome.allowed, "good": outcome.good}
-            except Refused as refused:
-                found |= {"refused": str(refused), "good": False}
-            results.append(found)
-            if not found["good"]:
-                bad += 1
-                said = found.get(
-                    "refused", f"differs by {found.get('error')}, allowed {found.get('allowed')}"
-                )
-                typer.echo(f"{case.kernel} {case.words}: {said}", err=True)
-            done()
-    if as_json:
-        typer.echo(json.dumps(results, indent=1))
-    else:
-        for name in wanted:
-            mine = [one for one in results if one["kernel"] == name and "error" in one]
-            most = max((one["error"] for one in mine), default=0.0)
-            typer.echo(f"{name:<24} {len(mine):>4} cases, largest difference {most:.1e}")
-    raise typer.Exit(1 if bad else 0)
+    found: dict[str, Any] = {"kernel": case.kernel, "case": case.words, "dtype": case.dtype}
+    try:
+        outcome = run(case, gather=gather)
+        found |= {"error": outcome.error, "allowed": outcome.allowed, "good": outcome.good}
+        said = f"differs by {outcome.error:.2e}, allowed {outcome.allowed:.2e}"
+    except Refused as refused:
+        said = str(refused)
+        found |= {"refused": said, "good": False}
+    if not found["good"]:
+        typer.echo(f"{case.kernel} {case.words}: {said}", err=True)
+    return found
+
+
+def _say_checked(name: str, found: list[dict[str, Any]]) -> None:
+    """A line for each type."""
+    for dtype in dict.fromkeys(one["dtype"] for one in found):
+        mine = [one for one in found if one["dtype"] == dtype]
+        errors = [one["error"] for one in mine if "error" in one]
+        allowed = max((one["allowed"] for one in mine if "error" in one), default=0.0)
+        bad = sum(not one["good"] for one in mine)
+        typer.echo(
+            f"{name:<24} {dtype:<9} {len(mine):>4} cases, largest difference {max(errors, default=0.0):.1e} "
+            f"of {allowed:.1e} allowed" + (f", {bad} BAD" if bad else "")
+        )
 
 
 @app.command()
@@ -149,7 +170,8 @@ def profile(
     Each is counted as if it were the only one, in bfloat16, but for int8_dequant_matmul, which a model in
     int8 calls; a line for each form of call. The first time is a floor, with all engines overlapping
     perfectly; in the second each takes its instructions in the kernel's order and waits for what they read.
-    Not yet run on a device.
+    DMA and HBM: shares of their bandwidths in the first. MMAC: millions of multiply-adds of a call; SBUF, of
+    a partition, and PSUM, in banks: in use at once. Not yet run on a device.
     """
     from outcrop.cli.compile.models import model_config
     from outcrop_compile.artifact.kernels import kernel_names
@@ -185,14 +207,15 @@ def profile(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    head = f"{'kernel':<42} {'calls':>5} {'us a call':>10} {'ordered':>10} {'decides':<14}"
-    typer.echo(f"{head} {'DMA':>5} {'HBM':>5} {'MB a step':>10}")
+    head = f"{'kernel':<38} {'calls':>5} {'us a call':>9} {'ordered':>8} {'decides':<13}"
+    typer.echo(f"{head} {'DMA':>4} {'HBM':>4} {'MB a step':>9} {'MMAC':>7} {'SBUF KiB':>8} {'PSUM':>4}")
     for one in found:
         call = f"{one['function']} {'x'.join(map(str, one['shape']))}"
         typer.echo(
-            f"{call:<42} {one['calls']:>5} {one['seconds'] * 1e6:>10.1f} "
-            f"{one['scheduled_seconds'] * 1e6:>10.1f} {one['bound']:<14} "
-            f"{one['dma_share']:>5.0%} {one['hbm_share']:>5.0%} {one['step_bytes'] / 1e6:>10.2f}"
+            f"{call:<38} {one['calls']:>5} {one['seconds'] * 1e6:>9.1f} "
+            f"{one['scheduled_seconds'] * 1e6:>8.1f} {one['bound']:<13} "
+            f"{one['dma_share']:>4.0%} {one['hbm_share']:>4.0%} {one['step_bytes'] / 1e6:>9.2f} "
+            f"{one['macs'] / 1e6:>7.1f} {one['sbuf_peak'] / 1024:>8.1f} {one['psum_banks']:>4}"
         )
 
 
@@ -227,18 +250,25 @@ def table(
         str | None, options.option("PATH", "Interpreter that has torch_xla (default: this, or .venv-xla's).")
     ] = None,
     dtype: options.DtypeName = "bfloat16",
+    tp: Annotated[list[int] | None, typer.Option(min=1, metavar="N", help="Cores (default: 2, 8).")] = None,
+    rows: Annotated[list[int] | None, typer.Option(min=1, metavar="N", help="(default: 1, 8, 32).")] = None,
+    context: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="TOKENS", help="That a row reads (default: 512, 2048, 8192)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decode steps of XLA's graphs beside those with kernels: bytes, and estimated times. Takes minutes.
 
-    Needs torch_xla, as `outcrop compile lower` does, and no device.
+    --tp, --rows and --context may be given more than once. Needs torch_xla, as `outcrop compile lower` does,
+    and no device.
     """
     from outcrop.cli.compile.models import model_config
     from outcrop_compile.hlo.environment import LoweringFailed, find_python
     from outcrop_compile.kernels.table import rows as made
 
     _need_simulator()
-    degrees, batches, contexts = _TABLE
+    degrees, batches, contexts = tuple(tp or _DEGREES), tuple(rows or _BATCHES), tuple(context or _CONTEXTS)
     found = []
     with failing():
         name, config = model_config(model)
@@ -254,15 +284,16 @@ def table(
     if as_json:
         typer.echo(json.dumps([_row(row) for row in found], indent=1))
         return
-    typer.echo(f"{name} in {dtype}: GB of one rank in a decode step, what KV is of them, and ms\n")
-    names = "tp rows context XLA attention fewer all fewer KV fewer XLA slow attention ordered all ordered"
-    columns = names.split()
+    typer.echo(f"{name} in {dtype}: GB of one rank in a decode step, weights and KV of them, and ms\n")
+    moved, times = "weights XLA attention fewer all fewer KV fewer", "XLA slow attention ordered all ordered"
+    columns = f"tp rows context {moved} {times}".split()
     typer.echo(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in found:
         some, every = row.attention, row.every
         before, after = row.kv
         numbers = [
             *(
+                row.weights / 1e9,
                 row.xla / 1e9,
                 some.bytes / 1e9,
                 row.xla / some.bytes,

@@ -141,7 +141,7 @@ def refresh(
                 raise ValueError("it has no price that is known here; its form may have changed")
             merged = _merge(merged, rows, key, Source(f"AWS Price List, {key}", url, today, sha256))
         except (OSError, ValueError, KeyError) as error:
-            kept.append(f"{key}: {error}; the prices there were stay")
+            kept.append(f"{key}: {error}; its old prices stay")
             continue
         for row in rows:
             counts[isinstance(row, InstancePrice)] += 1

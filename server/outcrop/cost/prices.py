@@ -87,6 +87,18 @@ class InstancePrice(msgspec.Struct, frozen=True):
     high: Decimal | None = None
 
 
+class ImportPrice(msgspec.Struct, frozen=True):
+    """What Custom Model Import costs in a region, in USD: a copy of a model takes some custom model units,
+    each of which is paid by the minute while the copy runs, in windows of five minutes
+    (https://docs.aws.amazon.com/bedrock/latest/userguide/import-model-calculate-cost.html), and by the month
+    for being kept."""
+
+    region: str
+    unit_minute: Decimal
+    unit_month: Decimal
+    source: str
+
+
 class PriceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of prices, JSON or TOML. sources: by the name that rows give. comparisons: models that a cost is
     compared with where none is asked for."""
@@ -94,10 +106,11 @@ class PriceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: dict[str, Source]
     bedrock: tuple[BedrockPrice, ...] = ()
     instances: tuple[InstancePrice, ...] = ()
+    imports: tuple[ImportPrice, ...] = ()
     comparisons: tuple[str, ...] = ()
 
 
-P = TypeVar("P", BedrockPrice, InstancePrice)
+P = TypeVar("P", BedrockPrice, InstancePrice, ImportPrice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,7 @@ class PriceBook:
     def __init__(self, price_files: Iterable[PriceFile]) -> None:
         self._bedrock: dict[tuple[str, str, Tier], tuple[BedrockPrice, Source]] = {}
         self._instances: dict[tuple[str, str, PurchaseOption], tuple[InstancePrice, Source]] = {}
+        self._imports: dict[str, tuple[ImportPrice, Source]] = {}
         self.comparisons: tuple[str, ...] = ()
         for each in price_files:
             for model in each.bedrock:
@@ -142,6 +156,8 @@ class PriceBook:
             for instance in each.instances:
                 key = (instance.instance, instance.region, instance.option)
                 self._instances[key] = (instance, each.sources[instance.source])
+            for imported in each.imports:
+                self._imports[imported.region] = (imported, each.sources[imported.source])
             self.comparisons = each.comparisons or self.comparisons
 
     @property
@@ -151,6 +167,10 @@ class PriceBook:
     @property
     def instances(self) -> Sequence[tuple[InstancePrice, Source]]:
         return tuple(self._instances.values())
+
+    @property
+    def imports(self) -> Sequence[tuple[ImportPrice, Source]]:
+        return tuple(self._imports.values())
 
     def find_model(self, model: str, region: str, tier: Tier = "standard") -> Quote[BedrockPrice] | None:
         """The price of a model id, inference profile or ARN; None if it has none in that tier."""
@@ -169,6 +189,13 @@ class PriceBook:
         if tiers:
             raise PriceError(f"{model} has no price in tier {tier}; there is {', '.join(tiers)}")
         raise PriceError(f"there is no price of {model}; `outcrop cost prices` lists those there are")
+
+    def find_import(self, region: str) -> Quote[ImportPrice] | None:
+        """What imported models cost."""
+        for place in (region, REFERENCE_REGION):
+            if found := self._imports.get(place):
+                return Quote(*found, stands_in=place != region)
+        return None
 
     def instance(self, name: str, region: str, option: PurchaseOption) -> Quote[InstancePrice]:
         """What an hour costs. Raises PriceError, saying what there is."""
@@ -225,19 +252,23 @@ def _decode(data: bytes, name: str, *, own: bool = False) -> PriceFile:
         found = decode(data, type=PriceFile)
     except (msgspec.DecodeError, ValueError) as error:
         raise PriceError(f"{name}: {error}") from None
-    rows: tuple[BedrockPrice | InstancePrice, ...] = (*found.bedrock, *found.instances)
+    rows: tuple[BedrockPrice | InstancePrice | ImportPrice, ...] = (
+        *found.bedrock, *found.instances, *found.imports,
+    )  # fmt: skip
     for row in rows:
         if row.source not in found.sources:
             raise PriceError(
                 f"{name}: {_name(row)} gives source {row.source!r}, which `sources` does not have"
             )
-    problems = check(found.bedrock, found.instances, own=own)
+    problems = check(found.bedrock, found.instances, found.imports, own=own)
     if problems:
         raise PriceError(f"{name}: " + "; ".join(problems))
     return found
 
 
-def _name(price: BedrockPrice | InstancePrice) -> str:
+def _name(price: BedrockPrice | InstancePrice | ImportPrice) -> str:
     if isinstance(price, BedrockPrice):
         return f"{price.model}, {price.tier}"
+    if isinstance(price, ImportPrice):
+        return f"imported models, {price.region}"
     return f"{price.instance}, {price.option}"

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outcrop.cost.prices import BedrockPrice, InstancePrice
+    from outcrop.cost.prices import BedrockPrice, ImportPrice, InstancePrice
 
 _LLAMA = re.compile(r"(?P<family>(?:\w+\.)?meta\.llama\d(?:-\d)?)-(?P<size>\d+)b\b")
 _HIGHEST_TOKEN_PRICE = Decimal(1000)
@@ -23,10 +23,14 @@ class PriceError(ValueError):
 
 
 def check(
-    bedrock: Sequence[BedrockPrice], instances: Sequence[InstancePrice], *, own: bool = False
+    bedrock: Sequence[BedrockPrice],
+    instances: Sequence[InstancePrice],
+    imports: Sequence[ImportPrice] = (),
+    *,
+    own: bool = False,
 ) -> list[str]:
     """What is wrong with prices, in words. own: only what no contract can make right."""
-    problems = [*_out_of_bounds(bedrock, instances)]
+    problems = [*_out_of_bounds(bedrock, instances), *_imports_out_of_bounds(imports)]
     if not own:
         problems += [
             *_smaller_costs_more(bedrock),
@@ -50,6 +54,14 @@ def _out_of_bounds(bedrock: Iterable[BedrockPrice], instances: Iterable[Instance
         low, high = instance.low, instance.high
         if low is not None and high is not None and not low <= instance.usd_per_hour <= high:
             yield f"{instance.instance}: {instance.usd_per_hour} is not between low {low} and high {high}"
+
+
+def _imports_out_of_bounds(imports: Iterable[ImportPrice]) -> Iterator[str]:
+    for row in imports:
+        if not 0 <= row.unit_minute <= _HIGHEST_HOURLY_PRICE / 60:
+            yield f"imported models in {row.region}: unit_minute is {row.unit_minute}; it is USD, 0 to 16"
+        if not 0 <= row.unit_month <= _HIGHEST_HOURLY_PRICE:
+            yield f"imported models in {row.region}: unit_month is {row.unit_month}; it is USD, 0 to 1000"
 
 
 def _smaller_costs_more(bedrock: Sequence[BedrockPrice]) -> Iterator[str]:

@@ -34,6 +34,7 @@ def print_bill(bill: UsageBill, deployment: Deployment, console: Console) -> Non
     console.print(table)
     console.print()
     _print_bedrock(bill, console)
+    _print_imported(bill, console)
     if bill.usd is None:
         console.print(
             "What it cost here is not known: name what served (--instance, or \\[cost] in outcrop.toml)."
@@ -56,3 +57,21 @@ def _print_bedrock(bill: UsageBill, console: Console) -> None:
         table.add_row(model, f"{sum(row.bedrock.get(model, 0.0) for row in bill.rows):,.4f}")
     console.print(table)
     console.print()
+
+
+def _print_imported(bill: UsageBill, console: Console) -> None:
+    for each in bill.imported:
+        console.print(
+            f"{each.model}: Bedrock has no price of its tokens. Imported there, a copy of it is paid by the "
+            f"time that it runs: called in {each.windows:,} windows of five minutes, "
+            f"${each.usd_per_unit:,.2f} for each custom model unit of one copy."
+        )
+    if bill.imported:
+        price = bill.imported[0]
+        console.print(
+            f"Custom Model Import: ${price.unit_minute} a unit and minute in {price.region} "
+            f"({price.price_date}), ${price.unit_month} a unit and month for keeping the model. "
+            "GetImportedModel says how many units a copy takes (Llama 3.1 8B: 2, 70B: 8); Bedrock runs more "
+            "copies as calls come."
+        )
+        console.print()

@@ -36,6 +36,9 @@ class BucketTable:
         self._picked: dict[tuple[StepKind, int, int, int], Bucket] = {}
         self._widths = sorted({b.width for b in self.buckets if b.kind is StepKind.PREFILL})
         self._costs: dict[int, tuple[int, int]] = {}
+        self._most_rows = {
+            kind: max((b.rows for b in self.buckets if b.kind is kind), default=0) for kind in StepKind
+        }
 
     def pick(self, kind: StepKind, rows: int, width: int, blocks: int) -> Bucket:
         """The cheapest bucket of this kind that holds rows x width tokens and `blocks` blocks a row."""
@@ -84,4 +87,4 @@ class BucketTable:
         return max((b.width for b in self.buckets if b.kind is kind), default=0)
 
     def max_rows(self, kind: StepKind) -> int:
-        return max((b.rows for b in self.buckets if b.kind is kind), default=0)
+        return self._most_rows[kind]

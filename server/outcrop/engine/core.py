@@ -51,9 +51,11 @@ class EngineCore:
         *,
         prefix_cache: bool = True,
         drafter: Drafter | None = None,
+        clock: Callable[[], int] = lambda: 0,
     ) -> None:
         """drafter: guesses at tokens, which then follow one another one step at a time, as above; for a
-        backend with buckets to verify them."""
+        backend with buckets to verify them. clock: nanoseconds since whenever, by which the host's time is
+        told; none is told without it."""
         self.backend = backend
         table = BucketTable(backend.buckets)
         self.scheduler = Scheduler(
@@ -62,6 +64,9 @@ class EngineCore:
         self._planner = StepPlanner(backend.capabilities, self.scheduler.slots)
         self._submitted: deque[_Submitted] = deque()
         self._rested = True
+        self._clock = clock
+        self._at_work = 0  # since this time the host has not waited for the device, nor for requests
+        self._host_ns = 0
         self.abilities = msgspec.structs.replace(
             ABILITIES["outcrop"],
             logprobs=backend.capabilities.logprobs,
@@ -92,6 +97,8 @@ class EngineCore:
     def step(self) -> StepNews:
         """Submit the next step if there is one and room for it; collect the oldest if there is no room
         for another, or nothing else to do. Returns the news of the collected step."""
+        if self._rested:
+            self._at_work = self._clock()
         scheduled = None if self.scheduler.awaits_token else self.scheduler.schedule()
         if scheduled is not None:
             if scheduled.bucket.kind is StepKind.PREFILL:
@@ -105,7 +112,9 @@ class EngineCore:
         if scheduled is not None and len(self._submitted) < self.backend.capabilities.depth:
             return NO_NEWS
         oldest = self._submitted.popleft()
+        self._count_host_time()
         output = self.backend.collect(oldest.handle)
+        self._at_work = self._clock()
         totals = self.scheduler.totals
         totals.device_busy_us += output.device_us
         totals.compiles_after_warmup += output.compiles
@@ -113,7 +122,14 @@ class EngineCore:
             totals.device_idle_us += output.idle_us
         news = self.scheduler.apply(oldest.step, output)
         self._rested = self.idle
+        if self._rested:
+            self._count_host_time()
         return news
+
+    def _count_host_time(self) -> None:
+        """What has passed since the host went to work, commands and news between steps included."""
+        self._host_ns += self._clock() - self._at_work
+        self.scheduler.totals.host_busy_us = self._host_ns // 1000
 
     def stats(self) -> EngineStats:
         return self.scheduler.stats()

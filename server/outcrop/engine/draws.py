@@ -6,6 +6,8 @@ restart. The draws are made on the host because the chip's own generator ignores
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,13 @@ def streams(seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Where each seed's sequence of draws starts: the part of a draw that stays the same as a request goes
     on. Input and result: [R]."""
     return _splitmix(seeds + _GOLDEN)
+
+
+@lru_cache(maxsize=256)
+def stream_of(seed: int) -> np.uint64:
+    """Of one seed. Kept: it takes ten numpy calls, and a simulation gives all its requests one seed."""
+    start: np.uint64 = streams(np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))[0]
+    return start
 
 
 def draws(

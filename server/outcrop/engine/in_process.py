@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 
 from outcrop.backends.base import Backend
@@ -39,7 +40,9 @@ class InProcessClient(EngineClient):
         prefix_cache: bool = True,
         load_tokenizer: Callable[[], Tokenizer] | None = None,
     ) -> None:
-        self.core = EngineCore(backend, policy or Interleave(), prefix_cache=prefix_cache)
+        self.core = EngineCore(
+            backend, policy or Interleave(), prefix_cache=prefix_cache, clock=time.perf_counter_ns
+        )
         self._commands: queue.SimpleQueue[Command | Built] = queue.SimpleQueue()
         self._builder = GrammarBuilder(load_tokenizer, backend.capabilities.vocab_size, self._commands.put)
         self._dispatcher = Dispatcher(self._commands.put)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
 
@@ -65,7 +66,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, array_like=True):
     """
 
     request_id: str
-    prompt: list[int]
+    prompt: Sequence[int]
     sampling: SamplingParams
     priority: int = 0
     cache_salt: str = ""

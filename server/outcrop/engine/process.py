@@ -13,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -260,6 +261,7 @@ def _run(config: EngineConfig, socket: _Socket) -> int:
             policy_for(config.policy, config.backend),
             prefix_cache=config.prefix_cache,
             drafter=NgramDrafter() if config.speculative_tokens else None,
+            clock=time.perf_counter_ns,
         )
         gc.freeze()
         gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outcrop.engine.edits import LogitEdits
@@ -28,7 +29,7 @@ class Request:
 
     id: str
     prompt_len: int
-    tokens: list[int]
+    tokens: Sequence[int]
     limit: int
     sampling: SamplingParams
     priority: int
@@ -53,7 +54,7 @@ class Request:
         return cls(
             id=message.request_id,
             prompt_len=len(message.prompt),
-            tokens=[*message.prompt, *message.resumed],
+            tokens=[*message.prompt, *message.resumed] if message.resumed else message.prompt,
             limit=min(len(message.prompt) + message.sampling.max_tokens, max_model_len),
             sampling=message.sampling,
             priority=message.priority,

@@ -24,6 +24,7 @@ from outcrop.engine.stats import EngineStats
 from outcrop_compile.bucket import StepKind
 
 _NO_ROWS = np.empty(0, dtype=np.intp)
+_NO_COLUMNS: Columns = (np.empty(0, dtype=np.object_), _NO_ROWS, _NO_ROWS, _NO_ROWS)
 
 
 def _never_cached(block: int) -> bool:
@@ -176,10 +177,10 @@ class Scheduler:
 
     def schedule(self) -> ScheduledStep | None:
         """The next step, or None if nothing can run before a submitted step is collected."""
-        kind = self.policy.choose(self._view())
-        step = self._schedule_prefill() if kind is StepKind.PREFILL else self._schedule_decode()
-        if step is None:
-            step = self._schedule_decode() if kind is StepKind.PREFILL else self._schedule_prefill()
+        if (self.waiting or self.prefilling) and self.policy.choose(self._view()) is StepKind.PREFILL:
+            step = self._schedule_prefill() or self._schedule_decode()
+        else:
+            step = self._schedule_decode() or self._schedule_prefill()
         if step is None:
             return None
         self._scheduled = step.number
@@ -266,7 +267,7 @@ class Scheduler:
         ready = slots.decoding & (slots.total < slots.limit)
         if slots.followers:
             ready &= ~slots.follows | (slots.total == slots.known)
-        if self._holds_background:
+        if slots.backgrounds and self._holds_background:
             ready &= ~slots.background
         rows: Index = ready.nonzero()[0]
         total = slots.total[rows]
@@ -464,9 +465,10 @@ class Scheduler:
                 self._register_blocks(rows, step.ends, valid)
             valid &= step.samples
             tokens = output.tokens[: len(rows)].astype(np.intp)
-            if np.count_nonzero(valid) < len(valid):
+            if (count := np.count_nonzero(valid)) < len(valid):
                 rows, tokens = rows[valid], tokens[valid]
-            columns = self._append(rows, tokens, others, self._logprobs(step, output))
+            told = self._logprobs(step, output) if count else {}
+            columns = self._append(rows, tokens, others, told) if count else _NO_COLUMNS
         news = StepNews(*columns, others)
         for request in self.draining.copy():
             self._drain(request)

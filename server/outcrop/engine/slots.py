@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from outcrop.backends.base import Capabilities
-from outcrop.engine.draws import streams
+from outcrop.engine.draws import stream_of
 from outcrop.engine.request import Request
 
 Index = npt.NDArray[np.intp]
@@ -58,6 +58,8 @@ class Slots:
         """[S] its tokens come with log probabilities."""
         self.background: Flags = np.zeros(slots, dtype=np.bool_)
         """[S] the request stands still while others run."""
+        self.backgrounds = 0
+        """How many requests have their `background` set."""
         self.tables = np.full((slots, max_blocks), self.sink_block, dtype=np.int32)
         """[S, B] KV blocks in order, filled up with the sink."""
         self.room = np.zeros(slots, dtype=np.intp)
@@ -67,7 +69,7 @@ class Slots:
         self.sampling = np.zeros((slots, 4), dtype=np.float32)
         """[S, 4] as in StepInput."""
         self.streams = np.zeros(slots, dtype=np.uint64)
-        """[S] of random numbers, see `draws.streams`."""
+        """[S] of random numbers, see `draws.stream_of`."""
         self.owners = np.full(slots, None, dtype=np.object_)
         """[S] the Request."""
         self.followers = 0
@@ -94,10 +96,11 @@ class Slots:
         self.live[slot] = True
         self.edited[slot] = request.edits is not None
         self.background[slot] = request.is_background
+        self.backgrounds += request.is_background
         self._follow(slot, follows)
         sampling = request.sampling
         self.sampling[slot] = (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
-        self.streams[slot] = streams(np.array([sampling.seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))[0]
+        self.streams[slot] = stream_of(sampling.seed)
         return slot
 
     def _follow(self, slot: int, follows: bool) -> None:
@@ -117,6 +120,7 @@ class Slots:
         self.changes += 1
 
     def vacate(self, slot: int) -> None:
+        self.backgrounds -= int(self.background[slot])
         for flags in (self.live, self.edited, self.scored, self.background):
             flags[slot] = False
         self.owners[slot] = None

@@ -12,7 +12,8 @@ class EngineStats(msgspec.Struct, array_like=True, gc=False):
 
     *_tokens count tokens; kv_* count blocks; prefix_queries and prefix_hits count prompt tokens looked up
     in and served from the prefix cache. device_*_us count microseconds: those that steps ran, and those that
-    the device waited for its next step although there were requests to run.
+    the device waited for its next step although there were requests to run. host_busy_us: that the engine's
+    loop worked, which is all but its waiting for the device and for requests.
     """
 
     running: int = 0
@@ -32,6 +33,7 @@ class EngineStats(msgspec.Struct, array_like=True, gc=False):
     compiles_after_warmup: int = 0
     device_busy_us: int = 0
     device_idle_us: int = 0
+    host_busy_us: int = 0
 
     @classmethod
     def sum(cls, parts: Iterable[EngineStats]) -> EngineStats:

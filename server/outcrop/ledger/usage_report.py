@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +29,10 @@ class UsageSum:
     cached_tokens: int
     output_tokens: int
     mean_latency_ms: float
+
+
+WINDOW = timedelta(minutes=5)
+"""What Bedrock bills a running copy of an imported model by."""
 
 
 @contextmanager
@@ -75,3 +79,22 @@ def sum_usage(
     if model is not None:
         query = query.where(Usage.model == model)
     return [UsageSum(*row) for row in session.execute(query)]
+
+
+def count_windows(
+    session: Session, since: datetime, until: datetime, model: str, *, tenant: str | None = None
+) -> int:
+    """Windows of five minutes that one copy of an imported model would have been billed for: each begins with
+    the first answer after the one before."""
+    query = (
+        select(Usage.at)
+        .where(Usage.at >= since, Usage.at < until, Usage.model == model, Usage.outcome != "error")
+        .order_by(Usage.at)
+    )
+    if tenant is not None:
+        query = query.where(Usage.tenant == tenant)
+    windows, end = 0, since
+    for at in session.scalars(query, execution_options={"yield_per": 10_000}):
+        if at >= end:
+            windows, end = windows + 1, at + WINDOW
+    return windows

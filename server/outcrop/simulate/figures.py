@@ -116,5 +116,5 @@ def _unused(run: Run, kind: str) -> float:
 def _spread(times: Times) -> Spread:
     if not len(times):
         return Spread(0.0, 0.0, 0.0)
-    ordered = sorted(times.tolist())
+    ordered = np.sort(times).tolist()
     return Spread(*(percentile(ordered, share) for share in (0.5, 0.9, 0.99)))

@@ -28,10 +28,12 @@ class Leap:
     """`count` iterations of the engine's loop that submit decode steps of `rows` in `bucket`, each of them
     collecting the step before.
 
+    total: of these rows' slots, before it.
     Nanoseconds: the first iteration starts at `start` and ends at `first_end`; each further one starts where
     the one before it ended and takes `period`. pending_end: end of the step that is submitted already."""
 
     rows: Index
+    total: Index
     bucket: Bucket
     count: int
     start: int
@@ -60,11 +62,13 @@ class Leap:
     def take(self, scheduler: Scheduler, count: int) -> None:
         """Bring the scheduler's books to where `count` steps would."""
         slots, rows, totals = scheduler.slots, self.rows, scheduler.totals
-        needed = slots.total[rows] + (count - 1)
-        while len(short := rows[needed > slots.room[rows]]):
+        known = self.total + (count - 1)
+        while np.count_nonzero(lacks := known > slots.room[rows]):
+            short = rows[lacks]
             slots.grow(short, scheduler.pool.allocate(len(short)))
-        slots.total[rows] += count
-        slots.known[rows] += count
+        # The token of the step that is out is asked for and not known, before as after.
+        slots.total[rows] = known + 1
+        slots.known[rows] = known
         totals.generation_tokens += count * len(rows)
         totals.decode_steps += count
         totals.padded_tokens += count * (self.bucket.rows - len(rows))
@@ -72,7 +76,7 @@ class Leap:
 
     def last_step(self, before: ScheduledStep) -> ScheduledStep:
         """What is submitted after it, `before` being what was before."""
-        return replace(before, bucket=self.bucket)
+        return before if before.bucket is self.bucket else replace(before, bucket=self.bucket)
 
 
 def find_leap(replica: Replica, submitted: deque[Submitted]) -> Leap | None:
@@ -82,11 +86,13 @@ def find_leap(replica: Replica, submitted: deque[Submitted]) -> Leap | None:
         return None
     pending, slots = submitted[0], scheduler.slots
     step = pending.step
-    if step.bucket.kind is not StepKind.DECODE or slots.changes != pending.changes:
+    rows, ahead = step.slots, replica.machine.serving.ahead
+    if step.bucket.kind is not StepKind.DECODE or len(rows) != len(scheduler.running):
         return None
-    if len(step.slots) != len(scheduler.running) or _may_admit(scheduler):
+    if slots.changes != pending.changes and (ahead is Ahead.STEADY or not slots.decoding[rows].all()):
+        return None  # the next step has other rows
+    if _may_admit(scheduler):
         return None
-    rows = step.slots
     total = slots.total[rows]
     longest = int(total.max())
     size = scheduler.capabilities.block_size
@@ -95,8 +101,8 @@ def find_leap(replica: Replica, submitted: deque[Submitted]) -> Leap | None:
     count = _with_blocks(scheduler, rows, total, count)
     if count < 2:
         return None
-    waits = replica.exposed if replica.machine.serving.ahead is Ahead.NONE else 0
-    steady = replica.machine.serving.ahead is not Ahead.STEADY or bucket is step.bucket
+    waits = replica.exposed if ahead is Ahead.NONE else 0
+    steady = ahead is not Ahead.STEADY or bucket is step.bucket
     period = waits + replica.machine.durations[bucket]
     host = replica.schedule_time + replica.apply_time
     device_bound = replica.now + replica.schedule_time <= pending.end and host <= period
@@ -104,6 +110,7 @@ def find_leap(replica: Replica, submitted: deque[Submitted]) -> Leap | None:
         return None
     return Leap(
         rows=rows,
+        total=total,
         bucket=bucket,
         count=count,
         start=replica.now,

@@ -96,6 +96,11 @@ _COUNTERS: tuple[tuple[str, str, Callable[[EngineStats], float]], ...] = (
         lambda s: s.device_idle_us / 1e6,
     ),
     (
+        "outcrop_host_busy_seconds",
+        "Time that the engine's loop worked on steps, without waiting for the device or for requests.",
+        lambda s: s.host_busy_us / 1e6,
+    ),
+    (
         "outcrop_compiles_after_warmup",
         "Compilations after warm-up; 0 is right.",
         lambda s: s.compiles_after_warmup,

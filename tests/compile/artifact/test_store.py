@@ -19,6 +19,7 @@ from outcrop_compile.artifact.open_store import open_store
 from outcrop_compile.artifact.store import Store
 
 BUCKET = "artifacts-of-tests"
+NEFF = "buckets/decode-4x1-32.neff"
 
 
 @pytest.fixture(params=["directory", "s3"])
@@ -91,17 +92,17 @@ def test_pushing_again_writes_nothing(store: Store, built: Path, monkeypatch: py
 
 
 def test_a_damaged_artifact_is_not_pushed(store: Store, built: Path) -> None:
-    (built / "model.pt").write_bytes(b"all graph!")
-    with pytest.raises(DamagedArtifact, match=r"model\.pt"):
+    (built / NEFF).write_bytes(b"code of decode-4x1-3!")
+    with pytest.raises(DamagedArtifact, match=NEFF):
         store.push(built)
     assert list(store.storage.names("")) == []
 
 
 def test_a_corrupted_object_is_refused_by_name_and_mended(store: Store, built: Path, tmp_path: Path) -> None:
     manifest = store.push(built)
-    name = f"objects/{manifest.executable.sha256}"
-    overwrite(store, name, b"all graph!", tmp_path / "scratch")
-    with pytest.raises(DamagedArtifact, match=rf"{name} \(model\.pt\).*push --force"):
+    name = f"objects/{manifest.buckets[0].neff.sha256}"
+    overwrite(store, name, b"code of decode-4x1-3!", tmp_path / "scratch")
+    with pytest.raises(DamagedArtifact, match=rf"{name} \({NEFF}\).*push --force"):
         store.pull(manifest.key, tmp_path / "pulled")
     with pytest.raises(ArtifactError, match="No such file"):
         open_artifact(tmp_path / "pulled")
@@ -155,9 +156,10 @@ def test_a_pull_goes_on_where_it_was_cut_off(
     manifest = store.push(built)
     pulled, asked = tmp_path / "pulled", {}
     weights = manifest.weights[0]
-    (pulled / "weights").mkdir(parents=True)
+    for folder in ("weights", "buckets"):
+        (pulled / folder).mkdir(parents=True)
     (pulled / (weights.path + ".part")).write_bytes((built / weights.path).read_bytes()[:1234])
-    shutil.copy(built / "model.pt", pulled / "model.pt")
+    shutil.copy(built / NEFF, pulled / NEFF)
     read = store.storage.read
 
     def recorded(name: str, start: int = 0) -> Iterator[bytes]:
@@ -167,14 +169,14 @@ def test_a_pull_goes_on_where_it_was_cut_off(
     monkeypatch.setattr(store.storage, "read", recorded)
     store.pull(manifest.key, pulled)
     assert asked[f"objects/{weights.sha256}"] == 1234
-    assert f"objects/{manifest.executable.sha256}" not in asked
+    assert f"objects/{manifest.buckets[0].neff.sha256}" not in asked
     assert contents(pulled) == contents(built)
 
 
 def test_a_wrong_remnant_is_not_blamed_on_the_store(store: Store, built: Path, tmp_path: Path) -> None:
     manifest = store.push(built)
-    (tmp_path / "pulled").mkdir()
-    (tmp_path / "pulled/model.pt.part").write_bytes(b"nonsense")
+    (tmp_path / "pulled/buckets").mkdir(parents=True)
+    (tmp_path / f"pulled/{NEFF}.part").write_bytes(b"nonsense")
     store.pull(manifest.key, tmp_path / "pulled")
     assert contents(tmp_path / "pulled") == contents(built)
 
@@ -182,7 +184,7 @@ def test_a_wrong_remnant_is_not_blamed_on_the_store(store: Store, built: Path, t
 def test_a_pull_mends_a_damaged_folder(store: Store, built: Path) -> None:
     manifest, whole = store.push(built), contents(built)
     (built / "weights/tp0_sharded_checkpoint.safetensors").write_bytes(b"")
-    (built / "model.pt").unlink()
+    (built / NEFF).unlink()
     store.pull(manifest.key, built)
     assert contents(built) == whole
 
@@ -210,7 +212,7 @@ def test_a_disk_too_small_is_said_before_anything_is_moved(
 # -- killed at any moment ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [1, 2900, 3100, 6100, 1_000_000])
+@pytest.mark.parametrize("after", [1, 2900, 3100, 6050, 1_000_000])
 def test_a_killed_push_leaves_nothing_to_read(built: Path, tmp_path: Path, after: int) -> None:
     root = tmp_path / "store"
     died = killed("push", root, built, after)
@@ -225,7 +227,7 @@ def test_a_killed_push_leaves_nothing_to_read(built: Path, tmp_path: Path, after
     assert not list(root.rglob("*.part"))
 
 
-@pytest.mark.parametrize("after", [1, 2900, 3100, 6100, 1_000_000])
+@pytest.mark.parametrize("after", [1, 2900, 3100, 6050, 1_000_000])
 def test_a_killed_pull_leaves_nothing_to_read(built: Path, tmp_path: Path, after: int) -> None:
     root, pulled = tmp_path / "store", tmp_path / "pulled"
     manifest = open_store(str(root)).push(built)

@@ -41,10 +41,10 @@ def test_from_a_folder_to_another_through_a_store(built: Path, tmp_path: Path) -
 def test_what_is_damaged_is_told_in_a_line(built: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     outcrop("push", built, "--store", store)
-    (built / "model.pt").unlink()
+    (built / "buckets/decode-4x1-32.neff").unlink()
     result = outcrop("verify", built)
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("outcrop: model.pt: No such file")
+    assert result.stderr.splitlines()[-1].startswith("outcrop: buckets/decode-4x1-32.neff: No such file")
     (manifest,) = store.glob("artifacts/*/*.json")
     manifest.write_text("{}")
     result = outcrop("list", "--store", store)

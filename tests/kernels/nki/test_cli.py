@@ -41,6 +41,16 @@ def test_list_says_what_there_is_and_what_has_been_shown(run: Run) -> None:
     assert "rope: x [T, H, D]; cos [T, E] float32; sin [T, E] float32; E half of D" in text
     assert "swiglu_mlp               swiglu_mlp" in text
     assert "weights inputs-first" in text
+    assert "SBUF, per partition" not in text
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernels_tiling_is_written_down(run: Run, kernel: str) -> None:
+    """What sits in SBUF and PSUM, bytes moved, matrix work, engine times, shares of both rooflines."""
+    text = run("list", kernel).stdout
+    wanted = ["Tiling.", "SBUF, per partition", "PSUM", "Moved", "Matrix work", "Counted for"]
+    assert [word for word in (*wanted, "272 GB/s", "HBM's 410") if word not in " ".join(text.split())] == []
+    assert text.count("Tiling.") == 1
 
 
 def test_check_compares_with_the_reference(run: Run) -> None:

@@ -35,6 +35,7 @@ def test_a_kernel_equals_the_reference(case: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_kernel_equals_the_reference_on_the_whole_grid(kernel: str) -> None:
     count = 0

@@ -1,7 +1,8 @@
 """`python -m tests.neuron.contracts --checkout PATH [--source NAME]`: check the list against public source.
 
-PATH: a checkout of the source's repository (nxd is https://github.com/aws-neuron/neuronx-distributed), or an
-environment's site-packages that has that package. Exits with 1 where they differ.
+PATH: a checkout of the source's repository (nxd is https://github.com/aws-neuron/neuronx-distributed, sdk is
+https://github.com/aws-neuron/aws-neuron-sdk), or an environment's site-packages that has that package. Exits
+with 1 where they differ.
 
 `--list tests/vllm_packages/surface/0.13.0.toml` checks what a stand-in takes, in the same form.
 """

@@ -31,6 +31,8 @@ class Name:
     exported: str | None = None
     caller: str | None = None
     importer: str | None = None
+    reader: str | None = None
+    places: int = 0
     value: str | None = None
     through: tuple[str, ...] = ()
 
@@ -70,8 +72,8 @@ def read(path: Path = LIST) -> Contract:
     for each in names:
         if each.source not in data["sources"]:
             raise KeyError(each.source)
-        if [each.definition, each.caller, each.importer].count(None) != 2:
-            raise ValueError(f"{each.name}: exactly one of definition, caller and importer shows it")
+        if [each.definition, each.caller, each.importer, each.reader].count(None) != 3:
+            raise ValueError(f"{each.name}: exactly one of definition, caller, importer and reader shows it")
     return Contract(
         {key: Source(**entry) for key, entry in data["sources"].items()},
         found,
@@ -131,8 +133,13 @@ def _check(name: Name, checkout: Path) -> list[str]:
         if not (_imported(tree).get(member) == module if module else _imports(tree, member)):
             problems.append(f"{path} does not import {name.importer}")
     elif name.caller is not None:
-        if not any(set(name.arguments) <= keywords for keywords in _calls(tree, name.caller)):
+        wanted = set(name.arguments[name.places :])
+        if not any(n >= name.places and wanted <= keywords for n, keywords in _calls(tree, name.caller)):
             problems.append(f"{path} does not call {name.caller} with {', '.join(name.arguments) or '()'}")
+    elif name.reader is not None:
+        attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        if not any(ast.unparse(node) == name.reader for node in attributes):
+            problems.append(f"{path} does not read {name.reader}")
     elif name.definition:
         problems += [f"{path}{problem}" for problem in _defined(name, tree)]
     return problems
@@ -247,10 +254,10 @@ def _imports(tree: ast.Module, module: str) -> bool:
     )
 
 
-def _calls(tree: ast.Module, function: str) -> list[set[str]]:
-    """The keywords of every call of it."""
+def _calls(tree: ast.Module, function: str) -> list[tuple[int, set[str]]]:
+    """Of every call of it, how many arguments are given by their places, and the keywords of the others."""
     return [
-        {keyword.arg for keyword in node.keywords if keyword.arg}
+        (len(node.args), {keyword.arg for keyword in node.keywords if keyword.arg})
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == function
     ]

@@ -11,6 +11,8 @@ from .contract import Contract
 
 PACKAGES = ("torch_neuronx", "neuronx_distributed", "libneuronxla", "transformers_neuronx", "vllm")
 FOLDERS = ("compile", "server", "kernels")
+_PROTOBUF = ("SerializeToString", "ParseFromString")
+"""Its own methods, with arguments of its own."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class _File:
             names = entry.arguments if entry else ()
             positional = names[: len(node.args)] + ("?",) * (len(node.args) - len(names))
             keywords = [keyword.arg for keyword in node.keywords if keyword.arg]
-            if not function.endswith(".SerializeToString"):  # protobuf's own, with protobuf's own arguments
+            if function.rpartition(".")[2] not in _PROTOBUF:
                 self._note(function, (*positional, *keywords), node)
         if isinstance(node, ast.Attribute) and (name := self._value(node, known)):
             self._note(name, (), node)

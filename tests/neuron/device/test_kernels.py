@@ -19,19 +19,9 @@ from outcrop.backends.neuron.backend import NeuronBackend
 from outcrop.engine.messages import SamplingParams
 from outcrop_compile.artifact import Artifact, open_artifact
 from outcrop_compile.bucket import StepKind
-from outcrop_kernels.nki.cases import Case, cases, distance
-from outcrop_kernels.nki.kernel import dtype_of
+from outcrop_kernels.nki.cases import Case, distance, first_cases
 from outcrop_kernels.nki.language import SIMULATED
 from outcrop_kernels.nki.operations import Call, run
-
-
-def first_cases() -> list[Case]:
-    """One of each form of each kernel, in bfloat16 where there is that."""
-    found: dict[tuple[str, str], Case] = {}
-    for case in cases():
-        if case.small:
-            found.setdefault((case.kernel, case.words.partition(" ")[0]), case)
-    return list(found.values())
 
 
 def on_device(case: Case, *, gather: bool) -> tuple[float, float]:
@@ -44,7 +34,7 @@ def on_device(case: Case, *, gather: bool) -> tuple[float, float]:
     results = run(Call(case.kernel, entry, tuple(placed), gather))
     results = results if isinstance(results, tuple) else (results,)
     error = max(distance(one.cpu(), other) for one, other in zip(results, expected, strict=True))
-    return error, entry.contract.tolerance[dtype_of(arguments[0])]
+    return error, entry.contract.tolerance[case.dtype]
 
 
 @pytest.mark.skipif(SIMULATED, reason="AWS's package nki is not installed")

@@ -113,3 +113,104 @@ namespace: {{ .Release.Namespace }}
 labels:
   {{- include "outcrop.labels" . | nindent 2 }}
 {{- end -}}
+
+{{/* The router, where there is one: HAProxy before the pods. */}}
+{{- define "outcrop.routerName" -}}
+{{- printf "%s-router" (include "outcrop.fullname" . | trunc 56 | trimSuffix "-") -}}
+{{- end -}}
+
+{{/* Names every ready pod's address; HAProxy asks for it. */}}
+{{- define "outcrop.podsName" -}}
+{{- printf "%s-pods" (include "outcrop.fullname" . | trunc 58 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "outcrop.routerSelectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-router
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Not those of the pods, whose Service and metrics are found by them. */}}
+{{- define "outcrop.routerLabels" -}}
+{{ include "outcrop.routerSelectorLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "outcrop.routerImage" -}}
+{{- with .Values.router.image -}}
+{{- if .digest -}}{{ printf "%s@%s" .repository .digest }}{{- else -}}{{ printf "%s:%s" .repository .tag }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Who may call, as peers of a NetworkPolicy. */}}
+{{- define "outcrop.callers" -}}
+{{- with .Values.networkPolicy.from -}}
+{{- toYaml . -}}
+{{- else -}}
+- podSelector: {}
+{{- end -}}
+{{- end -}}
+
+{{- define "outcrop.toDns" -}}
+- to:
+    - namespaceSelector:
+        matchLabels:
+          kubernetes.io/metadata.name: kube-system
+  ports:
+    - port: 53
+      protocol: UDP
+    - port: 53
+      protocol: TCP
+{{- end -}}
+
+{{/* haproxy.cfg. Path, Host, headers and body pass as they were sent, so that signatures hold. */}}
+{{- define "outcrop.routerConfig" -}}
+global
+  log stdout format raw local0 notice
+  fd-hard-limit 50000
+  hard-stop-after {{ .Values.drain.seconds }}s
+
+defaults
+  mode http
+  log global
+  option httplog
+  option dontlog-normal
+  timeout connect 2s
+  timeout http-request 30s
+  timeout http-keep-alive 300s
+  # A long prompt's first token takes a while.
+  timeout client 600s
+  timeout server 600s
+  retries 2
+  option redispatch 1
+
+# The last answer stands while DNS is away: health checks say who is there.
+resolvers cluster
+  parse-resolv-conf
+  accepted_payload_size 8192
+  hold valid 5s
+  hold timeout 1h
+  hold refused 1h
+  hold other 1h
+
+frontend calls
+  bind :8080
+  monitor-uri /router/ready
+  monitor fail if { nbsrv(pods) lt 1 }
+  # By its session, or else by how it begins, which a conversation's later requests have in common.
+  http-request wait-for-body time 10s at-least {{ .Values.router.affinityBytes }} if METH_POST
+  http-request set-var(txn.affinity) req.body,bytes(0,{{ .Values.router.affinityBytes }})
+  http-request set-var(txn.affinity) req.hdr(x-outcrop-session) if { req.hdr(x-outcrop-session) -m found }
+  http-error status 503 content-type application/json string '{"message":"No server is ready."}' hdr x-amzn-errortype ServiceUnavailableException
+  default_backend pods
+
+backend pods
+  balance hash var(txn.affinity)
+  hash-type consistent
+  hash-balance-factor {{ .Values.router.balanceFactor }}
+  option httpchk GET /health/ready
+  http-check expect status 200
+  default-server check inter 2s fastinter 500ms fall 2 rise 1
+  # hash-key addr: all routers choose the same pod, in whatever order DNS names them.
+  server-template pod 1-{{ .Values.router.maxPods }} {{ include "outcrop.podsName" . }}.{{ .Release.Namespace }}.svc.{{ .Values.router.clusterDomain }}:8080 resolvers cluster resolve-prefer ipv4 resolve-opts prevent-dup-ip init-addr none hash-key addr
+{{- end -}}

@@ -33,6 +33,9 @@ ISSUE_CYCLES = 64
 """An instruction's least initiation interval (MIN_II in nki.api.shared, MM_INIT_LATENCY in the architecture
 guide)."""
 
+PSUM_TURNS = ("vector", "scalar")
+"""These cannot access PSUM at the same time (architecture guide, data movement)."""
+
 CLOCKS = {"tensor": TENSOR_HZ, "vector": VECTOR_HZ, "scalar": SCALAR_HZ, "gpsimd": GPSIMD_HZ}
 
 
@@ -42,6 +45,8 @@ class EngineWork:
     elements: int = 0
     """Per partition, since partitions are worked on side by side."""
     cycles: int = 0
+    psum_cycles: int = 0
+    """Of them: of instructions that access PSUM, where the vector and the scalar engine take turns."""
 
 
 @dataclass(slots=True)
@@ -88,10 +93,12 @@ class Report:
         return sum(work.instructions for work in self.engines.values()) + self.dma.transfers
 
     def engine_seconds(self) -> dict[str, float]:
-        """Busy time of each engine, of those that take turns, of the DMA engines together, and of HBM."""
+        """Busy time of each engine, of those that take turns (vector engine and GpSimd in SBUF, vector and
+        scalar engine in PSUM), of the DMA engines together, and of HBM."""
         busy = {name: work.cycles / CLOCKS[name] for name, work in self.engines.items()}
         # Vector engine and GpSimd cannot access SBUF at the same time (architecture guide).
         busy["vector+gpsimd"] = busy["vector"] + busy["gpsimd"]
+        busy["psum"] = sum(self.engines[name].psum_cycles / CLOCKS[name] for name in PSUM_TURNS)
         busy["dma"] = self.dma.seconds
         busy["hbm"] = (self.dma.hbm_read + self.dma.hbm_written) / HBM_BYTES_PER_SECOND
         return busy

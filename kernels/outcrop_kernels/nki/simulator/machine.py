@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop_kernels.nki.simulator import dtypes, memory
-from outcrop_kernels.nki.simulator.cost import CLOCKS, ISSUE_CYCLES, Report
+from outcrop_kernels.nki.simulator.cost import CLOCKS, ISSUE_CYCLES, PSUM_TURNS, Report
 from outcrop_kernels.nki.simulator.dtypes import DType
 from outcrop_kernels.nki.simulator.memory import Life, MemoryRegion, Storage, Tensor, dense
 from outcrop_kernels.nki.simulator.rules import Place, at, here, refuse
-from outcrop_kernels.nki.simulator.schedule import Schedule
+from outcrop_kernels.nki.simulator.schedule import Schedule, Touched, in_psum
 
 MAX_INSTRUCTIONS = 5_000_000
 
@@ -63,8 +63,7 @@ class Machine:
     schedule: Schedule = field(default_factory=Schedule)
     spent: list[tuple[str, float]] = field(default_factory=list)
     """Seconds of engines that the present instruction takes."""
-    log: list[tuple[Life, bool]] = field(default_factory=list)
-    """What it reads (False) and writes (True)."""
+    log: Touched = field(default_factory=list)
     waiting: list[Issued | Loop] | None = None
     """What the present iteration of a loop has issued, where another order is wanted."""
     ended: bool = False
@@ -116,12 +115,17 @@ class Machine:
         """Around one instruction."""
         self.spent.clear()
         self.log.clear()
+        turns = [self.report.engines[name] for name in PSUM_TURNS]
+        before = [work.cycles for work in turns]
         yield
         self.schedule.add(self.spent, self.log)
+        if in_psum(self.log):
+            for work, cycles in zip(turns, before, strict=True):
+                work.psum_cycles += work.cycles - cycles
 
     def iterations(self, values: list[int]) -> Iterator[int]:
         """The values in order, since Python around the instructions sees them so; where another order is
-        wanted, the instructions wait for the end of the outermost loop, and their iterations are shuffled."""
+        wanted, the instructions wait for the end of the outermost loop, and come in that order."""
         loop, outer = Loop(here(), []), self.waiting
         if len(values) > 1:
             self.loops.add(loop.place)
@@ -153,13 +157,18 @@ class Machine:
                     item.call()
 
 
-def shuffled(seed: int, only: Place | None = None) -> Order:
-    """Another order for every loop, or for the one at `only`."""
+def reordered(seed: int, only: Place | None = None) -> Order:
+    """Another order for every loop, or for the one at `only`. Seed 0 turns it round, by which every two of
+    its iterations change places, as they may not in a shuffle of a few; other seeds shuffle."""
     dice = random.Random(seed)
 
     def order(loop: Loop) -> list[list[Issued | Loop]]:
         iterations = list(loop.iterations)
-        if only in (None, loop.place):
+        if only not in (None, loop.place):
+            return iterations
+        if seed == 0:
+            iterations.reverse()
+        else:
             dice.shuffle(iterations)
         return iterations
 

@@ -335,8 +335,8 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "output",
-            "a kernel returns HBM tensors in nl.shared_hbm, all of them written",
-            "SDK 2.29 and later refuse nl.hbm outputs.",
+            "a kernel returns HBM tensors in nl.shared_hbm, each once, and all of them written",
+            "SDK 2.29 and later refuse nl.hbm outputs; a graph's results share no buffer.",
             "nl.ndarray(..., buffer=nl.shared_hbm), nisa.dma_copy into all of it, return it.",
             _NOTES,
         ),

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from outcrop_kernels.nki.simulator.cost import CLOCKS, DMA_START_SECONDS, DmaWork
-from outcrop_kernels.nki.simulator.memory import Life
+from outcrop_kernels.nki.simulator.cost import CLOCKS, DMA_START_SECONDS, PSUM_TURNS, DmaWork
+from outcrop_kernels.nki.simulator.memory import Life, MemoryRegion
 
 RESULT_CYCLES = 100
 """From an instruction's end to another's start that reads its result (architecture guide, vector engine)."""
@@ -21,6 +21,13 @@ DMA_QUEUES = ("load", "store")
 
 _TURNS = {"vector": ("vector", "gpsimd"), "gpsimd": ("vector", "gpsimd")}
 """Vector engine and GpSimd cannot access SBUF at the same time."""
+
+Touched = list[tuple[Life, bool]]
+"""What an instruction reads (False) and writes (True)."""
+
+
+def in_psum(touched: Touched) -> bool:
+    return any(life.buffer is MemoryRegion.psum for life, _ in touched)
 
 
 @dataclass(slots=True)
@@ -31,11 +38,13 @@ class Schedule:
     """Seconds of all DMA so far, at the full bandwidth."""
     end: float = 0.0
 
-    def add(self, work: list[tuple[str, float]], touched: list[tuple[Life, bool]]) -> None:
-        """One instruction: the seconds it takes of engines, one after another, and what it reads (False) and
-        writes (True)."""
+    def add(self, work: list[tuple[str, float]], touched: Touched) -> None:
+        """One instruction: the seconds it takes of engines, one after another, and what it touches."""
+        psum = in_psum(touched)
         for engine, seconds in work:
             turns = _TURNS.get(engine, (engine,))
+            if psum and engine in PSUM_TURNS:
+                turns = (*turns, "psum")
             ready = max((_wait(engine, life, wrote) for life, wrote in touched), default=0.0)
             if engine in DMA_QUEUES:
                 ready += DMA_START_SECONDS

@@ -111,7 +111,7 @@ def _load(artifact: Artifact, cores: range, progress: Progress) -> NxdRuntime:
     """Cores that are in use are tried again: an engine before this one may not have given them back yet."""
     for attempt in range(_ATTEMPTS):
         try:
-            return NxdRuntime(artifact.executable, artifact.weights(), cores, progress)
+            return NxdRuntime(artifact, cores, progress)
         except RuntimeError as error:
             failure, status = error, status_of(error)
         if status.name not in _IN_USE or attempt == _ATTEMPTS - 1:

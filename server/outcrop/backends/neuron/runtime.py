@@ -8,20 +8,24 @@ the rest in tests. Names and behaviour are those of neuronx-distributed 0.17 to 
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from outcrop.backends.base import Progress
 from outcrop.backends.neuron.cores import VISIBLE_CORES, format_cores
+from outcrop_compile.artifact import Artifact, CompiledBucket
+from outcrop_compile.llama import PagedLlama
 from outcrop_compile.sdk import DEFAULT_RELEASE, RELEASES
+from outcrop_kernels.zeros import untouched_zeros
 
 Outputs = tuple[npt.NDArray[np.int32], ...]
 
@@ -76,8 +80,8 @@ class Runtime(Protocol):
 class NxdRuntime:
     """An NxDModel, asynchronous: outputs are buffers that the device will write to, read with `.cpu()`."""
 
-    def __init__(self, executable: Path, weights: Sequence[Path], cores: range, progress: Progress) -> None:
-        """executable: what `NxDModel.save` wrote. weights: a safetensors file for each rank, in order.
+    def __init__(self, artifact: Artifact, cores: range, progress: Progress) -> None:
+        """cores: one for each of the artifact's ranks.
 
         Raises NeuronUnavailable, and RuntimeError with `status=CODE` in its text where loading fails."""
         claim(cores)
@@ -87,17 +91,15 @@ class NxdRuntime:
         self.compilations = 0
         self._ranks = len(cores)
         self._compilers = [(module, module.neuron_xla_compile) for module in sdk.compilers]
-        model = sdk.nxd_model.load(str(executable), start_rank=0, local_ranks_size=len(cores))
-        if not isinstance(model, sdk.nxd_model):
-            # `load` returns a bare ScriptModule when another NxD wrote the file.
-            raise NeuronUnavailable(
-                f"{executable}: this version of neuronx-distributed cannot read it; install the version that "
-                "the artifact's manifest names, or build it again with outcrop compile build"
-            )
+        model = sdk.nxd_model(world_size=len(cores))
+        graphs = artifact.manifest.buckets
+        for index, graph in enumerate(graphs):
+            _add(model, artifact, graph)
+            progress("graphs", (index + 1) / len(graphs))
         shards: list[dict[str, Tensor]] = []
-        for path in weights:  # mapped, so that the host's memory need not hold them
+        for path in artifact.weights():  # mapped, so that the host's memory need not hold them
             shards.append(load_file(path))
-            progress("weights", len(shards) / (len(weights) + 1))
+            progress("weights", len(shards) / (len(cores) + 1))
         model.set_weights(shards)
         progress("weights", 1.0)
         progress("device", 0.0)
@@ -136,6 +138,54 @@ class _NxdExecution:
     def wait(self) -> Outputs:
         # Ranks compute the same outputs; the first one's are read.
         return tuple(output.cpu().numpy() for output in self._outputs)
+
+
+def _add(model: Any, artifact: Artifact, graph: CompiledBucket) -> None:
+    """Give NxD's model a graph of an artifact, as `ModelBuilder.compile` does with what it has just traced.
+
+    `NxDModel.save` would put all graphs into one file, beside which an artifact would have each a second
+    time; what that file says of a graph's inputs, the manifest says too."""
+    from neuronx_distributed.trace.model_builder_utils import (
+        CompilationArtifacts,
+        ModelParamInfo,
+        ProvidedArgInfo,
+        TraceArtifacts,
+    )
+    from torch_neuronx.proto import metaneff_pb2
+    from torch_neuronx.xla_impl import structure
+
+    metaneff = metaneff_pb2.MetaNeff()
+    metaneff.ParseFromString(artifact.file(graph.metaneff).read_bytes())
+    needed = {
+        name: parameter.default is parameter.empty
+        for name, parameter in inspect.signature(PagedLlama.forward).parameters.items()
+        if name != "self"
+    }
+    names = [spec.name for spec in graph.inputs]
+    traced = TraceArtifacts(
+        hlo=None,
+        metaneff=metaneff,
+        flattener=structure.Flattener(
+            tuple(range(len(names))), [names.index(name) for name in graph.unread] or None
+        ),
+        packer=None,  # of outputs in forward_mode="default"
+        weight_name_to_idx={},
+        weight_names_to_skip=set(),
+        provided_args=[
+            # Only its shape is looked at, to find the graph that is meant.
+            ProvidedArgInfo(
+                param_name=spec.name,
+                is_positional=needed[spec.name],
+                tensor=untouched_zeros(spec.shape, getattr(torch, spec.dtype)),
+            )
+            for spec in graph.inputs
+        ],
+        model_params=[
+            ModelParamInfo(param_name=name, is_positional=positional) for name, positional in needed.items()
+        ],
+    )
+    neff = CompilationArtifacts(neff_filepath=str(artifact.file(graph.neff)))
+    model.add(key=graph.tag, trace_artifacts=traced, compilation_artifacts=neff)
 
 
 def claim(cores: range) -> None:

@@ -58,7 +58,7 @@ def prompt_and_arguments(request: GenerationRequest) -> tuple[list[int], dict[st
     prompt, unless it has to be made again (`depends_on_answer`)."""
     arguments = sampling_arguments(request)
     if depends_on_answer(request):
-        return request.prompt, arguments
+        return [*request.prompt], arguments
     resumed = request.resumed
     arguments["max_tokens"] -= len(resumed)
     # Other draws than at the start, where the seed would make the same ones again.

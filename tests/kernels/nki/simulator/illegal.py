@@ -28,6 +28,25 @@ def a_slice_beyond_the_end(x):
 
 
 @nki.jit
+def a_slice_of_hbm_beyond_the_end(x):
+    tile = nl.ndarray((16, 64), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x[120:136, :])  # <- view
+    return given(tile)
+
+
+@nki.jit
+def an_access_pattern_beyond_hbm(x):
+    tile = nl.ndarray((16, 64), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x.ap(pattern=[[64, 16], [1, 64]], offset=113 * 64))  # <- view
+    return given(tile)
+
+
+@nki.jit
+def a_reshape_of_the_partitions(x):
+    return given(loaded(x).reshape((64, 128)))  # <- view
+
+
+@nki.jit
 def an_access_pattern_of_a_view(x):
     tile = loaded(x)
     half = tile[:, 32:64]
@@ -46,6 +65,13 @@ def an_access_pattern_out_of_its_partition(x):
 def a_partition_by_an_integer(x):
     tile = loaded(x)
     nisa.memset(tile[0, :], value=0.0)  # <- index
+    return given(tile)
+
+
+@nki.jit
+def a_column_by_an_integer(x):
+    tile = loaded(x)
+    nisa.memset(tile[:, 3], value=0.0)  # <- index
     return given(tile)
 
 
@@ -89,6 +115,15 @@ def a_sum_continued_after_it_was_read(x):
 
 
 @nki.jit
+def a_sum_begun_in_a_part_of_its_tile(x):
+    tile = loaded(x)
+    total = nl.ndarray((64, 64), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=total[:, 0:32], stationary=tile, moving=tile[:, 0:32])
+    nisa.nc_matmul(dst=total, stationary=tile, moving=tile)  # <- psum-accumulate
+    return given(tile)
+
+
+@nki.jit
 def a_tensor_larger_than_a_partition(x):
     tile = nl.ndarray((128, 50000), dtype=nl.float32, buffer=nl.sbuf)  # <- sbuf-budget
     return given(tile)
@@ -115,6 +150,22 @@ def a_read_of_what_was_not_written(x):
 
 
 @nki.jit
+def a_read_of_psum_that_no_one_wrote(x):
+    tile = loaded(x)
+    total = nl.ndarray((128, 64), dtype=nl.float32, buffer=nl.psum)
+    nisa.tensor_tensor(dst=tile, data1=tile, data2=total, op=nl.add)  # <- uninitialised
+    return given(tile)
+
+
+@nki.jit
+def a_read_of_hbm_that_no_one_wrote(x):
+    kept = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.private_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=kept)  # <- uninitialised
+    return given(tile)
+
+
+@nki.jit
 def a_carried_value_in_an_affine_loop(x):
     tile = loaded(x)
     for column in nl.affine_range(63):  # <- affine-range
@@ -133,6 +184,17 @@ def a_first_iteration_that_initialises(x):
         else:
             nisa.tensor_tensor(dst=total, data1=total, data2=tile[:, column : column + 1], op=nl.add)
     return given(total)
+
+
+@nki.jit
+def a_second_iteration_that_needs_the_first(x):
+    tile = loaded(x)
+    for _ in nl.affine_range(1):
+        for step in nl.affine_range(2):  # <- affine-range
+            nisa.tensor_scalar(
+                dst=tile, data=tile, op0=nl.multiply, operand0=2.0, op1=nl.add, operand1=float(step)
+            )
+    return given(tile)
 
 
 @nki.jit
@@ -186,6 +248,22 @@ def a_gather_that_skips_and_is_read(x, rows):
 
 
 @nki.jit
+def a_scatter_out_of_bounds(x, rows):
+    index = loaded(rows)
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    target = out.ap(pattern=[[64, 4], [1, 64]], vector_offset=index, indirect_dim=0)
+    nisa.dma_copy(dst=target, src=loaded(x)[0:4, :])  # <- dma-bounds
+    return out
+
+
+@nki.jit
+def nothing_to_skip(x):
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x, oob_mode=nisa.oob_mode.skip)  # <- dma-bounds
+    return given(tile)
+
+
+@nki.jit
 def a_row_by_a_scalar_out_of_bounds(x, rows):
     index = loaded(rows)
     tile = nl.ndarray((1, 64), dtype=x.dtype, buffer=nl.sbuf)
@@ -213,6 +291,15 @@ def a_gather_by_floats(x):
 
 
 @nki.jit
+def a_gather_with_too_few_indices(x, rows):
+    index = loaded(rows)
+    tile = nl.ndarray((8, 64), dtype=x.dtype, buffer=nl.sbuf)
+    table = x.ap(pattern=[[64, 8], [1, 64]], vector_offset=index, indirect_dim=0)
+    nisa.dma_copy(dst=tile, src=table)  # <- dma-index
+    return given(tile)
+
+
+@nki.jit
 def a_gather_in_sbuf_out_of_bounds(x):
     tile = loaded(x)
     index = nl.ndarray((128, 64), dtype=nl.uint32, buffer=nl.sbuf)
@@ -228,6 +315,16 @@ def an_engine_at_a_dynamic_address(x, rows):
     row = tile.ap(pattern=[[64, 128], [1, 1]], scalar_offset=index[0:1, :], indirect_dim=1)
     nisa.tensor_copy(dst=tile[:, 0:1], src=row)  # <- dynamic-address
     return given(tile)
+
+
+@nki.jit
+def two_dynamic_addresses(x, rows):
+    index = loaded(rows)
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    source = x.ap(pattern=[[64, 1], [1, 64]], scalar_offset=index[0:1, :], indirect_dim=0)
+    target = out.ap(pattern=[[64, 1], [1, 64]], scalar_offset=index[0:1, :], indirect_dim=0)
+    nisa.dma_copy(dst=target, src=source)  # <- dynamic-address
+    return out
 
 
 @nki.jit
@@ -249,6 +346,17 @@ def an_output_with_a_hole(x):
     out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
     nisa.dma_copy(dst=out[0:127, :], src=loaded(x)[0:127, :])
     return out
+
+
+@nki.jit  # <- output
+def an_output_that_is_an_argument(x):
+    return x
+
+
+@nki.jit  # <- output
+def an_output_twice(x):
+    out = given(loaded(x))
+    return out, out
 
 
 @nki.jit  # <- output
@@ -282,6 +390,17 @@ def an_argument_that_is_not_there(x):
     tile = loaded(x)
     nisa.tensor_copy(dst=tile, src=tile, mask=None)  # <- subset
     return given(tile)
+
+
+@nki.jit
+def a_tensor_without_a_type(x):
+    tile = nl.ndarray((128, 64), buffer=nl.sbuf)  # <- subset
+    return given(tile)
+
+
+@nki.jit  # <- language
+def a_list_as_an_argument(x, sizes):
+    return given(loaded(x))
 
 
 @nki.jit
@@ -335,6 +454,10 @@ _INDIRECT = {"indirect_dma": True}
 SPECIAL = (
     Illegal(a_gather_out_of_bounds, (0, 5, 127, 128), _INDIRECT),
     Illegal(a_gather_that_skips_and_is_read, (0, 5, 127, -1), _INDIRECT),
+    Illegal(a_scatter_out_of_bounds, (0, 5, 127, -1), _INDIRECT),
+    Illegal(a_gather_with_too_few_indices, (0, 1, 2, 3), _INDIRECT),
+    Illegal(two_dynamic_addresses, (3,)),
+    Illegal(a_list_as_an_argument, (), {"sizes": [1, 2]}),
     Illegal(a_row_by_a_scalar_out_of_bounds, (128,)),
     Illegal(a_gather_without_the_capability, (0, 1, 2, 3)),
     Illegal(a_gather_by_floats, (), _INDIRECT),

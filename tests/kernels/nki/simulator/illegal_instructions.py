@@ -35,6 +35,13 @@ def sixty_five_partitions_from_the_middle(x):
 
 
 @nki.jit
+def forty_partitions_from_32_on(x):
+    tile = loaded(x)
+    nisa.activation(dst=tile[32:72, :], op=nl.exp, data=tile[32:72, :])  # <- start-partition
+    return given(tile)
+
+
+@nki.jit
 def every_other_partition(x):
     tile = loaded(x)
     half = tile[0:128:2, :]  # <- access-pattern
@@ -118,6 +125,13 @@ def a_matmul_out_of_psum(x):
 
 
 @nki.jit
+def a_matmul_out_of_hbm(x):
+    total = nl.ndarray((64, 64), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=total, stationary=x, moving=loaded(x))  # <- matmul-memory
+    return given(loaded(x))
+
+
+@nki.jit
 def a_matmul_of_integers(x):
     tile = nl.ndarray((128, 64), dtype=nl.int8, buffer=nl.sbuf)
     nisa.memset(tile, value=1)
@@ -190,6 +204,19 @@ def sixty_four_bits(x):
 
 
 @nki.jit
+def eight_bit_floats(x):
+    tile = nl.ndarray((128, 64), dtype=nl.float8_e4m3, buffer=nl.sbuf)  # <- dtype
+    return given(tile)
+
+
+@nki.jit
+def an_iota_beyond_its_type(x):
+    tile = nl.ndarray((128, 300), dtype=nl.uint8, buffer=nl.sbuf)
+    nisa.iota(tile, pattern=[[1, 300]], offset=0, channel_multiplier=0)  # <- dtype
+    return given(tile)
+
+
+@nki.jit
 def a_fraction_into_integers(x):
     tile = nl.ndarray((128, 64), dtype=nl.int32, buffer=nl.sbuf)
     nisa.memset(tile, value=2.0)  # <- dtype
@@ -258,6 +285,20 @@ def a_division(x):
 
 
 @nki.jit
+def a_remainder(x):
+    tile = loaded(x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.mod, operand0=3.0)  # <- op
+    return given(tile)
+
+
+@nki.jit
+def an_activation_that_is_none(x):
+    tile = loaded(x)
+    nisa.activation(dst=tile, op=nl.maximum, data=tile)  # <- op
+    return given(tile)
+
+
+@nki.jit
 def a_reduction_by_comparing(x):
     tile = loaded(x)
     total = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
@@ -303,6 +344,27 @@ def a_copy_on_the_scalar_engine(x):
 
 
 @nki.jit
+def a_power_on_the_vector_engine(x):
+    tile = loaded(x)
+    nisa.tensor_tensor(tile, tile, tile, op=nl.power, engine=nisa.engine.vector)  # <- engine
+    return given(tile)
+
+
+@nki.jit
+def a_dma_that_transposes(x):
+    tile = nl.ndarray((64, 128), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_transpose(dst=tile, src=x)  # <- later-chip
+    return given(tile)
+
+
+@nki.jit
+def a_dma_on_a_chosen_engine(x):
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x, engine=nisa.engine.scalar)  # <- later-chip
+    return given(tile)
+
+
+@nki.jit
 def descriptors_by_hardware(x):
     tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=tile, src=x, dge_mode=nisa.dge_mode.hwdge)  # <- later-chip
@@ -331,3 +393,20 @@ def the_eight_largest_of_seven(x):
     best = nl.ndarray((128, 8), dtype=x.dtype, buffer=nl.sbuf)
     nisa.max8(dst=best, src=tile[:, 0:7])  # <- size
     return given(best)
+
+
+@nki.jit
+def statistics_of_513(x):
+    wide = nl.ndarray((128, 513), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.memset(wide, value=0.0)
+    found = nl.ndarray((128, 6), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.bn_stats(dst=found, data=wide)  # <- size
+    return given(found)
+
+
+@nki.jit
+def a_transpose_of_33_on_the_vector_engine(x):
+    tile = loaded(x)
+    turned = nl.ndarray((32, 33), dtype=x.dtype, buffer=nl.sbuf)
+    nisa.nc_transpose(dst=turned, data=tile[0:33, 0:32], engine=nisa.engine.vector)  # <- size
+    return given(turned)

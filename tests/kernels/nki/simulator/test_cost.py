@@ -158,6 +158,33 @@ def test_what_depends_on_each_other_takes_turns() -> None:
 
 
 @nki.jit
+def _out_of_psum(x):
+    """A product that the vector and the scalar engine copy half of each."""
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    total = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=total, stationary=tile[:, 0:128], moving=tile)
+    low = nl.ndarray((128, 256), dtype=nl.float32, buffer=nl.sbuf)
+    high = nl.ndarray((128, 256), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=low, src=total[:, 0:256], engine=nisa.engine.vector)
+    nisa.activation(dst=high, op=nl.copy, data=total[:, 256:512])
+    nisa.activation(dst=high, op=nl.copy, data=high)
+    out = nl.ndarray((128, 256), dtype=nl.float32, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=out, src=high)
+    return out
+
+
+def test_vector_and_scalar_engine_take_turns_in_psum() -> None:
+    report = _of(_out_of_psum, torch.ones(128, 512))
+    copies = 256 / 1.12e9 + 256 / 1.4e9
+    assert report.engine_seconds()["psum"] == pytest.approx(copies)
+    load, product = START + 128 * 512 * 4 / 272e9, (4 * 512 + RESULT) / 2.8e9
+    again = (2 * RESULT + 256) / 1.4e9  # what the first copy of the scalar engine made, once more
+    store = START + 128 * 256 * 4 / 272e9
+    assert report.scheduled_seconds == pytest.approx(load + product + copies + again + store)
+
+
+@nki.jit
 def _side_by_side(x, tiles):
     """Tile after tile through the vector engine, each in buffers of its own."""
     rows, width = x.shape

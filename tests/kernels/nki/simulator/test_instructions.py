@@ -66,19 +66,89 @@ def test_an_engine_computes_in_float32_and_rounds_once() -> None:
 
 
 @nki.jit
-def _product_of_ones(a, b):
+def _sum_of_products(a, b, kind):
+    """Of each row of a with each of b, one matmul after another."""
     total = nl.ndarray((a.shape[1], b.shape[1]), dtype=nl.float32, buffer=nl.psum)
-    for _ in range(3):
-        nisa.nc_matmul(dst=total, stationary=_load(a), moving=_load(b))
-    result = nl.ndarray(total.shape, dtype=nl.float32, buffer=nl.sbuf)
+    for row in range(a.shape[0]):
+        nisa.nc_matmul(dst=total, stationary=_load(a[row : row + 1, :]), moving=_load(b[row : row + 1, :]))
+    result = nl.ndarray(total.shape, dtype=kind, buffer=nl.sbuf)
     nisa.tensor_copy(dst=result, src=total)
     return _store(result)
 
 
 def test_matmuls_into_one_tile_add_up_in_float32() -> None:
-    a = torch.full((128, 16), 1.0, dtype=torch.bfloat16)
-    b = torch.full((128, 32), 1.0, dtype=torch.bfloat16)
-    assert _run(_product_of_ones, a, b).unique().tolist() == [384.0]
+    """256 + 1 + 1 + 1 is 256 if sums are bfloat16, and 260 if they become it once."""
+    a = torch.full((4, 16), 1.0, dtype=torch.bfloat16)
+    b = torch.tensor([256.0, 1.0, 1.0, 1.0], dtype=torch.bfloat16)[:, None].repeat(1, 32)
+    assert _run(_sum_of_products, a, b, "float32").unique().tolist() == [259.0]
+    assert _run(_sum_of_products, a, b, "bfloat16").unique().tolist() == [260.0]
+
+
+def test_a_product_within_a_matmul_is_summed_in_float32() -> None:
+    a = torch.full((1, 16), 1.0078125, dtype=torch.bfloat16)
+    assert _run(_sum_of_products, a, a, "float32").unique().tolist() == [1.0078125**2]
+
+
+# -- what there is just enough of --------------------------------------------------------------------
+
+
+@nki.jit
+def _whole_partition(x, bytes_more):
+    """176 KiB of SBUF in two tensors, and that many bytes more."""
+    half = nl.ndarray((128, 90112), dtype=nl.uint8, buffer=nl.sbuf)
+    other = nl.ndarray((128, 90112 + bytes_more), dtype=nl.uint8, buffer=nl.sbuf)
+    nisa.memset(half[:, 0:1], value=1)
+    nisa.memset(other[:, 0:1], value=2)
+    nisa.tensor_copy(dst=half[:, 0:1], src=other[:, 0:1])
+    return _store(half[:, 0:1])
+
+
+def test_176_kib_of_a_partition_are_a_kernels() -> None:
+    result, report = simulate(_whole_partition, torch.zeros(1, 1), 0)
+    assert (report.sbuf_peak, int(result[0, 0])) == (180224, 2)
+    with pytest.raises(Refused, match="sbuf-budget: 180225 bytes"):
+        _run(_whole_partition, torch.zeros(1, 1), 1)
+
+
+@nki.jit
+def _banks_at_once(x, banks):
+    tile = _load(x)
+    totals = []
+    for _ in range(banks):
+        total = nl.ndarray((64, 512), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=total, stationary=tile[:, 0:64], moving=tile)
+        totals.append(total)
+    result = nl.ndarray((64, 512), dtype=nl.float32, buffer=nl.sbuf)
+    for total in totals:
+        nisa.tensor_copy(dst=result, src=total)
+    return _store(result)
+
+
+def test_psum_has_eight_banks() -> None:
+    x = torch.ones(128, 512)
+    assert simulate(_banks_at_once, x, 8)[1].psum_peak == 8
+    with pytest.raises(Refused, match="psum-budget: 9 banks"):
+        _run(_banks_at_once, x, 9)
+
+
+@nki.jit
+def _partitions(x, start, count):
+    tile = _load(x)
+    nisa.memset(tile[start : start + count, :], value=0.0)
+    return _store(tile)
+
+
+@pytest.mark.parametrize(
+    ("count", "starts"),
+    [(1, (0, 32, 64, 96)), (32, (0, 32, 64, 96)), (33, (0, 64)), (64, (0, 64)), (65, (0,)), (128, (0,))],
+)
+def test_an_operand_starts_where_a_quadrant_does(count: int, starts: tuple[int, ...]) -> None:
+    for start in range(0, 129 - count, 16):
+        if start in starts:
+            assert _run(_partitions, torch.ones(128, 4), start, count).sum() == 4 * (128 - count)
+        else:
+            with pytest.raises(Refused, match="start-partition"):
+                _run(_partitions, torch.ones(128, 4), start, count)
 
 
 @nki.jit

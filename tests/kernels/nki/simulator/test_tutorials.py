@@ -9,7 +9,7 @@ from outcrop_kernels.nki.simulator import simulate
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_a_tutorials_algorithm_gives_what_torch_does(case: Case) -> None:
-    got, _ = simulate(case.kernel, *case.arguments, seeds=(1, 2))
+    got, _ = simulate(case.kernel, *case.arguments, seeds=(0, 1))
     far = float((got.double() - case.expected.double()).abs().max())
     assert got.shape == case.expected.shape
     assert far <= case.tolerance * float(case.expected.double().abs().max())

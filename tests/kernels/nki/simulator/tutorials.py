@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tests.kernels.nki.simulator import sequence_tutorials as sequences
 from torch import Tensor
 
 from outcrop_kernels.nki.language import nisa, nki, nl
@@ -26,6 +26,40 @@ def add(a, b):
             nisa.dma_copy(dst=right, src=b[row * 128 : (row + 1) * 128, nl.ds(column * 512, 512)])
             nisa.tensor_tensor(dst=left, data1=left, data2=right, op=nl.add)
             nisa.dma_copy(dst=out[row * 128 : (row + 1) * 128, nl.ds(column * 512, 512)], src=left)
+    return out
+
+
+@nki.jit
+def add_by_program(a, b):
+    """Rows shared among the programs of a launch, of which NeuronCore-v2 has one."""
+    rows, width = a.shape
+    mine = rows // nl.num_programs(0)
+    here = nl.ds(nl.program_id(0) * mine, mine)
+    out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+    left = nl.ndarray((mine, width), dtype=a.dtype, buffer=nl.sbuf)
+    right = nl.ndarray((mine, width), dtype=b.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=left, src=a[here, :])
+    nisa.dma_copy(dst=right, src=b[here, :])
+    nisa.tensor_tensor(dst=left, data1=left, data2=right, op=nl.add)
+    nisa.dma_copy(dst=out[here, :], src=left)
+    return out
+
+
+@nki.jit
+def columns(index, data):
+    """Columns of data [P, W] by index int32 [1, N], which comes onto all partitions by DMA -> [P, N]."""
+    rows, _ = data.shape
+    _, count = index.shape
+    out = nl.ndarray((rows, count), dtype=data.dtype, buffer=nl.shared_hbm)
+    given = nl.ndarray(data.shape, dtype=data.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=given, src=data)
+    wanted = nl.ndarray((rows, count), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=wanted, src=index.ap(pattern=[[0, rows], [1, count]], offset=0))
+    places = nl.ndarray((rows, count), dtype=nl.uint32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=places, src=wanted)
+    picked = nl.ndarray((rows, count), dtype=data.dtype, buffer=nl.sbuf)
+    nisa.nc_n_gather(dst=picked, data=given, indices=places)
+    nisa.dma_copy(dst=out, src=picked)
     return out
 
 
@@ -115,6 +149,43 @@ def matmul_hoisted(left, right):
             rounded = nl.ndarray((128, 512), dtype=left.dtype, buffer=nl.sbuf)
             nisa.tensor_copy(dst=rounded, src=total)
             nisa.dma_copy(dst=out[nl.ds(m * 128, 128), nl.ds(n * 512, 512)], src=rounded)
+    return out
+
+
+@nki.jit
+def matmul_optimised(left, right):
+    """The same in blocks of all three dimensions: sums over a piece of the depth are made in PSUM, and added
+    up in SBUF."""
+    depth, rows = left.shape
+    _, columns = right.shape
+    out = nl.ndarray((rows, columns), dtype=left.dtype, buffer=nl.shared_hbm)
+    for n in nl.affine_range(columns // 1024):
+        sums = []
+        for _ in nl.affine_range(rows // 256):
+            total = nl.ndarray((128, 2, 1024), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.memset(total, value=0.0)
+            sums.append(total)
+        for k in nl.sequential_range(depth // 128):
+            moving = nl.ndarray((128, 1024), dtype=right.dtype, buffer=nl.sbuf)
+            nisa.dma_copy(dst=moving, src=right[nl.ds(k * 128, 128), nl.ds(n * 1024, 1024)])
+            for m in nl.affine_range(rows // 256):
+                stationary = nl.ndarray((128, 256), dtype=left.dtype, buffer=nl.sbuf)
+                nisa.dma_copy(dst=stationary, src=left[nl.ds(k * 128, 128), nl.ds(m * 256, 256)])
+                for tile in nl.affine_range(2):
+                    for half in nl.affine_range(2):
+                        product = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+                        nisa.nc_matmul(
+                            dst=product,
+                            stationary=stationary[:, nl.ds(tile * 128, 128)],
+                            moving=moving[:, nl.ds(half * 512, 512)],
+                        )
+                        part = sums[m][:, tile, nl.ds(half * 512, 512)]
+                        nisa.tensor_tensor(dst=part, data1=part, data2=product, op=nl.add)
+        for m in nl.affine_range(rows // 256):
+            for tile in nl.affine_range(2):
+                rounded = nl.ndarray((128, 1024), dtype=left.dtype, buffer=nl.sbuf)
+                nisa.tensor_copy(dst=rounded, src=sums[m][:, tile, :])
+                nisa.dma_copy(dst=out[nl.ds(m * 256 + tile * 128, 128), nl.ds(n * 1024, 1024)], src=rounded)
     return out
 
 
@@ -230,127 +301,6 @@ def softmax(x):
     return out
 
 
-@nki.jit
-def attention(query, key, value):
-    """Causal attention of one head with a running softmax. query, key [D, S]; value [S, D] -> [S, D]."""
-    size, length = query.shape
-    out = nl.ndarray((length, size), dtype=value.dtype, buffer=nl.shared_hbm)
-    for tile in nl.affine_range(length // 128):
-        asked = nl.ndarray((size, 128), dtype=query.dtype, buffer=nl.sbuf)
-        nisa.dma_copy(dst=asked, src=query[:, nl.ds(tile * 128, 128)])
-        # The negated peak so far, the sum of exponentials, and the weighted values, all [tokens, ...].
-        peak = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
-        total = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
-        mixed = nl.ndarray((128, size), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.memset(peak, value=1.0e30)
-        nisa.memset(total, value=0.0)
-        nisa.memset(mixed, value=0.0)
-        for piece in nl.sequential_range(tile + 1):
-            _attend(query, key, value, asked, peak, total, mixed, tile, piece)
-        nisa.reciprocal(dst=total, data=total)
-        result = nl.ndarray((128, size), dtype=value.dtype, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=result, data=mixed, op0=nl.multiply, operand0=total)
-        nisa.dma_copy(dst=out[nl.ds(tile * 128, 128), :], src=result)
-    return out
-
-
-def _attend(query, key, value, asked, peak, total, mixed, tile, piece):
-    """128 queries look at 128 keys and values."""
-    size, _ = query.shape
-    keys = nl.ndarray((size, 128), dtype=key.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=keys, src=key[:, nl.ds(piece * 128, 128)])
-    values = nl.ndarray((128, size), dtype=value.dtype, buffer=nl.sbuf)
-    nisa.dma_copy(dst=values, src=value[nl.ds(piece * 128, 128), :])
-    products = nl.ndarray((128, 128), dtype=nl.float32, buffer=nl.psum)
-    nisa.nc_matmul(dst=products, stationary=asked, moving=keys)
-    scores = nl.ndarray((128, 128), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_scalar(dst=scores, data=products, op0=nl.multiply, operand0=1.0 / math.sqrt(size))
-    if piece == tile:
-        nisa.affine_select(
-            dst=scores,
-            pattern=[[-1, 128]],
-            offset=0,
-            channel_multiplier=1,
-            on_true_tile=scores,
-            on_false_value=-1.0e30,
-            cmp_op=nl.greater_equal,
-        )
-    higher = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_reduce(dst=higher, op=nl.maximum, data=scores, axis=1, negate=True)
-    nisa.tensor_tensor(dst=higher, data1=higher, data2=peak, op=nl.minimum)
-    # What was summed so far shrinks by exp(old peak - new peak).
-    shrink = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.tensor_tensor(dst=shrink, data1=higher, data2=peak, op=nl.subtract)
-    nisa.activation(dst=shrink, op=nl.exp, data=shrink)
-    nisa.tensor_copy(dst=peak, src=higher)
-    weights = nl.ndarray((128, 128), dtype=value.dtype, buffer=nl.sbuf)
-    added = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.activation_reduce(
-        dst=weights, op=nl.exp, data=scores, reduce_op=nl.add, reduce_res=added, bias=higher
-    )
-    nisa.scalar_tensor_tensor(
-        dst=total, data=total, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=added
-    )
-    turned = nl.ndarray((128, 128), dtype=value.dtype, buffer=nl.psum)
-    nisa.nc_transpose(dst=turned, data=weights)
-    stationary = nl.ndarray((128, 128), dtype=value.dtype, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=stationary, src=turned)
-    product = nl.ndarray((128, size), dtype=nl.float32, buffer=nl.psum)
-    nisa.nc_matmul(dst=product, stationary=stationary, moving=values)
-    nisa.scalar_tensor_tensor(
-        dst=mixed, data=mixed, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=product
-    )
-
-
-@nki.jit
-def mamba(delta, u, a, b, c):
-    """A selective scan. delta, u [C, S]; a [C, N]; b, c [N, S] -> [C, S]."""
-    channels, length = delta.shape
-    states = a.shape[1]
-    out = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.shared_hbm)
-    step = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-    given = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-    decay = nl.ndarray((channels, states), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.dma_copy(dst=step, src=delta)
-    nisa.dma_copy(dst=given, src=u)
-    nisa.dma_copy(dst=decay, src=a)
-    nisa.tensor_tensor(dst=given, data1=given, data2=step, op=nl.multiply)
-    total = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(total, value=0.0)
-    for state in nl.sequential_range(states):
-        kept = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation(dst=kept, op=nl.exp, data=step, scale=decay[:, nl.ds(state, 1)])
-        line = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.dma_copy(dst=line, src=b.ap(pattern=[[0, channels], [1, length]], offset=state * length))
-        nisa.tensor_tensor(dst=line, data1=line, data2=given, op=nl.multiply)
-        scanned = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.tensor_tensor_scan(dst=scanned, data0=kept, data1=line, initial=0.0, op0=nl.multiply, op1=nl.add)
-        read = nl.ndarray((channels, length), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.dma_copy(dst=read, src=c.ap(pattern=[[0, channels], [1, length]], offset=state * length))
-        nisa.tensor_tensor(dst=read, data1=read, data2=scanned, op=nl.multiply)
-        nisa.tensor_tensor(dst=total, data1=total, data2=read, op=nl.add)
-    nisa.dma_copy(dst=out, src=total)
-    return out
-
-
-# -- the same in torch -------------------------------------------------------------------------------
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    scores = query.double().T @ key.double() / math.sqrt(len(query))
-    hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
-    return scores.masked_fill(hidden, -math.inf).softmax(dim=-1) @ value.double()
-
-
-def _mamba(delta: Tensor, u: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    state, outputs = torch.zeros_like(a, dtype=torch.float64), []
-    for at in range(delta.shape[1]):
-        state = torch.exp(delta[:, at, None].double() * a) * state
-        state = state + (delta[:, at] * u[:, at])[:, None] * b[:, at]
-        outputs.append((state * c[:, at]).sum(dim=1))
-    return torch.stack(outputs, dim=1)
-
-
 @dataclass(frozen=True)
 class Case:
     kernel: Any
@@ -375,7 +325,7 @@ def cases() -> list[Case]:
 
     half, exact, rounded = torch.bfloat16, 2e-6, 2.0**-8
     integers = torch.arange(5 * 12, dtype=torch.int32).reshape(5, 12).to(torch.int8)
-    positive = random(64, 48).abs()
+    positive, angles = random(64, 48).abs(), 9 * random(200, 32)
     return [
         case(add, torch.add, random(256, 1024), random(256, 1024), tolerance=0.0),
         case(add, torch.add, random(128, 512, dtype=half), random(128, 512, dtype=half), tolerance=rounded),
@@ -394,7 +344,7 @@ def cases() -> list[Case]:
                 random(256, 1024, dtype=dtype),
                 tolerance=tolerance,
             )
-            for kernel in (matmul_tiled, matmul_blocked, matmul_hoisted)
+            for kernel in (matmul_tiled, matmul_blocked, matmul_hoisted, matmul_optimised)
             for dtype, tolerance in ((torch.float32, exact), (half, rounded))
         ),
         case(
@@ -424,18 +374,54 @@ def cases() -> list[Case]:
             tolerance=exact,
         ),
         case(softmax, lambda x: x.double().softmax(dim=-1), 9 * random(100, 333), tolerance=exact),
-        case(attention, _attention, random(64, 256), random(64, 256), random(256, 64), tolerance=1e-5),
+        case(add_by_program, torch.add, random(128, 100), random(128, 100), tolerance=0.0),
         case(
-            attention,
-            _attention,
+            columns,
+            lambda index, data: data[:, index[0].long()],
+            torch.randint(0, 70, (1, 33), generator=generator, dtype=torch.int32),
+            random(96, 70),
+            tolerance=0.0,
+        ),
+        *(
+            case(
+                sequences.rotary,
+                sequences.plain_rotary,
+                random(3, 200, 64, dtype=dtype),
+                random(3, 200, 64, dtype=dtype),
+                angles.cos().repeat(1, 2),
+                angles.sin().repeat(1, 2),
+                tolerance=tolerance,
+            )
+            for dtype, tolerance in ((torch.float32, exact), (half, rounded))
+        ),
+        *(
+            case(
+                sequences.self_attention,
+                sequences.plain_self_attention,
+                *(random(384, 64, dtype=dtype) for _ in range(3)),
+                tolerance=tolerance,
+            )
+            for dtype, tolerance in ((torch.float32, 1e-5), (half, 2 * rounded))
+        ),
+        case(
+            sequences.attention,
+            sequences.plain_attention,
+            random(64, 256),
+            random(64, 256),
+            random(256, 64),
+            tolerance=1e-5,
+        ),
+        case(
+            sequences.attention,
+            sequences.plain_attention,
             random(128, 256, dtype=half),
             random(128, 256, dtype=half),
             random(256, 128, dtype=half),
             tolerance=2 * rounded,
         ),
         case(
-            mamba,
-            _mamba,
+            sequences.mamba,
+            sequences.plain_mamba,
             positive,
             random(64, 48),
             -random(64, 6).abs(),

@@ -7,31 +7,56 @@ that loads, which is a list of faults and is taken out of the file.
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fake_neuron import CpuDevice, FakeExecution, Fault, parameters
 from torch import Tensor
 
+from neuronx_distributed.trace.model_builder_utils import (
+    CompilationArtifacts,
+    ModelParamInfo,
+    TraceArtifacts,
+)
 from outcrop_compile.artifact import open_artifact
+from outcrop_compile.artifact.manifest import NAME
+
+
+@dataclass
+class _Graph:
+    neff: bytes
+    metaneff: Any
+    read: list[str]
 
 
 class NxDModel:
     """Only what Outcrop calls, with the original's argument names."""
 
-    def __init__(self, folder: Path, ranks: int) -> None:
-        self.manifest = open_artifact(folder).manifest
-        self.local_ranks_size = ranks
+    def __init__(self, world_size: int) -> None:
+        self.world_size = self.local_ranks_size = world_size
+        self.graphs: dict[str, _Graph] = {}
+        self.model_params: list[ModelParamInfo] = []
+        self._routes: dict[str, list[str]] = {}
+        self._folder = Path()
         self._weights: list[dict[str, Tensor]] = []
         self._device: CpuDevice | None = None
 
-    @classmethod
-    def load(
-        cls, path_to_model: str, start_rank: int | None = None, local_ranks_size: int | None = None
+    def add(
+        self, key: str, trace_artifacts: TraceArtifacts, compilation_artifacts: CompilationArtifacts
     ) -> "NxDModel":
-        if start_rank != 0 or local_ranks_size is None:
-            raise AssertionError(f"{start_rank=} {local_ranks_size=}")
-        return cls(Path(path_to_model).parent, local_ranks_size)
+        provided, flattener = trace_artifacts.provided_args, trace_artifacts.flattener
+        assert isinstance(flattener.layout, tuple)
+        names = [each.param_name for each in provided]
+        read = [names[place] for place in flattener.layout if place not in (flattener.exclude or ())]
+        self.graphs[key] = _Graph(compilation_artifacts.get_neff_bytes(), trace_artifacts.metaneff, read)
+        self.model_params = self.model_params or trace_artifacts.model_params
+        assert self.model_params == trace_artifacts.model_params
+        route = _route({each.param_name: each.tensor for each in provided})
+        self._routes.setdefault(route, []).append(key)
+        neff = Path(compilation_artifacts.neff_filepath)
+        self._folder = next(folder for folder in neff.parents if (folder / NAME).exists())
+        return self
 
     def set_weights(self, sharded_checkpoint: list[dict[str, Tensor]]) -> None:
         if len(sharded_checkpoint) != self.local_ranks_size:
@@ -42,7 +67,8 @@ class NxDModel:
         faults = _faults()
         if faults and faults[0].at == 0:
             raise RuntimeError(f"Could not load the model status={faults[0].code} message=injected")
-        self._device = CpuDevice(self.manifest, [parameters(each) for each in self._weights])
+        manifest = open_artifact(self._folder).manifest
+        self._device = CpuDevice(manifest, [parameters(each) for each in self._weights])
         self._device.faults.coming.extend(faults)
 
     def read_from_neuron_buffer(self, buffer_key: str, rank: int) -> Tensor:
@@ -62,7 +88,14 @@ class NxDModel:
         assert forward_mode == "async"
         assert model_name is not None
         assert all(len(ranked) == self.local_ranks_size for ranked in inputs.values())
-        running = self._device.execute(model_name, {name: ranked[0] for name, ranked in inputs.items()})
+        own = {name: ranked[0] for name, ranked in inputs.items()}
+        ordered = {
+            each.param_name: own[each.param_name] for each in self.model_params if each.param_name in own
+        }
+        assert len(ordered) == len(own)
+        assert model_name in self._routes[_route(ordered)]
+        assert all(each.param_name in own for each in self.model_params if each.is_positional)
+        running = self._device.execute(model_name, own)
         count = len(self._device.graphs[model_name].outputs)
         return [[_Buffer(running, place)] * self.local_ranks_size for place in range(count)]
 
@@ -75,6 +108,10 @@ class _Buffer:
         import torch
 
         return torch.from_numpy(self._running.wait()[self._place])
+
+
+def _route(inputs: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name}: {list(tensor.shape)}" for name, tensor in inputs.items())
 
 
 def _faults() -> list[Fault]:
