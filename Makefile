@@ -16,7 +16,7 @@ DEMO := .demo/SmolLM2-135M-Instruct.Q4_1.gguf
 NATIVE := $(wildcard $(addprefix kernels/outcrop_kernels/cpu/native/*,.cpp .h .inc))
 DEMO_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: serve setup test test-all clients client-table bench-peers bench-guard xla vllm ray check check-deploy
+.PHONY: serve setup test test-all test-vllm clients client-table bench-peers bench-guard xla vllm ray check check-deploy
 .PHONY: deploy-validators format clean
 
 serve: $(VENV)/.serve $(DEMO)
@@ -33,6 +33,17 @@ test-all: $(VENV)/.dev $(DEMO) clients vllm deploy-validators
 # The client libraries that the slow tests run against the server, each kind apart from the server's own
 # dependencies. Without Node.js the tests of the JavaScript clients are skipped.
 clients: $(CLIENTS)/python/.installed $(CLIENTS)/async/.installed $(if $(shell command -v npm),$(CLIENTS)/.js)
+
+# Everything that the real vLLM is run with, in the engine process and as a server, for an hour or two: its own
+# slow tests, then the suites of the data plane and of boto3 with it for the engine.
+test-vllm: $(VENV)/.dev $(DEMO) vllm
+	$(BIN)/python -m pytest tests/chaos/test_vllm.py -m slow
+	$(BIN)/python -m pytest $(CLIENT_TESTS)/test_demo_model.py -m slow -k vllm
+	for engine in vllm vllm-server; do \
+		$(BIN)/python -m pytest tests/conformance --engine $$engine && \
+		$(BIN)/python -m pytest $(CLIENT_TESTS) -m "slow or not slow" -k "boto3 and matrix" --engine $$engine && \
+		$(BIN)/python -m pytest $(CLIENT_TESTS) -m slow -k "boto3 and families" --engine $$engine || exit 1; \
+	done
 
 # Runs the clients and writes what came of it into tests/clients/README.md.
 client-table: $(VENV)/.dev $(DEMO) clients

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 for folder in (".", "engine", "doctor", "simulate"):
@@ -28,3 +29,24 @@ collect_ignore = ["example_app"]  # a project of its own, which tests/dev runs
 settings.register_profile("thorough", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("thorough"), max_examples=30)
 settings.load_profile("quick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    from engine_kinds import ENGINES, OWN
+
+    parser.addoption(
+        "--engine",
+        choices=ENGINES,
+        default=OWN,
+        help="The engine of the servers of tests/conformance and of the clients' matrix in tests/clients; "
+        "vllm's are the real one, on the demo weights (make vllm).",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A real model takes its time."""
+    from engine_kinds import OWN
+
+    if config.getoption("--engine") != OWN:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(3600))

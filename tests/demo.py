@@ -19,6 +19,8 @@ from outcrop.backends.base import Backend
 from outcrop.backends.cpu import CpuBackend, pack
 from outcrop.backends.kv_memory import kv_capacity
 from outcrop.backends.neuron.backend import NeuronBackend
+from outcrop.backends.transformers_neuronx.backend import TransformersNeuronxBackend, open_backend
+from outcrop.engine.config import EngineConfig
 from outcrop.text.chat_template import ChatMessage, load_chat_template
 from outcrop.text.tokenizer import load_tokenizer
 from outcrop_compile.artifact.manifest import Shapes
@@ -145,6 +147,13 @@ def neuron_backend(
         else [{name: as_tensor(array) for name, array in found.items()}],
     )
     return NeuronBackend(FakeRuntime(device), manifest, depth=depth)
+
+
+def legacy_backend(folder: Path, **changes: Any) -> TransformersNeuronxBackend:
+    """The same with the legacy backend, over a stand-in for its package, which has to be importable. changes:
+    of the engine's configuration."""
+    options = {"max_model_len": 512, "max_rows": 20, "block_size": 16, "cores": "0-1", "dtype": "float32"}
+    return open_backend(EngineConfig(str(folder), "transformers-neuronx", **options | changes))[0]
 
 
 def model_of(engine: Backend) -> PagedLlama:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from outcrop.catalog.model import ServedModel
@@ -19,8 +20,8 @@ from outcrop.engine.client import (
     GenerationRequest,
     TokenLogprobs,
 )
-from outcrop.text.chat_template import ChatMessage, ChatTemplate, ChatTemplateError
-from outcrop.text.tokenizer import Tokenizer
+from outcrop.text.chat_template import ChatMessage, ChatTemplate, ChatTemplateError, load_chat_template
+from outcrop.text.tokenizer import Tokenizer, load_tokenizer
 from outcrop.text.tools import Tool
 
 EOS = 256
@@ -174,8 +175,16 @@ def _logprobs(tokens: bytes, most: int) -> list[TokenLogprobs]:
 
 
 def served(
-    engine: EngineClient, model_id: str = "meta.llama3-8b-instruct-v1:0", **extra: object
+    engine: EngineClient,
+    model_id: str = "meta.llama3-8b-instruct-v1:0",
+    *,
+    checkpoint: Path | None = None,
+    **extra: object,
 ) -> ServedModel:
-    return ServedModel(
-        model_id, ByteTokenizer(), PlainTemplate(), engine, name="Llama 3 8B Instruct", **extra
-    )  # type: ignore[arg-type]
+    """checkpoint: whose tokenizer and chat template it has, instead of these."""
+    tokenizer: Tokenizer = ByteTokenizer()
+    template: ChatTemplate = PlainTemplate()
+    if checkpoint is not None:
+        tokenizer = load_tokenizer(checkpoint)
+        template = load_chat_template(checkpoint, tokenizer)
+    return ServedModel(model_id, tokenizer, template, engine, name="Llama 3 8B Instruct", **extra)  # type: ignore[arg-type]

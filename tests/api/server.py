@@ -86,11 +86,21 @@ def running(
     size: int = 0,
     rows: int = 0,
     model_id: str = MODEL,
+    checkpoint: Path | None = None,
 ) -> Iterator[Server]:
     """Serve one model from `engine` until the block ends, and others beside it. control: None for one that
-    works on no jobs. size, rows: of the model."""
+    works on no jobs. size, rows: of the model. checkpoint: its tokenizer and chat template, if not those of
+    the doubles."""
     database = database or Database(None)
-    model = served(engine, model_id, aliases=aliases, cache_block=cache_block, size=size, rows=rows)
+    model = served(
+        engine,
+        model_id,
+        checkpoint=checkpoint,
+        aliases=aliases,
+        cache_block=cache_block,
+        size=size,
+        rows=rows,
+    )
     catalog = Catalog([model, *others], demo=demo)
     app = create_app(
         catalog,

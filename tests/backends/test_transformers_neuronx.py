@@ -1,4 +1,6 @@
-"""The legacy backend over a stand-in for transformers-neuronx: its answers are transformers' answers."""
+"""The legacy backend over a stand-in for transformers-neuronx: its answers are transformers' answers. The
+long run of the same is the suite of all backends (`test_answers.py`, `test_constrained.py`).
+"""
 
 import dataclasses
 import logging
@@ -10,15 +12,10 @@ import pytest
 import torch
 from demo import prompts
 from generation import generate, requests
+from tiny_models import LLAMA_31, tiny_model
 
 from outcrop.backends.base import DeviceFailure, blank_step
-from outcrop.backends.transformers_neuronx.backend import (
-    END_OF_LIFE,
-    TransformersNeuronxBackend,
-    open_backend,
-    sizes_of,
-)
-from outcrop.engine.config import EngineConfig
+from outcrop.backends.transformers_neuronx.backend import END_OF_LIFE, sizes_of
 from outcrop.engine.core import EngineCore
 from outcrop.engine.messages import GenerationRequest, SamplingParams
 from outcrop.engine.policy import Interleave
@@ -42,17 +39,11 @@ def _sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
 
 
-def make(checkpoint: Path, **changes: object) -> TransformersNeuronxBackend:
-    options = {"max_model_len": 512, "max_rows": 20, "block_size": 16, "cores": "0-1", "dtype": "float32"}
-    config = EngineConfig(str(checkpoint), "transformers-neuronx", **options | changes)  # type: ignore[arg-type]
-    return open_backend(config)[0]
-
-
 @pytest.fixture(scope="module")
 def batched(checkpoint: Path) -> dict[str, list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SDK))
-        answers, _ = generate(make(checkpoint), some())
+        answers, _ = generate(demo.legacy_backend(checkpoint), some())
     return answers
 
 
@@ -70,19 +61,26 @@ def test_greedy_answers_are_transformers_answers(batched: dict[str, list[int]]) 
         assert answer == logits[len(prompt) - 1 : -1].argmax(-1).tolist()
 
 
-@pytest.mark.parametrize("how", [{"stagger": 3}, {"narrow": True}])
-@pytest.mark.slow
-def test_company_and_chunks_change_nothing(
-    checkpoint: Path, batched: dict[str, list[int]], how: dict[str, int]
-) -> None:
-    assert generate(make(checkpoint), some(), **how)[0] == batched  # type: ignore[arg-type]
+def test_a_row_of_nan_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    broken = tiny_model(LLAMA_31)  # whose embedding table is not its head
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[77] = torch.nan
+    broken.save_pretrained(tmp_path)
+    core = EngineCore(demo.legacy_backend(tmp_path, max_rows=4), Interleave())
+    core.add(GenerationRequest("bad", [5, 77, 6, 7], SamplingParams(4)))
+    core.add(GenerationRequest("good", [5, 78, 6, 7], SamplingParams(4)))
+    finish = {}
+    while not core.idle:
+        for delta in core.step():
+            finish[delta.request_id] = delta.finish
+    assert finish == {"bad": "error", "good": "length"}
 
 
 def test_prefix_hits_change_nothing(checkpoint: Path, batched: dict[str, list[int]]) -> None:
     primed = [
         GenerationRequest(f"prime {each.request_id}", each.prompt, SamplingParams(1)) for each in some()
     ]
-    answers, core = generate(make(checkpoint, max_rows=4), primed + some())
+    answers, core = generate(demo.legacy_backend(checkpoint, max_rows=4), primed + some())
     assert core.stats().prefix_hits > 5 * 16
     assert {name: tokens for name, tokens in answers.items() if not name.startswith("prime")} == batched
 
@@ -90,7 +88,7 @@ def test_prefix_hits_change_nothing(checkpoint: Path, batched: dict[str, list[in
 def test_sampling_with_a_seed_logprobs_and_bias(checkpoint: Path) -> None:
     sampling = SamplingParams(4, temperature=0.8, top_k=50, seed=7, logprobs=3)
     biased = SamplingParams(4, logit_bias={11: 100.0})
-    core = EngineCore(make(checkpoint), Interleave())
+    core = EngineCore(demo.legacy_backend(checkpoint), Interleave())
     told = {}
     answers: dict[str, list[int]] = {"one": [], "same": [], "biased": []}
     for name, wanted in (("one", sampling), ("same", sampling), ("biased", biased)):
@@ -107,7 +105,7 @@ def test_sampling_with_a_seed_logprobs_and_bias(checkpoint: Path) -> None:
 def test_a_broken_device_ends_the_engine(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers_neuronx
 
-    engine = make(checkpoint)
+    engine = demo.legacy_backend(checkpoint)
     engine.warmup(lambda stage, fraction: None)
     failure = RuntimeError("Failed to execute the model status=1200 message=Hardware error")
     monkeypatch.setattr(transformers_neuronx.LlamaForSampling, "fault", failure)
@@ -120,7 +118,7 @@ def test_a_broken_device_ends_the_engine(checkpoint: Path, monkeypatch: pytest.M
 
 def test_it_says_that_its_time_is_over(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        make(checkpoint)
+        demo.legacy_backend(checkpoint)
     assert END_OF_LIFE in caplog.text
 
 
@@ -136,7 +134,7 @@ def test_it_says_that_its_time_is_over(checkpoint: Path, caplog: pytest.LogCaptu
 )
 def test_what_it_cannot_do_is_refused(checkpoint: Path, changes: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        make(checkpoint, **changes)
+        demo.legacy_backend(checkpoint, **changes)
 
 
 def test_contexts_are_whole_blocks() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import vllm_engine as vllm
+from engine_kinds import IN_PROCESS
 from serving import ANY_MODEL, Served, eventually, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * vllm.START)]
@@ -60,8 +61,10 @@ def in_peace(served: Served) -> dict[str, str]:
 
 
 def test_an_engine_process_that_dies(tmp_path: Path) -> None:
-    options = vllm.options("--dtype", "float32", "--max-model-len", "512")
-    with serving(tmp_path, *options, patience=vllm.START, **vllm.VARIABLES) as served:
+    with (
+        vllm.serving_options(IN_PROCESS, tmp_path) as options,
+        serving(tmp_path, *options, patience=vllm.START) as served,
+    ):
         wanted = in_peace(served)
         for number, (name, members) in enumerate(CALLS.items(), 1):
             children = served.engines()[0].children(recursive=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import vllm_engine as vllm
 
 from .table import Table
 
@@ -36,3 +38,14 @@ class Recorder:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not hasattr(session.config, "workerinput"):
             self._table.write(Path(__file__).with_name("README.md"))
+
+
+@pytest.fixture(scope="session")
+def engine(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, ...]]:
+    """Options of `outcrop serve`: the engine that `--engine` names, in float32, in which no two tokens are so
+    close that the shape of a step could decide between them."""
+    kind = pytestconfig.getoption("--engine")
+    with vllm.serving_options(kind, tmp_path_factory.mktemp("engine"), 2048) as options:
+        yield options

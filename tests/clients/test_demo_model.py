@@ -1,16 +1,19 @@
 """An unmodified boto3 program against `outcrop serve` on real weights: the four ways to ask say the same, on
-Outcrop's own engine and on vLLM's."""
+Outcrop's own engine, on vLLM's, and on the legacy backend over a stand-in for its package."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import vllm_engine as vllm
+from engine_kinds import IN_PROCESS, OWN, SERVER
 from serving import ANY_MODEL, Served, eventually, serving
 
 QUESTION = "What is the capital of France?"
@@ -23,10 +26,13 @@ PROMPT_TOKENS = 37
 GREEDY = {"maxTokens": 32, "temperature": 0}
 
 
+SDK = Path(__file__).parents[1] / "neuron" / "sdk"
+LEGACY = "transformers-neuronx"
 ENGINES = [
-    "cpu",
-    pytest.param("vllm", marks=[pytest.mark.slow, pytest.mark.timeout(2 * vllm.START)]),
-    pytest.param("vllm-server", marks=[pytest.mark.slow, pytest.mark.timeout(2 * vllm.START)]),
+    OWN,
+    pytest.param(IN_PROCESS, marks=[pytest.mark.slow, pytest.mark.timeout(2 * vllm.START)]),
+    pytest.param(SERVER, marks=[pytest.mark.slow, pytest.mark.timeout(2 * vllm.START)]),
+    pytest.param(LEGACY, marks=pytest.mark.slow),
 ]
 
 
@@ -34,16 +40,23 @@ ENGINES = [
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # float32, in which no two tokens are so close that the shape of a step could decide between them
     folder = tmp_path_factory.mktemp("server")
-    if request.param == "cpu":
-        engine: AbstractContextManager[tuple[str, ...]] = nullcontext(
-            ("--backend", "cpu", "--dtype", "float32", "--max-model-len", "512")
-        )
-    elif request.param == "vllm":
-        engine = nullcontext(vllm.options("--dtype", "float32", "--max-model-len", "512"))
-    else:
-        engine = vllm.remote(folder)
-    with engine as options, serving(folder, *options, patience=vllm.START, **vllm.VARIABLES) as served:
+    if request.param == LEGACY:
+        # A stand-in for the package, which runs the model on the CPU.
+        options = ("--model", str(vllm.checkpoint()), "--backend", LEGACY, "--cores", "0-1")
+        sizes = ("--dtype", "float32", "--max-model-len", "512", "--max-rows", "4")
+        with serving(folder, *options, *sizes, patience=vllm.START, PYTHONPATH=_with(SDK)) as served:
+            yield served
+        return
+    with (
+        vllm.serving_options(request.param, folder) as options,
+        serving(folder, *options, patience=vllm.START) as served,
+    ):
         yield served
+
+
+def _with(folder: Path) -> str:
+    """PYTHONPATH with a folder of packages before all else."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import vllm_engine as vllm
 from serving import Served, serving
 
 from . import cases
@@ -40,10 +41,9 @@ PROGRAMS = (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(engine: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Without an id: it answers to any."""
-    options = ("--dtype", "float32", "--max-model-len", "2048")
-    with serving(tmp_path_factory.mktemp("families"), *options) as served:
+    with serving(tmp_path_factory.mktemp("families"), *engine, patience=vllm.START) as served:
         yield served
 
 

@@ -12,13 +12,14 @@ from shutil import which
 from typing import Any
 
 import pytest
+import vllm_engine as vllm
 from serving import ANY_MODEL, COMMAND, Served, environment, serving
 
 from . import cases
 from .programs import CLIENTS, Client, Outcome, run
 
-# float32, in which no two tokens are so close that the shape of a step could decide between them
-OPTIONS = ("--id", ANY_MODEL, "--dtype", "float32", "--max-model-len", "2048", "--fault-injection")
+OPTIONS = ("--id", ANY_MODEL, "--fault-injection")
+Options = tuple[str, ...]
 Credentials = Mapping[str, str]
 UNSIGNED: Credentials = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 BEARER = "AWS_BEARER_TOKEN_BEDROCK"
@@ -53,9 +54,9 @@ class Keys:
 
 
 @pytest.fixture(scope="module")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def open_server(engine: Options, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """On loopback nobody needs a key."""
-    with serving(tmp_path_factory.mktemp("open"), *OPTIONS) as served:
+    with serving(tmp_path_factory.mktemp("open"), *OPTIONS, *engine, patience=vllm.START) as served:
         yield served
 
 
@@ -85,13 +86,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def closed_server(
-    keys: Keys, certificate: Path, tmp_path_factory: pytest.TempPathFactory
+    engine: Options, keys: Keys, certificate: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """As it faces a network: keys, and HTTPS, without which boto3 sends no API key."""
     tls = ("--tls-certificate", str(certificate), "--tls-key", f"{certificate}.key")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(certificate))
-        with serving(tmp_path_factory.mktemp("closed"), *OPTIONS, *tls, **keys.variables) as served:
+        options = (*OPTIONS, *engine, *tls)
+        folder = tmp_path_factory.mktemp("closed")
+        with serving(folder, *options, patience=vllm.START, **keys.variables) as served:
             yield served
 
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from outcrop.api.bedrock.options import ControlOptions
 from outcrop.api.job_runner import JobOptions
 
-from ..api.server import Server, eventually, running
+from ..api.server import Server, eventually
 from . import surface
 from .answers import assert_answer
-from .engine import FakeEngine
+from .conftest import Serve
 from .folder_buckets import FolderBuckets
 from .service import OPERATIONS, Wire, assert_error, parse
 from .strategies import abused, documents, json_values, spoilt
@@ -40,10 +40,10 @@ long = settings(max_examples=2000, suppress_health_check=CHECKS)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of its own, which has nothing left to do when the module ends."""
     control = ControlOptions(FolderBuckets(tmp_path_factory.mktemp("buckets")), JobOptions(side_by_side=0))
-    with running(FakeEngine(), control=control) as server:
+    with serve(control=control) as server:
         before = server.call(_tasks())
         yield server
         eventually(lambda: is_idle(server))
@@ -51,8 +51,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+def http(server: Server, patience: float) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=patience) as client:
         yield client
 
 
@@ -170,14 +170,16 @@ def chunked(body: bytes) -> bytes:
 @pytest.mark.parametrize("is_chunked", [False, True])
 @settings(max_examples=10, suppress_health_check=CHECKS)
 @given(sent=st.floats(0, 1), read=st.integers(0, 1500))
-def test_clients_that_leave(server: Server, name: str, is_chunked: bool, sent: float, read: int) -> None:
+def test_clients_that_leave(
+    server: Server, patience: float, name: str, is_chunked: bool, sent: float, read: int
+) -> None:
     """A client sends a part of its request, or all of it, reads a part of the answer, and is gone."""
     wire = long_answer(name)
     framing = "transfer-encoding: chunked" if is_chunked else f"content-length: {len(wire.body)}"
     head = f"POST {wire.path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{framing}\r\n\r\n".encode()
     request = head + (chunked(wire.body) if is_chunked else wire.body)
     part = request if sent > 0.5 else request[: int(len(request) * sent * 2)]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=patience) as connection:
         connection.sendall(part)
         if part == request:
             received = 0

@@ -80,9 +80,9 @@ def test_it_lists_every_error_of_the_table() -> None:
     assert listed == {(kind.status, kind.code) for kind in Kind}
 
 
-def check(operation: Any, mode: GenerationMode, server: Server, data: st.DataObject) -> None:
+def check(operation: Any, mode: GenerationMode, server: Server, patience: float, data: st.DataObject) -> None:
     case = data.draw(operation.as_strategy(generation_mode=mode))
-    case.call_and_validate(base_url=server.url, checks=CHECKS, timeout=30)
+    case.call_and_validate(base_url=server.url, checks=CHECKS, timeout=patience)
     eventually(lambda: server.engine.idle)
 
 
@@ -90,9 +90,9 @@ def check(operation: Any, mode: GenerationMode, server: Server, data: st.DataObj
 @settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_server_does_as_described(
-    operation: Any, mode: GenerationMode, server: Server, data: st.DataObject
+    operation: Any, mode: GenerationMode, server: Server, patience: float, data: st.DataObject
 ) -> None:
-    check(operation, mode, server, data)
+    check(operation, mode, server, patience, data)
 
 
 @pytest.mark.slow
@@ -101,6 +101,6 @@ def test_the_server_does_as_described(
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_server_does_as_described_at_length(
-    operation: Any, mode: GenerationMode, server: Server, data: st.DataObject
+    operation: Any, mode: GenerationMode, server: Server, patience: float, data: st.DataObject
 ) -> None:
-    check(operation, mode, server, data)
+    check(operation, mode, server, patience, data)

@@ -1,4 +1,5 @@
-"""What our source uses of the Neuron SDK is listed, and the list's check finds what a source contradicts."""
+"""What our source uses of the Neuron SDK and of vLLM is listed, and the list's check finds what a source
+contradicts."""
 
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def test_everything_that_is_used_is_listed() -> None:
         "compile/outcrop_compile/builder/compiler.py",
         "server/outcrop/backends/neuron/runtime.py",
         "server/outcrop/backends/transformers_neuronx/model.py",
+        "server/outcrop/backends/vllm/engine.py",
+        "server/outcrop/backends/vllm/replay.py",
     }
     unknown = [f"{use.where}: {use.name}" for use in found if use.name not in contract.names]
     assert unknown == []
@@ -55,7 +58,8 @@ def test_words_that_are_listed_are_ours_too() -> None:
     from tests.neuron.contracts.contract import read
 
     texts = read().texts
-    assert {text.source for text in texts} == {"transformers-neuronx", "optimum-neuron", "vllm-neuron", "sdk"}
+    sources = {"transformers-neuronx", "optimum-neuron", "vllm-neuron", "vllm", "sdk"}
+    assert {text.source for text in texts} == sources
     for text in texts:
         content = (ROOT / text.user).read_text()
         assert [word for word in text.words if word not in content] == [], text.user

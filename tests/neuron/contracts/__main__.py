@@ -3,6 +3,8 @@
 PATH: a checkout of the source's repository (nxd is https://github.com/aws-neuron/neuronx-distributed, sdk is
 https://github.com/aws-neuron/aws-neuron-sdk), or an environment's site-packages that has that package. Exits
 with 1 where they differ.
+
+`--list tests/vllm_packages/surface/0.13.0.toml` checks what a stand-in takes, in the same form.
 """
 
 from __future__ import annotations
@@ -12,15 +14,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .contract import check, read
+from .contract import LIST, check, read
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.neuron.contracts", description=__doc__)
     parser.add_argument("--checkout", type=Path, required=True, metavar="PATH")
     parser.add_argument("--source", default="nxd", help="which source of the list it is (default: nxd)")
+    parser.add_argument("--list", type=Path, default=LIST, metavar="FILE", help="another list than Outcrop's")
     arguments = parser.parse_args()
-    contract, checkout = read(), arguments.checkout
+    contract, checkout = read(arguments.list), arguments.checkout
     if arguments.source not in contract.sources:
         parser.error(f"--source {arguments.source}: there are {', '.join(contract.sources)}")
     with tempfile.TemporaryDirectory() as folder:

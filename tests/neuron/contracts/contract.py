@@ -7,6 +7,7 @@ import ast
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 LIST = Path(__file__).with_name("names.toml")
 
@@ -24,7 +25,7 @@ class Name:
 
     name: str
     source: str
-    path: str
+    path: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     definition: str | None = None
     exported: str | None = None
@@ -42,7 +43,7 @@ class Text:
     has too."""
 
     source: str
-    path: str
+    path: tuple[str, ...]
     user: str
     words: tuple[str, ...]
 
@@ -61,7 +62,10 @@ def read(path: Path = LIST) -> Contract:
     """Raises TypeError for fields that are none, and KeyError for those that are missing."""
     data = tomllib.loads(path.read_text())
     lists = ("arguments", "through")
-    names = [Name(**(entry | {key: tuple(entry.get(key, ())) for key in lists})) for entry in data["names"]]
+    names = [
+        Name(**(entry | {key: tuple(entry.get(key, ())) for key in lists} | {"path": _paths(entry)}))
+        for entry in data["names"]
+    ]
     found = {each.name: each for each in names}
     if len(found) != len(names):
         raise ValueError("a name is listed twice")
@@ -73,9 +77,22 @@ def read(path: Path = LIST) -> Contract:
     return Contract(
         {key: Source(**entry) for key, entry in data["sources"].items()},
         found,
-        [Text(**(entry | {"words": tuple(entry["words"])})) for entry in data.get("texts", ())],
+        [
+            Text(**(entry | {"words": tuple(entry["words"]), "path": _paths(entry)}))
+            for entry in data.get("texts", ())
+        ],
         {(entry["file"], entry["expression"]): entry["value"] for entry in data.get("held", ())},
     )
+
+
+def _paths(entry: dict[str, Any]) -> tuple[str, ...]:
+    path = entry["path"]
+    return (path,) if isinstance(path, str) else tuple(path)
+
+
+def _found(checkout: Path, paths: tuple[str, ...]) -> Path:
+    """The first that is there, or the first of all."""
+    return next((checkout / path for path in paths if (checkout / path).exists()), checkout / paths[0])
 
 
 def check(contract: Contract, source: str, checkout: Path) -> list[str]:
@@ -91,83 +108,100 @@ def check(contract: Contract, source: str, checkout: Path) -> list[str]:
 
 
 def _check_text(text: Text, checkout: Path) -> list[str]:
+    path = _found(checkout, text.path)
+    name = path.relative_to(checkout)
     try:
-        content = (checkout / text.path).read_text()
+        content = path.read_text()
     except OSError as error:
-        return [f"{text.path}: {error.strerror}"]
-    return [f"{text.path} has no {word}" for word in text.words if word not in content]
+        return [f"{name}: {error.strerror}"]
+    return [f"{name} has no {word}" for word in text.words if word not in content]
 
 
 def _check(name: Name, checkout: Path) -> list[str]:
+    found = _found(checkout, name.path)
+    path = found.relative_to(checkout).as_posix()
     try:
-        tree = ast.parse((checkout / name.path).read_text())
+        tree = ast.parse(found.read_text())
         exports = ast.parse((checkout / name.exported).read_text()) if name.exported else None
     except OSError as error:
-        return [f"{error.filename or name.path}: {error.strerror}"]
+        return [f"{error.filename or path}: {error.strerror}"]
     last, problems = name.name.rpartition(".")[2], []
     if exports is not None and last not in _imported(exports):
         problems.append(f"{name.exported} does not export {last}")
     if name.importer is not None:
         module, _, member = name.importer.rpartition(".")
         if not (_imported(tree).get(member) == module if module else _imports(tree, member)):
-            problems.append(f"{name.path} does not import {name.importer}")
+            problems.append(f"{path} does not import {name.importer}")
     elif name.caller is not None:
         wanted = set(name.arguments[name.places :])
         if not any(n >= name.places and wanted <= keywords for n, keywords in _calls(tree, name.caller)):
-            problems.append(
-                f"{name.path} does not call {name.caller} with {', '.join(name.arguments) or '()'}"
-            )
+            problems.append(f"{path} does not call {name.caller} with {', '.join(name.arguments) or '()'}")
     elif name.reader is not None:
         attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
         if not any(ast.unparse(node) == name.reader for node in attributes):
-            problems.append(f"{name.path} does not read {name.reader}")
+            problems.append(f"{path} does not read {name.reader}")
     elif name.definition:
-        problems += _defined(name, tree)
+        problems += [f"{path}{problem}" for problem in _defined(name, tree)]
     return problems
 
 
 def _defined(name: Name, tree: ast.Module) -> list[str]:
+    """Problems in words to follow a path."""
     assert name.definition is not None
     *parents, last = name.definition.split(".")
     body: list[ast.stmt] = tree.body
     for parent in parents:
         found = _named(body, parent)
         if not isinstance(found, ast.ClassDef):
-            return [f"{name.path} has no class {parent}"]
+            return [f" has no class {parent}"]
         body = found.body
     found = _named(body, last)
     if found is None and parents and last in _attributes(body):
         return []
-    if isinstance(found, ast.ClassDef) and _is_dataclass(found):
-        return _unknown(name, _fields(found))
-    if isinstance(found, ast.ClassDef):
+    known: set[str] = set()
+    if isinstance(found, ast.ClassDef) and _named(found.body, "__init__") is None:
+        known = _fields(found, tree)
+    elif isinstance(found, ast.ClassDef):
         found = _named(found.body, "__init__")
-    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
-        return [f"{name.path} has no {name.definition}"]
-    given = found.args
-    known = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)} | _popped(found)
-    if given.kwarg:
-        known |= set(name.through)
-    return _unknown(name, known)
-
-
-def _unknown(name: Name, known: set[str]) -> list[str]:
+    if isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
+        given = found.args
+        known = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)} | _popped(found)
+        if given.kwarg:
+            known |= set(name.through)
+    elif found is None:
+        return [f" has no {name.definition}"]
     return [
-        f"{name.path}: {name.definition} has no argument {argument}"
+        f": {name.definition} has no argument {argument}"
         for argument in name.arguments
         if argument not in known
     ]
 
 
-def _is_dataclass(found: ast.ClassDef) -> bool:
-    return any(ast.unparse(each).partition("(")[0].endswith("dataclass") for each in found.decorator_list)
+def _fields(found: ast.ClassDef, tree: ast.Module) -> set[str]:
+    """Those of a dataclass or the like: its annotations, and those of its bases in the same file."""
+    known = _annotated(found.body)
+    for base in found.bases:
+        inherited = _named(tree.body, ast.unparse(base))
+        if isinstance(inherited, ast.ClassDef):
+            known |= _fields(inherited, tree)
+    return known
 
 
-def _fields(found: ast.ClassDef) -> set[str]:
+def _annotated(body: list[ast.stmt]) -> set[str]:
     return {
-        each.target.id
-        for each in found.body
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        node.target.id
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+
+
+def _assigned(body: list[ast.stmt]) -> set[str]:
+    return {
+        target.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
     }
 
 
@@ -191,8 +225,8 @@ def _named(body: list[ast.stmt], name: str) -> ast.stmt | None:
 
 
 def _attributes(body: list[ast.stmt]) -> set[str]:
-    """Of a class: those that its __init__ sets."""
-    found = set()
+    """Of a class: its annotations and members of an enumeration, and those that its __init__ sets."""
+    found = _annotated(body) | _assigned(body)
     for node in ast.walk(_named(body, "__init__") or ast.Module([], [])):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         for target in targets:

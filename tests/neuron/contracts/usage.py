@@ -1,4 +1,4 @@
-"""What our own source uses of the Neuron SDK, found in its syntax."""
+"""What our own source uses of the Neuron SDK and of vLLM, found in its syntax."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .contract import Contract
 
-PACKAGES = ("torch_neuronx", "neuronx_distributed", "libneuronxla", "transformers_neuronx")
+PACKAGES = ("torch_neuronx", "neuronx_distributed", "libneuronxla", "transformers_neuronx", "vllm")
 FOLDERS = ("compile", "server", "kernels")
 _PROTOBUF = ("SerializeToString", "ParseFromString")
 """Its own methods, with arguments of its own."""

@@ -25,6 +25,7 @@ from outcrop.backends.streaming import EngineLost, Piece
 from outcrop.backends.vllm.answer import Answer
 from outcrop.backends.vllm.exported import exported_arguments
 from outcrop.backends.vllm.metrics import engine_stats
+from outcrop.backends.vllm.neuron_plugin import neuron_plugin_arguments
 from outcrop.backends.vllm.sampling import depends_on_answer, prompt_and_arguments, structured_outputs
 from outcrop.engine.abilities import ABILITIES, Abilities, EngineKind
 from outcrop.engine.config import EngineConfig
@@ -99,9 +100,11 @@ class VllmEngine:
             given["logits_processors"] = ["outcrop.backends.vllm.replay:Replay"]
         if config.adapters:
             given |= _lora_arguments(config.adapters)
-        given |= exported_arguments(config, kind)
+        given |= exported_arguments(config, kind) | config.engine_args
+        if kind == "vllm-neuron":
+            given |= neuron_plugin_arguments(given)
         try:
-            return AsyncEngineArgs(**given | config.engine_args)
+            return AsyncEngineArgs(**given)
         except TypeError as error:
             raise ValueError(f"engine_args: vLLM does not take them: {error}") from error
 
@@ -128,7 +131,7 @@ class VllmEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         answer = Answer(request, self._max_model_len)
         prompt, arguments = prompt_and_arguments(request)
@@ -161,7 +164,7 @@ class VllmEngine:
                         break
         except EngineDeadError as error:
             raise EngineLost("vLLM's engine died; its log says why") from error
-        except (ValueError, EngineGenerateError) as error:
+        except _refusals() as error:
             # The API has checked the request, so this is ours to look at; only the request fails.
             logger.error("vLLM refused request %s: %s", request.request_id, error)
             yield answer.failed(FinishReason.GRAMMAR if request.sampling.grammar else FinishReason.ERROR)
@@ -192,6 +195,18 @@ def _piece(answer: Answer, output: Any) -> Piece | None:
         cached=output.num_cached_tokens or 0,
         running=time.monotonic() - scheduled if scheduled else 0.0,
     )
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises where one request is at fault, or has failed alone. For a request that it refuses
+    it is a ValueError up to 0.13, and an error of its own in 0.32 (vllm/exceptions.py)."""
+    from vllm.v1.engine.exceptions import EngineGenerateError
+
+    try:
+        from vllm.exceptions import VLLMError
+    except ImportError:
+        return ValueError, EngineGenerateError
+    return ValueError, EngineGenerateError, VLLMError
 
 
 def _kind() -> EngineKind:

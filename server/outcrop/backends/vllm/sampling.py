@@ -7,6 +7,9 @@ from typing import Any
 
 from outcrop.engine.messages import GenerationRequest
 
+_LEAST_TOP_P = 1e-6
+"""Of vLLM, which refuses 0: with either, the likeliest token alone is left."""
+
 
 def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
     """Names as of vLLM's SamplingParams (vllm/sampling_params.py) and CompletionRequest
@@ -15,7 +18,7 @@ def sampling_arguments(request: GenerationRequest) -> dict[str, Any]:
     sampling = request.sampling
     arguments: dict[str, Any] = {
         "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        "top_p": max(sampling.top_p, _LEAST_TOP_P),
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
         "seed": sampling.seed,

@@ -1,0 +1,5 @@
+"""optimum/neuron/vllm/plugin.py."""
+
+
+def register() -> str:
+    return "optimum.neuron.vllm.platform.OptimumNeuronPlatform"
