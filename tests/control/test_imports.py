@@ -20,11 +20,13 @@ from tiny_models import LLAMA_32, tiny_model, write_huggingface
 from transformers import LlamaForCausalLM
 
 from outcrop.api.bedrock.options import ControlOptions
+from outcrop.api.imports import shapes
 from outcrop.api.imports.registry import ModelFiles
 from outcrop.api.job_runner import JobOptions
 from outcrop.catalog.model import ServedModel
 from outcrop.fake_checkpoint import write_fake_checkpoint
 from outcrop.ledger.database import Database
+from outcrop.ledger.resource import Resource
 from outcrop.storage import Storage
 from outcrop.text.tokenizer import load_tokenizer
 
@@ -290,6 +292,28 @@ def test_a_name_is_one_models(bedrock: Any, tmp_path: Path, models: dict[str, Pa
     assert error.value.response["Error"]["Code"] == "ConflictException"
     bedrock.delete_imported_model(modelIdentifier="tuned")
     assert folder.exists()  # it was not copied, and is not Outcrop's
+
+
+def test_an_import_that_is_interrupted_at_its_end(tmp_path: Path, models: dict[str, Path]) -> None:
+    """The model is there, and its job has not been told to be completed."""
+    control = ControlOptions(Storage(tmp_path), JobOptions(), tmp_path / "imported", loaded)
+    folder = shutil.copytree(models["base"], tmp_path / "model")
+
+    def server() -> Any:
+        database = Database(tmp_path / "state.db")
+        return running(ScriptedEngine(), demo=False, control=control, database=database)
+
+    with server() as first:
+        job = finished(
+            client_of(first.url, "bedrock"), start(client_of(first.url, "bedrock"), f"file://{folder}")
+        )
+    with Database(tmp_path / "state.db").transaction() as session:
+        session.get_one(Resource, (shapes.JOB, job["jobArn"].rpartition("/")[2])).status = shapes.IN_PROGRESS
+    with server() as second:
+        bedrock = client_of(second.url, "bedrock")
+        again = finished(bedrock, job["jobArn"])
+        assert (again["status"], again["importedModelArn"]) == ("Completed", job["importedModelArn"])
+        assert len(bedrock.list_imported_models()["modelSummaries"]) == 1
 
 
 def test_lists(bedrock: Any, tmp_path: Path, models: dict[str, Path]) -> None:

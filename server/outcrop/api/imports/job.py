@@ -37,6 +37,14 @@ class ImportJob:
 
     async def run(self) -> None:
         job = await self._database.run(self._job)
+        if not (await self._database.run(self._is_imported) or await self._import(job)):
+            return
+        await self._look()  # first, for whoever reads that the job is completed may call the model
+        await self._database.run(self._complete)
+        logger.info("import %s: %s", self._id, job.body["model_arn"])
+
+    async def _import(self, job: Resource) -> bool:
+        """Whether the model is there then; if not, the job has failed."""
         uri, model_id = shapes.source_uri(job.body[resources.REQUEST]), job.body["model_id"]
         logger.info("import %s: %s", self._id, uri)
         try:
@@ -50,22 +58,24 @@ class ImportJob:
             await self._fail(f"Internal error: {type(error).__name__}")
             raise
         else:
-            model = await self._database.run(lambda session: self._complete(session, path, facts))
-            if model is None:
-                await self._fail(f"There is another imported model of the name {shapes.model_name(job)}.")
-                return
-            await self._look()
-            logger.info("import %s: %s", self._id, model.arn)
+            if await self._database.run(lambda session: self._add(session, path, facts)):
+                return True
+            await self._fail(f"There is another imported model of the name {shapes.model_name(job)}.")
+        return False
 
     def _job(self, session: Session) -> Resource:
         return session.get_one(Resource, (shapes.JOB, self._id))
 
-    def _complete(self, session: Session, path: Path, facts: ModelFacts) -> Resource | None:
-        """The imported model; None if its name is taken."""
+    def _is_imported(self, session: Session) -> bool:
+        """So it is after an interruption shortly before the end."""
+        return session.get(Resource, (shapes.MODEL, self._job(session).body["model_id"])) is not None
+
+    def _add(self, session: Session, path: Path, facts: ModelFacts) -> bool:
+        """Keep the imported model; False if its name is taken."""
         job = self._job(session)
         now, name, model_id = datetime.now(UTC), shapes.model_name(job), job.body["model_id"]
         if resources.find(session, shapes.MODEL, name, by_name=True) is not None:
-            return None
+            return False
         model = Resource(
             kind=shapes.MODEL,
             id=model_id,
@@ -87,9 +97,12 @@ class ImportJob:
             },
         )
         resources.add(session, model, job.body["model_tags"])
-        resources.change(job, now, shapes.COMPLETED)
-        job.ended_at = now
-        return model
+        return True
+
+    def _complete(self, session: Session) -> None:
+        job = self._job(session)
+        resources.change(job, datetime.now(UTC), shapes.COMPLETED)
+        job.ended_at = job.updated_at
 
     async def _fail(self, message: str) -> None:
         logger.error("import %s failed: %s", self._id, message)
