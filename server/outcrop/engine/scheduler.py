@@ -477,21 +477,12 @@ class Scheduler:
             tokens = output.tokens[: len(rows)].astype(np.intp)
             if (count := np.count_nonzero(valid)) < len(valid):
                 rows, tokens = rows[valid], tokens[valid]
-            told = self._logprobs(step, output) if count else {}
+            told = self.slots.told(step.slots, step.samples, output.logprobs) if count else {}
             columns = self._append(rows, tokens, others, told) if count else _NO_COLUMNS
         news = StepNews(*columns, others)
         for request in self.draining.copy():
             self._drain(request)
         return news
-
-    def _logprobs(self, step: ScheduledStep, output: StepOutput) -> dict[int, TokenLogprobs]:
-        """By slot, of those whose tokens come with them."""
-        told = output.logprobs
-        if told is None:
-            return {}
-        rows = (self.slots.scored[step.slots] & step.samples).nonzero()[0].tolist()
-        owners = [(row, self.slots.owners[step.slots[row]]) for row in rows]
-        return {owner.slot: told.of(row, owner.sampling.logprobs) for row, owner in owners}
 
     def _append(
         self, rows: Index, tokens: Index, others: list[GenerationDelta], logprobs: Mapping[int, TokenLogprobs]

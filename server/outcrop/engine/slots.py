@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from outcrop.backends.base import Capabilities
+from outcrop.backends.base import Capabilities, Logprobs
 from outcrop.engine.draws import stream_of
+from outcrop.engine.messages import TokenLogprobs
 from outcrop.engine.request import Request
 
 Index = npt.NDArray[np.intp]
@@ -125,6 +126,14 @@ class Slots:
             flags[slot] = False
         self.owners[slot] = None
         self.free.append(slot)
+
+    def told(self, slots: Index, samples: Flags, logprobs: Logprobs | None) -> dict[int, TokenLogprobs]:
+        """By slot, of those of a step that sample and whose tokens come with them."""
+        if logprobs is None:
+            return {}
+        rows = (self.scored[slots] & samples).nonzero()[0].tolist()
+        owners = [(row, self.owners[slots[row]]) for row in rows]
+        return {owner.slot: logprobs.of(row, owner.sampling.logprobs) for row, owner in owners}
 
     def grow(self, slots: Index, blocks: Sequence[int]) -> None:
         """One more block for each of these."""
