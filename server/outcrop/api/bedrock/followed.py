@@ -54,8 +54,8 @@ class Followed:
             await asyncio.gather(self._watch, return_exceptions=True)
 
     async def look(self) -> None:
-        """As of `Look`. Whoever makes a resource calls it, and does not tell the follower by itself: what
-        another server deletes before this one has looked would never be known to be gone."""
+        """As of `Look`. Whoever makes or deletes a resource calls it, and does not tell the follower by
+        itself: what another server deletes before this one has looked would never be known to be gone."""
         async with self._looking:
             found = await self._database.run(self._find)
             new = {key for key, changed in found.items() if self._known.get(key) != changed}

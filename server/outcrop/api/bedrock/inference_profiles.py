@@ -158,20 +158,18 @@ class InferenceProfiles:
     async def _delete(self, request: Request) -> Response:
         identifier = str(read_parameters(request, _Identified).inference_profile_identifier)
 
-        def work(session: Session) -> str | None:
+        def work(session: Session) -> bool:
             found = resources.find(session, APPLICATION, identifier)
-            if found is None:
-                return None
-            resources.remove(session, found)
-            return found.id
+            if found is not None:
+                resources.remove(session, found)
+            return found is not None
 
-        removed = await self._plane.run(work)
-        if removed is None:
+        if not await self._plane.run(work):
             name = identifier.rpartition("/")[2]
             if any(name == each["inferenceProfileId"] for each in self._system_profiles()):
                 raise errors.validation("System-defined inference profiles can't be deleted.")
             raise errors.resource_not_found("inference profile", identifier)
-        self._plane.catalog.unlink(removed)
+        await self._look()
         return json_response({})
 
     def _application(self, profile: Resource) -> dict[str, object]:

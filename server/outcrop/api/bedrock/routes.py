@@ -71,7 +71,7 @@ class Bedrock:
                 followed.look,
             ),
         )
-        self._imports = ModelImports(plane, storage, importer, models)
+        self._imports = ModelImports(plane, storage, importer, models, followed.look)
         self._async = JobRunner(
             database,
             options.jobs,

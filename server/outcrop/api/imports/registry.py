@@ -53,9 +53,9 @@ class ImportedModels:
 
     def follower(self) -> Follower:
         """Serves what this server or another has imported, and ends what either has deleted."""
-        return Follower(shapes.MODEL, self.appeared, self.gone)
+        return Follower(shapes.MODEL, self._appeared, self._gone)
 
-    async def appeared(self, resource: Resource) -> None:
+    async def _appeared(self, resource: Resource) -> None:
         """Let the catalog have a model, unless it has it already: at once where its files are here, and when
         they are where they have to be copied. One that cannot be loaded is logged: its files are gone."""
         if resource.id in self._models or resource.id in self._coming:
@@ -90,7 +90,7 @@ class ImportedModels:
             checkpoint_files.fetch(self._storage, uri, path)
         return self._load(ModelFiles(path, resource.id, resource.name, resource.arn))
 
-    async def gone(self, model_id: str) -> None:
+    async def _gone(self, model_id: str) -> None:
         """Serve it no more; its engine ends, and what was copied for it goes."""
         if coming := self._coming.get(model_id):
             await asyncio.wait([coming])

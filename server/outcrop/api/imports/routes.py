@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from outcrop.api import errors
+from outcrop.api.bedrock.followed import Look
 from outcrop.api.bedrock.members import tags_by_key
 from outcrop.api.bedrock.parameters import read_parameters
 from outcrop.api.bedrock.plane import ControlPlane, existing, new_id
@@ -28,12 +29,18 @@ class ModelImports:
     """The operations on imports, which `runner` works on, and on what came of them."""
 
     def __init__(
-        self, plane: ControlPlane, storage: Storage, runner: JobRunner, models: ImportedModels
+        self,
+        plane: ControlPlane,
+        storage: Storage,
+        runner: JobRunner,
+        models: ImportedModels,
+        look: Look,
     ) -> None:
         self._plane = plane
         self._storage = storage
         self._runner = runner
         self._models = models
+        self._look = look
 
     def routes(self) -> list[Route]:
         jobs, models = "/model-import-jobs", "/imported-models"
@@ -131,12 +138,8 @@ class ModelImports:
     async def _delete_model(self, request: Request) -> Response:
         identifier = str(read_parameters(request, shapes.ModelIdentified).model_identifier)
 
-        def work(session: Session) -> str:
-            model = _find(session, identifier)
-            resources.remove(session, model)
-            return model.id
-
-        await self._models.gone(await self._plane.run(work))
+        await self._plane.run(lambda session: resources.remove(session, _find(session, identifier)))
+        await self._look()
         return json_response({})
 
 

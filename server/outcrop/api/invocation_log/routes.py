@@ -128,7 +128,7 @@ class InvocationLogging:
 
     async def _delete(self, request: Request) -> Response:
         await self._plane.run(_remove_all)
-        self._log.destination = None
+        await self._look()
         return json_response({})
 
 

@@ -155,12 +155,8 @@ class PromptRouters:
     async def _delete(self, request: Request) -> Response:
         arn = str(read_parameters(request, _Identified).prompt_router_arn)
 
-        def work(session: Session) -> str:
-            router = _find(session, arn)
-            resources.remove(session, router)
-            return router.id
-
-        self._plane.catalog.routers.pop(await self._plane.run(work), None)
+        await self._plane.run(lambda session: resources.remove(session, _find(session, arn)))
+        await self._look()
         return json_response({})
 
 

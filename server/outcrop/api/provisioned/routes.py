@@ -176,7 +176,7 @@ class ProvisionedModels:
     async def _delete(self, request: Request) -> Response:
         identifier = _identifier(request)
 
-        def work(session: Session) -> str:
+        def work(session: Session) -> None:
             found = _find(session, identifier)
             until = shapes.committed_until(found)
             if until is not None and until > datetime.now(UTC):
@@ -184,9 +184,9 @@ class ProvisionedModels:
                     f"{identifier} can't be deleted before its commitment ends, at {timestamp(until)}."
                 )
             resources.remove(session, found)
-            return found.id
 
-        self._plane.catalog.release(await self._plane.run(work))
+        await self._plane.run(work)
+        await self._look()
         return json_response({})
 
 
