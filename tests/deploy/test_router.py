@@ -88,6 +88,17 @@ def router(haproxy: str, folder: Path, servers: list[Served]) -> Iterator[str]:
         process.wait()
 
 
+@contextmanager
+def routed(haproxy: str, folder: Path) -> Iterator[tuple[str, Served, Served]]:
+    """Two servers, and the URL of a router before them."""
+    with (
+        server(folder / "a") as first,
+        server(folder / "b") as second,
+        router(haproxy, folder, [first, second]) as url,
+    ):
+        yield url, first, second
+
+
 def is_ready(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as connection:
         connection.sendall(b"GET /router/ready HTTP/1.0\r\n\r\n")
@@ -142,11 +153,7 @@ def test_haproxy_takes_the_configuration(haproxy: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_signed_calls_pass_and_conversations_stay(haproxy: str, tmp_path: Path) -> None:
-    with (
-        server(tmp_path / "a") as first,
-        server(tmp_path / "b") as second,
-        router(haproxy, tmp_path, [first, second]) as url,
-    ):
+    with routed(haproxy, tmp_path) as (url, _, _):
         bedrock = client(url)
         message = [{"role": "user", "content": [{"text": "Grüße, señor! 你好"}]}]
         arn = f"arn:aws:bedrock:us-east-1::foundation-model/{ANY_MODEL}"  # with a slash in the path
@@ -182,11 +189,7 @@ def test_signed_calls_pass_and_conversations_stay(haproxy: str, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_no_call_fails_while_a_server_goes(haproxy: str, tmp_path: Path) -> None:
-    with (
-        server(tmp_path / "a") as first,
-        server(tmp_path / "b") as second,
-        router(haproxy, tmp_path, [first, second]) as url,
-    ):
+    with routed(haproxy, tmp_path) as (url, first, second):
         stop, served = threading.Event(), Counter[str]()
 
         def load(number: int) -> None:

@@ -314,119 +314,147 @@ class Case:
         return f"{self.kernel.__name__}-{str(self.arguments[0].dtype).removeprefix('torch.')}"
 
 
+_HALF, _EXACT, _ROUNDED = torch.bfloat16, 2e-6, 2.0**-8
+
+
+class _Dice:
+    """Random numbers, the same in every run."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(5)
+
+    def __call__(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=self.generator).to(dtype)
+
+
+def _case(kernel: Any, plain: Callable[..., Tensor], *arguments: Any, tolerance: float) -> Case:
+    return Case(kernel, arguments, plain(*arguments), tolerance)
+
+
 def cases() -> list[Case]:
-    generator = torch.Generator().manual_seed(5)
+    dice = _Dice()
+    return [*_elementwise(dice), *_products(dice), *_of_rows(dice), *_of_sequences(dice)]
 
-    def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.randn(shape, generator=generator).to(dtype)
 
-    def case(kernel: Any, plain: Callable[..., Tensor], *arguments: Any, tolerance: float) -> Case:
-        return Case(kernel, arguments, plain(*arguments), tolerance)
-
-    half, exact, rounded = torch.bfloat16, 2e-6, 2.0**-8
+def _elementwise(dice: _Dice) -> list[Case]:
     integers = torch.arange(5 * 12, dtype=torch.int32).reshape(5, 12).to(torch.int8)
-    positive, angles = random(64, 48).abs(), 9 * random(200, 32)
     return [
-        case(add, torch.add, random(256, 1024), random(256, 1024), tolerance=0.0),
-        case(add, torch.add, random(128, 512, dtype=half), random(128, 512, dtype=half), tolerance=rounded),
-        case(
+        _case(add, torch.add, dice(256, 1024), dice(256, 1024), tolerance=0.0),
+        _case(add, torch.add, dice(128, 512, dtype=_HALF), dice(128, 512, dtype=_HALF), tolerance=_ROUNDED),
+        _case(
             transpose2d,
             lambda x, shape: x.reshape(-1, *shape).transpose(1, 2).reshape(x.shape),
             integers,
             (3, 4),
             tolerance=0.0,
         ),
+    ]
+
+
+def _products(dice: _Dice) -> list[Case]:
+    return [
         *(
-            case(
+            _case(
                 kernel,
                 lambda a, b: a.double().T @ b.double(),
-                random(256, 256, dtype=dtype),
-                random(256, 1024, dtype=dtype),
+                dice(256, 256, dtype=dtype),
+                dice(256, 1024, dtype=dtype),
                 tolerance=tolerance,
             )
             for kernel in (matmul_tiled, matmul_blocked, matmul_hoisted, matmul_optimised)
-            for dtype, tolerance in ((torch.float32, exact), (half, rounded))
+            for dtype, tolerance in ((torch.float32, _EXACT), (_HALF, _ROUNDED))
         ),
-        case(
+    ]
+
+
+def _of_rows(dice: _Dice) -> list[Case]:
+    return [
+        _case(
             average_pool,
             lambda x, pool: torch.nn.functional.avg_pool2d(x.double(), pool),
-            random(3, 12, 8),
+            dice(3, 12, 8),
             4,
-            tolerance=exact,
+            tolerance=_EXACT,
         ),
-        case(
+        _case(
             layer_norm,
             lambda x, g, s, e: torch.nn.functional.layer_norm(
                 x.double(), x.shape[1:], g[0].double(), s[0].double(), e
             ),
-            random(256, 1280, dtype=half),
-            random(1, 1280),
-            random(1, 1280),
+            dice(256, 1280, dtype=_HALF),
+            dice(1, 1280),
+            dice(1, 1280),
             1e-5,
-            tolerance=rounded,
+            tolerance=_ROUNDED,
         ),
-        case(
+        _case(
             rms_norm,
             lambda x, g, e: x.double() * (x.double().square().mean(1, keepdim=True) + e).rsqrt() * g.double(),
-            random(40, 700),
-            random(1, 700),
+            dice(40, 700),
+            dice(1, 700),
             1e-5,
-            tolerance=exact,
+            tolerance=_EXACT,
         ),
-        case(softmax, lambda x: x.double().softmax(dim=-1), 9 * random(100, 333), tolerance=exact),
-        case(add_by_program, torch.add, random(128, 100), random(128, 100), tolerance=0.0),
-        case(
+        _case(softmax, lambda x: x.double().softmax(dim=-1), 9 * dice(100, 333), tolerance=_EXACT),
+        _case(add_by_program, torch.add, dice(128, 100), dice(128, 100), tolerance=0.0),
+        _case(
             columns,
             lambda index, data: data[:, index[0].long()],
-            torch.randint(0, 70, (1, 33), generator=generator, dtype=torch.int32),
-            random(96, 70),
+            torch.randint(0, 70, (1, 33), generator=dice.generator, dtype=torch.int32),
+            dice(96, 70),
             tolerance=0.0,
         ),
+    ]
+
+
+def _of_sequences(dice: _Dice) -> list[Case]:
+    positive, angles = dice(64, 48).abs(), 9 * dice(200, 32)
+    return [
         *(
-            case(
+            _case(
                 sequences.rotary,
                 sequences.plain_rotary,
-                random(3, 200, 64, dtype=dtype),
-                random(3, 200, 64, dtype=dtype),
+                dice(3, 200, 64, dtype=dtype),
+                dice(3, 200, 64, dtype=dtype),
                 angles.cos().repeat(1, 2),
                 angles.sin().repeat(1, 2),
                 tolerance=tolerance,
             )
-            for dtype, tolerance in ((torch.float32, exact), (half, rounded))
+            for dtype, tolerance in ((torch.float32, _EXACT), (_HALF, _ROUNDED))
         ),
         *(
-            case(
+            _case(
                 sequences.self_attention,
                 sequences.plain_self_attention,
-                *(random(384, 64, dtype=dtype) for _ in range(3)),
+                *(dice(384, 64, dtype=dtype) for _ in range(3)),
                 tolerance=tolerance,
             )
-            for dtype, tolerance in ((torch.float32, 1e-5), (half, 2 * rounded))
+            for dtype, tolerance in ((torch.float32, 1e-5), (_HALF, 2 * _ROUNDED))
         ),
-        case(
+        _case(
             sequences.attention,
             sequences.plain_attention,
-            random(64, 256),
-            random(64, 256),
-            random(256, 64),
+            dice(64, 256),
+            dice(64, 256),
+            dice(256, 64),
             tolerance=1e-5,
         ),
-        case(
+        _case(
             sequences.attention,
             sequences.plain_attention,
-            random(128, 256, dtype=half),
-            random(128, 256, dtype=half),
-            random(256, 128, dtype=half),
-            tolerance=2 * rounded,
+            dice(128, 256, dtype=_HALF),
+            dice(128, 256, dtype=_HALF),
+            dice(256, 128, dtype=_HALF),
+            tolerance=2 * _ROUNDED,
         ),
-        case(
+        _case(
             sequences.mamba,
             sequences.plain_mamba,
             positive,
-            random(64, 48),
-            -random(64, 6).abs(),
-            random(6, 48),
-            random(6, 48),
+            dice(64, 48),
+            -dice(64, 6).abs(),
+            dice(6, 48),
+            dice(6, 48),
             tolerance=1e-5,
         ),
     ]
