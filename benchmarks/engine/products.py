@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # threads of torch's own would wait, busily, on the team's cores
     probe = Probe()
     probe.threads = options.threads
     print(f"{start(options.threads)} kernels, threads: {options.threads}\n")

@@ -69,7 +69,8 @@ static void product(const float* x, const float* panels, float* y, long rows, lo
         for (long tile = 0; tile < tiles; ++tile) {
             const long first = rows * tile / tiles, last = rows * (tile + 1) / tiles;
             tile_of<Float32Panels, 1, kAdd>(last - first, x + first * depth, panels + panel * kPanel * depth,
-                                            y + first * features + panel * kPanel, depth, features);
+                                            y + first * features + panel * kPanel, depth, features,
+                                            Ahead(panels));
         }
 }
 

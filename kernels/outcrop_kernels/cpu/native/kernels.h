@@ -1,10 +1,12 @@
 // The kernels of one instruction set, as a table that is filled once for each and chosen from at run time.
 //
-// All activations are float32, row-major. Each kernel does part `part` of `parts` of its work, so that a
+// All activations are float32, row-major. Each kernel does a part of its work, so that a
 // team of threads can share it. Shapes use the names of outcrop_kernels.reference.
 #pragma once
 
 #include <cstdint>
+
+#include "team.h"
 
 namespace outcrop {
 
@@ -104,16 +106,16 @@ struct Sample {
 
 struct Kernels {
     const char* name;
-    void (*linear)(const Linear&, int part, int parts);
-    void (*attention)(const Attention&, int part, int parts);
-    void (*kv_write)(const KvWrite&, int part, int parts);
-    void (*rms_norm)(const RmsNorm&, int part, int parts);
-    void (*rope)(const Rope&, int part, int parts);
-    void (*swiglu)(const SwiGlu&, int part, int parts);
-    void (*take)(const Take&, int part, int parts);
-    void (*add)(const Add&, int part, int parts);
-    void (*peak)(const Peak&, int part, int parts);
-    void (*sample)(const Sample&, int part, int parts);
+    void (*linear)(const Linear&, Part part);
+    void (*attention)(const Attention&, Part part);
+    void (*kv_write)(const KvWrite&, Part part);
+    void (*rms_norm)(const RmsNorm&, Part part);
+    void (*rope)(const Rope&, Part part);
+    void (*swiglu)(const SwiGlu&, Part part);
+    void (*take)(const Take&, Part part);
+    void (*add)(const Add&, Part part);
+    void (*peak)(const Peak&, Part part);
+    void (*sample)(const Sample&, Part part);
 };
 
 const Kernels& portable_kernels();

@@ -18,13 +18,13 @@ thread_local Program* recording = nullptr;
 constexpr long kWorthSharing = 1 << 14;
 
 template <class Work>
-void run(const char* name, void (*kernel)(const Work&, int, int), const Work& work, long values) {
+void run(const char* name, void (*kernel)(const Work&, Part), const Work& work, long values) {
     if (recording != nullptr)
         recording->append(name, kernel, work, values);
     else if (values < kWorthSharing)
-        kernel(work, 0, 1);
+        kernel(work, {0, 1, 1});
     else
-        parallel([&](int part, int parts) { kernel(work, part, parts); });
+        parallel([&](int part, int parts) { kernel(work, {part, part + 1, parts}); });
 }
 
 bool choose(const char* name) {
@@ -76,7 +76,7 @@ EXPORTED const char* outcrop_isa() { return chosen->name; }
 // source [features, depth], float32 or bfloat16 as `format` says, into panels (see kernels.h).
 EXPORTED void outcrop_pack(const void* source, void* packed, long features, long depth, int format) {
     parallel([&](int part, int parts) {
-        const Share panels(features / kPanel, part, parts);
+        const Share panels(features / kPanel, {part, part + 1, parts});
         for (long panel = panels.first; panel < panels.last; ++panel)
             for (int feature = 0; feature < kPanel; ++feature) {
                 const long row = (panel * kPanel + feature) * depth;

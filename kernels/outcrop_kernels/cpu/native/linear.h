@@ -13,49 +13,64 @@ struct BFloat16Panels {
     static constexpr int kSteps = 2;
     static inline F32 take(const Element* at, int step) {
         const U32 pairs = *reinterpret_cast<const U32*>(at);
-        return reinterpret_cast<F32>(step == 0 ? pairs << 16 : pairs & 0xFFFF0000u);
+        return step == 0 ? reinterpret_cast<F32>(pairs << 16) : upper_half(pairs);
     }
 };
 
-// A step of the panels that follow is asked for with each step of these: the processor's own prefetching stops at
-// every page, and with few rows it is the waiting for weights that takes the time.
 template <class Panels, int kRows, int kPanels, bool kAdd = false>
 static inline void tile(const float* x, const typename Panels::Element* weight, float* y, long depth,
-                        long features) {
-    constexpr int kVectors = kPanel / kLanes;
+                        long features, Ahead ahead) {
+    constexpr int kVectors = kPanel / kLanes, kAcross = kPanels * kVectors;
     constexpr int kSteps = Panels::kSteps;
-    F32 sums[kRows][kPanels * kVectors];
+    F32 sums[kRows][kAcross];
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 16
-        for (int vector = 0; vector < kPanels * kVectors; ++vector)
+        for (int vector = 0; vector < kAcross; ++vector)
             sums[row][vector] = kAdd ? load(y + row * features + vector * kLanes) : F32{};
+    const float* from[kRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) from[row] = x + row * depth;
     const long panel_size = depth * kPanel;
     for (long k = 0; k < depth; k += kSteps) {
-#pragma GCC unroll 16
-        for (int panel = 0; panel < kPanels; ++panel)
-            __builtin_prefetch(weight + (kPanels + panel) * panel_size + k * kPanel, 0, 2);
+        ahead.step<kPanels>();
 #pragma GCC unroll 2
         for (int step = 0; step < kSteps; ++step) {
-            F32 part[kPanels * kVectors];
+            // Of what is multiplied, the fewer wait in registers for the others to come one by one.
+            F32 waiting[kRows < kAcross ? kRows : kAcross];
+            if constexpr (kRows < kAcross) {
+#pragma GCC unroll 16
+                for (int row = 0; row < kRows; ++row) waiting[row] = splat(from[row][k + step]);
+            }
 #pragma GCC unroll 16
             for (int panel = 0; panel < kPanels; ++panel)
 #pragma GCC unroll 16
-                for (int vector = 0; vector < kVectors; ++vector)
-                    part[panel * kVectors + vector] = Panels::take(
+                for (int vector = 0; vector < kVectors; ++vector) {
+                    const F32 part = Panels::take(
                         weight + panel * panel_size + k * kPanel + vector * kLanes * kSteps, step);
+                    if constexpr (kRows < kAcross) {
 #pragma GCC unroll 16
-            for (int row = 0; row < kRows; ++row) {
-                const F32 factor = splat(x[row * depth + k + step]);
+                        for (int row = 0; row < kRows; ++row)
+                            multiply_add(sums[row][panel * kVectors + vector], waiting[row], part);
+                    } else {
+                        waiting[panel * kVectors + vector] = part;
+                    }
+                }
+            if constexpr (kRows >= kAcross) {
 #pragma GCC unroll 16
-                for (int vector = 0; vector < kPanels * kVectors; ++vector) multiply_add(sums[row][vector], factor, part[vector]);
+                for (int row = 0; row < kRows; ++row) {
+                    const F32 factor = splat(from[row][k + step]);
+#pragma GCC unroll 16
+                    for (int vector = 0; vector < kAcross; ++vector)
+                        multiply_add(sums[row][vector], factor, waiting[vector]);
+                }
             }
         }
     }
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 16
-        for (int vector = 0; vector < kPanels * kVectors; ++vector)
+        for (int vector = 0; vector < kAcross; ++vector)
             store(y + row * features + vector * kLanes, sums[row][vector]);
 }
 
@@ -71,11 +86,11 @@ constexpr int rows_beside(int panels) {
 
 template <class Panels, int kPanels, bool kAdd = false, int kRows = rows_beside(kPanels)>
 static inline void tile_of(long rows, const float* x, const typename Panels::Element* weight, float* y, long depth,
-                           long features) {
+                           long features, Ahead ahead) {
     if (rows == kRows)
-        tile<Panels, kRows, kPanels, kAdd>(x, weight, y, depth, features);
+        tile<Panels, kRows, kPanels, kAdd>(x, weight, y, depth, features, ahead);
     else if constexpr (kRows > 1)
-        tile_of<Panels, kPanels, kAdd, kRows - 1>(rows, x, weight, y, depth, features);
+        tile_of<Panels, kPanels, kAdd, kRows - 1>(rows, x, weight, y, depth, features, ahead);
 }
 
 // Rows that stay in the second-level cache while all panels pass by them.
@@ -89,7 +104,8 @@ static void linear_panels(const Linear& job, long first, long last) {
     typedef typename Panels::Element Element;
     const long depth = job.weight.depth, features = job.weight.features;
     const Element* weight = static_cast<const Element*>(job.weight.data);
-    const long block = rows_in_cache(depth);
+    const long block = rows_in_cache(depth), panel_size = depth * kPanel;
+    constexpr long step_bytes = kPanel * Panels::kSteps * sizeof(Element);
     for (long start = 0; start < job.rows; start += block) {
         const long rows = job.rows - start < block ? job.rows - start : block;
         const long tiles = (rows + kMostRows - 1) / kMostRows, tallest = (rows + tiles - 1) / tiles;
@@ -98,25 +114,26 @@ static void linear_panels(const Linear& job, long first, long last) {
         for (long panel = first; panel < last;) {
             const long left = last - panel;
             const int panels = left >= side_by_side ? side_by_side : left >= 2 && side_by_side == 4 ? 2 : 1;
-            const Element* at = weight + panel * depth * kPanel;
+            const Element* at = weight + panel * panel_size;
             for (long index = 0; index < tiles; ++index) {
                 const long begin = rows * index / tiles, count = rows * (index + 1) / tiles - begin;
                 const float* x = job.x + (start + begin) * depth;
                 float* y = job.y + (start + begin) * features + panel * kPanel;
+                const Ahead ahead(at + panels * panel_size, panel_size * sizeof(Element), step_bytes, index, tiles);
                 if (panels == 4)
-                    tile_of<Panels, 4>(count, x, at, y, depth, features);
+                    tile_of<Panels, 4>(count, x, at, y, depth, features, ahead);
                 else if (panels == 2)
-                    tile_of<Panels, 2>(count, x, at, y, depth, features);
+                    tile_of<Panels, 2>(count, x, at, y, depth, features, ahead);
                 else
-                    tile_of<Panels, 1>(count, x, at, y, depth, features);
+                    tile_of<Panels, 1>(count, x, at, y, depth, features, ahead);
             }
             panel += panels;
         }
     }
 }
 
-static void linear(const Linear& job, int part, int parts) {
-    const Share panels(job.weight.features / kPanel, part, parts);
+static void linear(const Linear& job, Part part) {
+    const Share panels(job.weight.features / kPanel, part);
     if (job.weight.format == Format::float32)
         linear_panels<Float32Panels>(job, panels.first, panels.last);
     else

@@ -2,8 +2,8 @@
 
 constexpr float kLargestFinite = 3.0e38f;
 
-static void rms_norm(const RmsNorm& job, int part, int parts) {
-    const Share tokens(job.tokens, part, parts);
+static void rms_norm(const RmsNorm& job, Part part) {
+    const Share tokens(job.tokens, part);
     for (long token = tokens.first; token < tokens.last; ++token) {
         const float* x = job.x + token * job.features;
         float* y = job.y + token * job.features;
@@ -17,8 +17,8 @@ static void rms_norm(const RmsNorm& job, int part, int parts) {
     }
 }
 
-static void rope(const Rope& job, int part, int parts) {
-    const Share tokens(job.tokens, part, parts);
+static void rope(const Rope& job, Part part) {
+    const Share tokens(job.tokens, part);
     const long half = job.dim / 2;
     for (long token = tokens.first; token < tokens.last; ++token) {
         const float *cos = job.cos + token * half, *sin = job.sin + token * half;
@@ -34,9 +34,9 @@ static void rope(const Rope& job, int part, int parts) {
     }
 }
 
-static void swiglu(const SwiGlu& job, int part, int parts) {
+static void swiglu(const SwiGlu& job, Part part) {
     // Few tokens of many features: cut both ways.
-    const Share work(job.tokens * job.features, part, parts);
+    const Share work(job.tokens * job.features, part);
     for (long at = work.first; at < work.last;) {
         const long token = at / job.features, feature = at % job.features;
         const long left = job.features - feature, count = work.last - at < left ? work.last - at : left;
@@ -59,8 +59,8 @@ static void swiglu(const SwiGlu& job, int part, int parts) {
 
 static inline float finite_or_zero(float value) { return __builtin_fabsf(value) <= kLargestFinite ? value : 0.0f; }
 
-static void kv_write(const KvWrite& job, int part, int parts) {
-    const Share tokens(job.tokens, part, parts);
+static void kv_write(const KvWrite& job, Part part) {
+    const Share tokens(job.tokens, part);
     for (long token = tokens.first; token < tokens.last; ++token) {
         for (long head = 0; head < job.kv_heads; ++head) {
             const float* from = job.values + token * job.stride + head * job.dim;
@@ -76,8 +76,8 @@ static void kv_write(const KvWrite& job, int part, int parts) {
     }
 }
 
-static void take(const Take& job, int part, int parts) {
-    const Share rows(job.count, part, parts);
+static void take(const Take& job, Part part) {
+    const Share rows(job.count, part);
     for (long row = rows.first; row < rows.last; ++row) {
         float* y = job.y + row * job.features;
         const long from = job.indices[row] * job.features;
@@ -90,14 +90,14 @@ static void take(const Take& job, int part, int parts) {
     }
 }
 
-static void add(const Add& job, int part, int parts) {
-    const Share work(job.count, part, parts);
+static void add(const Add& job, Part part) {
+    const Share work(job.count, part);
     for (long at = work.first; at < work.last; ++at) job.y[at] = job.a[at] + job.b[at];
 }
 
 // The largest magnitude of each row; NaN if there is a NaN in it.
-static void peak(const Peak& job, int part, int parts) {
-    const Share rows(job.rows, part, parts);
+static void peak(const Peak& job, Part part) {
+    const Share rows(job.rows, part);
     for (long row = rows.first; row < rows.last; ++row) {
         const float* x = job.x + row * job.features;
         F32 largest{}, poison{};

@@ -1,6 +1,6 @@
 // A recorded sequence of kernels, with all their pointers and sizes, that is run again in one call: what a graph is
-// on a GPU. The threads go through it side by side, each taking one piece of the kernel after another until none is
-// left: a thread that is slow, or whose core something else has, holds the others up by a piece at most.
+// on a GPU. The threads go through it side by side, each taking pieces of the kernel until none are left, fewer and
+// fewer at a time: a thread that is slow, or whose core something else has, holds the others up by little.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +8,19 @@
 #include <type_traits>
 #include <vector>
 
+#include "team.h"
+
 namespace outcrop {
 
 class Program {
   public:
     // values: how much work it is, in numbers that are computed with.
     template <class Work>
-    void append(const char* name, void (*kernel)(const Work&, int, int), const Work& work, long values) {
+    void append(const char* name, void (*kernel)(const Work&, Part), const Work& work, long values) {
         static_assert(std::is_trivially_copyable_v<Work> && sizeof(Work) <= sizeof(Entry::work));
         Entry entry;
-        entry.call = [](const Entry& self, int part, int parts) {
-            reinterpret_cast<void (*)(const Work&, int, int)>(self.kernel)(
-                *reinterpret_cast<const Work*>(self.work), part, parts);
+        entry.call = [](const Entry& self, Part part) {
+            reinterpret_cast<void (*)(const Work&, Part)>(self.kernel)(*reinterpret_cast<const Work*>(self.work), part);
         };
         entry.name = name;
         entry.values = values;
@@ -43,7 +44,7 @@ class Program {
     void run(int64_t* times) const;
 
     struct Entry {
-        void (*call)(const Entry&, int part, int parts);
+        void (*call)(const Entry&, Part part);
         void (*kernel)();
         const char* name;
         long values;

@@ -42,8 +42,8 @@ struct QuantisedLinear {
 };
 
 struct QuantisedKernels {
-    void (*quantise)(const Quantise&, int part, int parts);
-    void (*linear)(const QuantisedLinear&, int part, int parts);
+    void (*quantise)(const Quantise&, Part part);
+    void (*linear)(const QuantisedLinear&, Part part);
 };
 
 const QuantisedKernels& portable_quantised();

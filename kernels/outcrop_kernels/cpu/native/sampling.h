@@ -105,8 +105,8 @@ static int32_t largest(const float* logits, long vocab) {
     return token;
 }
 
-static void sample(const Sample& job, int part, int parts) {
-    const Share rows(job.rows, part, parts);
+static void sample(const Sample& job, Part part) {
+    const Share rows(job.rows, part);
     for (long row = rows.first; row < rows.last; ++row) {
         const float* logits = job.logits + row * job.vocab;
         const float* sampling = job.sampling + row * 4;

@@ -52,6 +52,19 @@ static inline void multiply_add(F32& sum, F32 a, F32 b) {
 #endif
 }
 
+// Keeps the upper 16 bits of each lane. The mask stays in memory, for the compiler would rather have a sum there and
+// keep the mask in a register.
+static inline F32 upper_half(U32 bits) {
+#if OUTCROP_LANES == 8
+    alignas(32) static const U32 mask = ~U32{} << 16;
+    F32 kept;
+    asm("vpand %2, %1, %0" : "=x"(kept) : "x"(bits), "m"(mask));
+    return kept;
+#else
+    return reinterpret_cast<F32>(bits & 0xFFFF0000u);
+#endif
+}
+
 static inline F32 blend(I32 choose, F32 yes, F32 no) {
     return reinterpret_cast<F32>((reinterpret_cast<I32>(yes) & choose) | (reinterpret_cast<I32>(no) & ~choose));
 }

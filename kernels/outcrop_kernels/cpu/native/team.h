@@ -24,10 +24,15 @@ void parallel(const Body& body) {
 // Where a thread waits for the others. Whoever makes `value` the wanted one notifies all.
 void wait_for(const std::atomic<int>& value, int wanted);
 
+// Pieces [first, last) of work that is cut into `of` pieces.
+struct Part {
+    int first, last, of;
+};
+
 // The share [first, last) of `count` items that falls to a part.
 struct Share {
     long first, last;
-    Share(long count, int part, int parts) : first(count * part / parts), last(count * (part + 1) / parts) {}
+    Share(long count, Part part) : first(count * part.first / part.of), last(count * part.last / part.of) {}
 };
 
 }  // namespace outcrop
