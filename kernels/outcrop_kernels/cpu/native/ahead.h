@@ -1,18 +1,28 @@
 // Weights that are needed next, asked for while tiles compute: the processor's own prefetching stops at every page, and
 // with few rows it is the waiting for weights that takes the time.
 
-// One of `tiles` tiles with the same panels asks for its share of the panels that follow, a little at each step: all at
-// once by the first tile, and memory would have nothing to do during the others.
+// What one of `tiles` tiles with the same panels asks for. A single one asks for what it comes to itself a little
+// later, and after its turn for the panels that follow. Of several, each asks for its share of the panels that follow:
+// all at once by the first, and memory would have nothing to do during the others.
 class Ahead {
   public:
-    // next: the panels that follow. step_bytes: how much of a panel a tile reads in a step.
-    Ahead(const void* next, long panel_bytes, long step_bytes, long tile, long tiles)
-        : at_(static_cast<const char*>(next) + panel_bytes * tile / tiles), panel_bytes_(panel_bytes),
-          pace_(step_bytes / tiles) {}
+    // panels: the first of the tile's. across: how many it has. step_bytes: how much of each it reads in a step.
+    Ahead(const void* panels, long across, long panel_bytes, long step_bytes, long tile, long tiles)
+        : at_(static_cast<const char*>(panels)), panel_bytes_(panel_bytes), pace_(step_bytes / tiles) {
+        if (tiles > 1) {
+            at_ += across * panel_bytes + panel_bytes * tile / tiles;
+            return;
+        }
+        const long distance = panel_bytes < kDistance ? panel_bytes : kDistance;
+        at_ += distance;
+        turn_ = panel_bytes - distance;
+        jump_ = (across - 1) * panel_bytes;
+    }
 
     // For tiles with all they need in the cache.
-    explicit Ahead(const void* anything) : at_(static_cast<const char*>(anything)), panel_bytes_(0), pace_(0) {}
+    explicit Ahead(const void* anything) : at_(static_cast<const char*>(anything)) {}
 
+    // With each step.
     template <int kPanels>
     inline void step() {
 #pragma GCC unroll 16
@@ -20,7 +30,14 @@ class Ahead {
         at_ += pace_;
     }
 
+    // How many bytes of each panel are read before the turn.
+    long before_turn() const { return turn_; }
+
+    void turn() { at_ += jump_; }
+
   private:
+    static constexpr long kDistance = 1024;
+
     const char* at_;
-    long panel_bytes_, pace_;
+    long panel_bytes_ = 0, pace_ = 0, turn_ = 0, jump_ = 0;
 };

@@ -32,40 +32,45 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) from[row] = x + row * depth;
     const long panel_size = depth * kPanel;
-    for (long k = 0; k < depth; k += kSteps) {
-        ahead.step<kPanels>();
+    const long turn = ahead.before_turn() / static_cast<long>(kPanel * sizeof(typename Panels::Element));
+    long k = 0;
+    for (const long end : {turn, depth}) {
+        for (; k < end; k += kSteps) {
+            ahead.step<kPanels>();
 #pragma GCC unroll 2
-        for (int step = 0; step < kSteps; ++step) {
-            // Of what is multiplied, the fewer wait in registers for the others to come one by one.
-            F32 waiting[kRows < kAcross ? kRows : kAcross];
-            if constexpr (kRows < kAcross) {
+            for (int step = 0; step < kSteps; ++step) {
+                // Of what is multiplied, the fewer wait in registers for the others to come one by one.
+                F32 waiting[kRows < kAcross ? kRows : kAcross];
+                if constexpr (kRows < kAcross) {
 #pragma GCC unroll 16
-                for (int row = 0; row < kRows; ++row) waiting[row] = splat(from[row][k + step]);
-            }
-#pragma GCC unroll 16
-            for (int panel = 0; panel < kPanels; ++panel)
-#pragma GCC unroll 16
-                for (int vector = 0; vector < kVectors; ++vector) {
-                    const F32 part = Panels::take(
-                        weight + panel * panel_size + k * kPanel + vector * kLanes * kSteps, step);
-                    if constexpr (kRows < kAcross) {
-#pragma GCC unroll 16
-                        for (int row = 0; row < kRows; ++row)
-                            multiply_add(sums[row][panel * kVectors + vector], waiting[row], part);
-                    } else {
-                        waiting[panel * kVectors + vector] = part;
-                    }
+                    for (int row = 0; row < kRows; ++row) waiting[row] = splat(from[row][k + step]);
                 }
-            if constexpr (kRows >= kAcross) {
 #pragma GCC unroll 16
-                for (int row = 0; row < kRows; ++row) {
-                    const F32 factor = splat(from[row][k + step]);
+                for (int panel = 0; panel < kPanels; ++panel)
 #pragma GCC unroll 16
-                    for (int vector = 0; vector < kAcross; ++vector)
-                        multiply_add(sums[row][vector], factor, waiting[vector]);
+                    for (int vector = 0; vector < kVectors; ++vector) {
+                        const F32 part = Panels::take(
+                            weight + panel * panel_size + k * kPanel + vector * kLanes * kSteps, step);
+                        if constexpr (kRows < kAcross) {
+#pragma GCC unroll 16
+                            for (int row = 0; row < kRows; ++row)
+                                multiply_add(sums[row][panel * kVectors + vector], waiting[row], part);
+                        } else {
+                            waiting[panel * kVectors + vector] = part;
+                        }
+                    }
+                if constexpr (kRows >= kAcross) {
+#pragma GCC unroll 16
+                    for (int row = 0; row < kRows; ++row) {
+                        const F32 factor = splat(from[row][k + step]);
+#pragma GCC unroll 16
+                        for (int vector = 0; vector < kAcross; ++vector)
+                            multiply_add(sums[row][vector], factor, waiting[vector]);
+                    }
                 }
             }
         }
+        ahead.turn();
     }
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
@@ -119,7 +124,7 @@ static void linear_panels(const Linear& job, long first, long last) {
                 const long begin = rows * index / tiles, count = rows * (index + 1) / tiles - begin;
                 const float* x = job.x + (start + begin) * depth;
                 float* y = job.y + (start + begin) * features + panel * kPanel;
-                const Ahead ahead(at + panels * panel_size, panel_size * sizeof(Element), step_bytes, index, tiles);
+                const Ahead ahead(at, panels, panel_size * sizeof(Element), step_bytes, index, tiles);
                 if (panels == 4)
                     tile_of<Panels, 4>(count, x, at, y, depth, features, ahead);
                 else if (panels == 2)
