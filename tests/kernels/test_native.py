@@ -14,11 +14,11 @@ from outcrop_kernels.cpu.native.library import NativeUnavailable, available, sta
 from outcrop_kernels.cpu.native.recording import Recorded
 
 
-@pytest.fixture(autouse=True, params=["portable", "avx2", "avx512"])
-def _instructions(request: pytest.FixtureRequest) -> None:
+@pytest.fixture(autouse=True, params=["portable", "portable_bf16", "avx2", "avx512", "avx512_bf16"])
+def isa(request: pytest.FixtureRequest) -> str:
     torch.manual_seed(11)
     try:
-        start(threads=2, isa=request.param)
+        return start(threads=2, isa=request.param)
     except NativeUnavailable as reason:
         pytest.skip(str(reason))
 
@@ -30,10 +30,12 @@ def _instructions(request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 64, 131])
 @pytest.mark.parametrize(("features", "depth"), [(16, 2), (48, 30), (160, 576), (64, 1536)])
 def test_a_packed_weight_multiplies_as_the_plain_one(
-    rows: int, features: int, depth: int, dtype: torch.dtype
+    isa: str, rows: int, features: int, depth: int, dtype: torch.dtype
 ) -> None:
     x, weight = torch.randn(rows, depth), torch.randn(features, depth).to(dtype)
     got = operations.linear(x, operations.pack(weight))
+    if dtype is torch.bfloat16 and isa.endswith("bf16"):
+        x = x.to(torch.bfloat16)  # the instruction takes nothing else
     exact = x.double() @ weight.double().T
     assert float((got - exact).abs().max()) < 1e-6 * depth + 1e-5
 
@@ -50,6 +52,15 @@ def test_a_row_is_the_same_alone_and_in_company() -> None:
     together = operations.linear(x, weight)
     for row in range(40):
         assert torch.equal(operations.linear(x[row : row + 1], weight)[0], together[row])
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.nan])
+def test_what_is_no_number_spoils_its_own_row_alone(poison: float) -> None:
+    x, weight = torch.randn(3, 30), operations.pack(torch.randn(16, 30).to(torch.bfloat16))
+    x[1, 29] = poison
+    got = operations.linear(x, weight)
+    assert not got[1].isfinite().any()
+    assert got[[0, 2]].isfinite().all()
 
 
 def test_a_slice_is_read_where_it_lies() -> None:

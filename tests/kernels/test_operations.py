@@ -16,7 +16,15 @@ from outcrop_kernels.cpu import eager
 from outcrop_kernels.cpu.native.library import NativeUnavailable, start
 from outcrop_kernels.registry import Operations, Target, operations
 
-TARGETS = ("reference", "neuron", "cpu", "native portable", "native avx2", "native avx512")
+TARGETS = (
+    "reference",
+    "neuron",
+    "cpu",
+    "native portable",
+    "native avx2",
+    "native avx512",
+    "native avx512_bf16",
+)
 
 
 @pytest.fixture(params=TARGETS)

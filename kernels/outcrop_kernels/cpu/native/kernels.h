@@ -119,7 +119,9 @@ struct Kernels {
 };
 
 const Kernels& portable_kernels();
+const Kernels& portable_bf16_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
+const Kernels& avx512_bf16_kernels();
 
 }  // namespace outcrop

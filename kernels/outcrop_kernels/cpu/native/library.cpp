@@ -34,17 +34,20 @@ bool choose(const char* name) {
     const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
+    const bool has_bf16 = has_vnni && __builtin_cpu_supports("avx512bf16");
 #else
-    const bool has_avx2 = false, has_avx512 = false, has_vnni = false;
+    const bool has_avx2 = false, has_avx512 = false, has_vnni = false, has_bf16 = false;
 #endif
     const bool any = std::strcmp(name, "auto") == 0;
     const struct {
         bool supported;
         const Kernels* kernels;
         const QuantisedKernels* quantised;
-    } best_first[] = {{has_avx512, &avx512_kernels(), has_vnni ? &vnni_quantised() : &avx512_quantised()},
+    } best_first[] = {{has_bf16, &avx512_bf16_kernels(), &vnni_quantised()},
+                      {has_avx512, &avx512_kernels(), has_vnni ? &vnni_quantised() : &avx512_quantised()},
                       {has_avx2, &avx2_kernels(), &avx2_quantised()},
-                      {true, &portable_kernels(), &portable_quantised()}};
+                      {true, &portable_kernels(), &portable_quantised()},
+                      {true, &portable_bf16_kernels(), &portable_quantised()}};
     for (const auto& candidate : best_first)
         if (candidate.supported && (any || std::strcmp(name, candidate.kernels->name) == 0)) {
             chosen = candidate.kernels;

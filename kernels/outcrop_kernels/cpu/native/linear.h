@@ -2,13 +2,17 @@
 
 // How a vector of features is read at a step of the depth. bfloat16 lies in pairs of steps: each step takes its
 // half anew from the cache, for which there is time, rather than keep the other half in a register.
-struct Float32Panels {
+struct SingleSteps {
+    static inline void add(F32& sum, F32 factor, F32 part) { multiply_add(sum, factor, part); }
+};
+
+struct Float32Panels : SingleSteps {
     typedef float Element;
     static constexpr int kSteps = 1;
     static inline F32 take(const Element* at, int) { return load(at); }
 };
 
-struct BFloat16Panels {
+struct BFloat16Panels : SingleSteps {
     typedef uint16_t Element;
     static constexpr int kSteps = 2;
     static inline F32 take(const Element* at, int step) {
@@ -16,6 +20,16 @@ struct BFloat16Panels {
         return step == 0 ? reinterpret_cast<F32>(pairs << 16) : upper_half(pairs);
     }
 };
+
+#ifdef OUTCROP_BFLOAT16
+// The same panels for an instruction that does both steps of a lane. x is in pairs too, and a step here is two of them.
+struct BFloat16Pairs {
+    typedef uint32_t Element;
+    static constexpr int kSteps = 1;
+    static inline F32 take(const Element* at, int) { return load(reinterpret_cast<const float*>(at)); }
+    static inline void add(F32& sum, F32 factor, F32 part) { multiply_add_pairs(sum, factor, part); }
+};
+#endif
 
 template <class Panels, int kRows, int kPanels, bool kAdd = false>
 static inline void tile(const float* x, const typename Panels::Element* weight, float* y, long depth,
@@ -54,7 +68,7 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
                         if constexpr (kRows < kAcross) {
 #pragma GCC unroll 16
                             for (int row = 0; row < kRows; ++row)
-                                multiply_add(sums[row][panel * kVectors + vector], waiting[row], part);
+                                Panels::add(sums[row][panel * kVectors + vector], waiting[row], part);
                         } else {
                             waiting[panel * kVectors + vector] = part;
                         }
@@ -65,7 +79,7 @@ static inline void tile(const float* x, const typename Panels::Element* weight, 
                         const F32 factor = splat(from[row][k + step]);
 #pragma GCC unroll 16
                         for (int vector = 0; vector < kAcross; ++vector)
-                            multiply_add(sums[row][vector], factor, waiting[vector]);
+                            Panels::add(sums[row][vector], factor, waiting[vector]);
                     }
                 }
             }
@@ -137,10 +151,34 @@ static void linear_panels(const Linear& job, long first, long last) {
     }
 }
 
+#ifdef OUTCROP_BFLOAT16
+// The job with activations and weights in pairs. Each part of the work narrows the activations for itself, which is
+// little beside multiplying them.
+static Linear in_pairs(Linear job) {
+    static thread_local std::vector<uint16_t> narrowed;
+    const long count = job.rows * job.weight.depth;
+    narrowed.resize(count + kLanes);
+    for (long at = 0; at < count; at += kLanes) {
+        float padded[kLanes] = {};
+        const long left = count - at;
+        if (left < kLanes) __builtin_memcpy(padded, job.x + at, left * sizeof(float));
+        *reinterpret_cast<U16*>(narrowed.data() + at) = narrow(load(left < kLanes ? padded : job.x + at));
+    }
+    job.x = reinterpret_cast<const float*>(narrowed.data());
+    job.weight.depth /= 2;
+    return job;
+}
+#endif
+
 static void linear(const Linear& job, Part part) {
     const Share panels(job.weight.features / kPanel, part);
+    if (panels.first == panels.last) return;
     if (job.weight.format == Format::float32)
         linear_panels<Float32Panels>(job, panels.first, panels.last);
     else
+#ifdef OUTCROP_BFLOAT16
+        linear_panels<BFloat16Pairs>(in_pairs(job), panels.first, panels.last);
+#else
         linear_panels<BFloat16Panels>(job, panels.first, panels.last);
+#endif
 }

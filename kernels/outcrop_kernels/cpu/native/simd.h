@@ -52,6 +52,19 @@ static inline void multiply_add(F32& sum, F32 a, F32 b) {
 #endif
 }
 
+#ifdef OUTCROP_BFLOAT16
+// sum += a * b for both numbers of bfloat16 in each lane, whose bits pass for one of float32.
+static inline void multiply_add_pairs(F32& sum, F32 a, F32 b) {
+#if OUTCROP_LANES == 16
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+#else
+    const U32 left = reinterpret_cast<U32>(a), right = reinterpret_cast<U32>(b);
+    sum += reinterpret_cast<F32>(left & 0xFFFF0000u) * reinterpret_cast<F32>(right & 0xFFFF0000u);
+    sum += reinterpret_cast<F32>(left << 16) * reinterpret_cast<F32>(right << 16);
+#endif
+}
+#endif
+
 // Keeps the upper 16 bits of each lane. The mask stays in memory, for the compiler would rather have a sum there and
 // keep the mask in a register.
 static inline F32 upper_half(U32 bits) {
@@ -83,6 +96,16 @@ static inline bool any(I32 chosen) {
 }
 
 static inline F32 larger(F32 a, F32 b) { return blend(a > b, a, b); }
+
+#ifdef OUTCROP_BFLOAT16
+// To bfloat16, to nearest, ties to even; what is no number stays so.
+static inline U16 narrow(F32 value) {
+    const U32 bits = reinterpret_cast<U32>(value);
+    const F32 rounded = reinterpret_cast<F32>(bits + 0x7FFF + (bits >> 16 & 1));
+    const F32 kept = blend(value == value, rounded, reinterpret_cast<F32>(bits | 0x400000));
+    return __builtin_convertvector(reinterpret_cast<U32>(kept) >> 16, U16);
+}
+#endif
 
 static inline float sum(F32 value) {
 #if OUTCROP_LANES == 8
