@@ -159,6 +159,34 @@ def test_a_stream_that_breaks_off_goes_on(name: str) -> None:
     assert told.generated == own.generated + (name in GRAMMARS)
 
 
+@pytest.mark.parametrize(
+    ("name", "finish"), [("greedy", FinishReason.ERROR), ("a schema", FinishReason.GRAMMAR)]
+)
+def test_a_request_that_is_refused_in_its_stream_fails_alone(name: str, finish: FinishReason) -> None:
+    with stand_in() as server:
+
+        async def refused(engine: VllmServer, ready: object) -> tuple[Told, Told]:
+            server.error = {"message": "Grammar error", "type": "BadRequestError", "param": None, "code": 400}
+            failed = await collect(engine.generate(REQUESTS[name]))
+            server.error = None
+            return failed, await collect(engine.generate(REQUESTS[name]))
+
+        failed, told = on(server, refused)
+    assert (failed.tokens, failed.finish) == ([], finish)
+    assert told.tokens
+
+
+def test_a_server_that_fails_in_a_stream_loses_the_engine() -> None:
+    with stand_in() as server:
+
+        async def failing(engine: VllmServer, ready: object) -> None:
+            server.error = {"message": "EngineCore died", "type": "InternalServerError", "code": 500}
+            with pytest.raises(EngineLost, match="EngineCore died"):
+                await collect(engine.generate(asked()))
+
+        on(server, failing)
+
+
 def test_a_server_that_goes_loses_the_engine() -> None:
     with stand_in() as server:
 

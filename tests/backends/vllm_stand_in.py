@@ -44,12 +44,13 @@ def own_engine() -> InProcessClient:
 
 class StandIn:
     """bodies: of the completions that were asked for. break_after: tokens after which the next stream breaks
-    off, once. grammars: whether it takes them. details: whether usage tells cached tokens. key: what it asks
-    for."""
+    off, once. error: what streams tell in place of an answer. grammars: whether it takes them. details:
+    whether usage tells cached tokens. key: what it asks for."""
 
     def __init__(self, port: int = 0, *, grammars: bool = True, details: bool = True, key: str = "") -> None:
         self.bodies: list[dict[str, Any]] = []
         self.break_after: int | None = None
+        self.error: dict[str, Any] | None = None
         self._grammars, self._details, self._key = grammars, details, key
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,6 +127,9 @@ class StandIn:
 
     async def _events(self, asked: GenerationRequest) -> AsyncIterator[str]:
         said = 0
+        if self.error is not None:
+            yield f"data: {json.dumps({'error': self.error})}\n\n"
+            return
         async for delta in self._generate(asked):
             tokens = list(delta.tokens)
             if delta.finish is FinishReason.EOS:

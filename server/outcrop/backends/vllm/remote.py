@@ -158,9 +158,7 @@ class VllmServer:
             if response.status_code >= 500:
                 raise EngineLost(f"{url} answers {response.status_code}: {await _text(response)}")
             if response.status_code != 200:
-                # The API has checked the request, so this is ours to look at; only the request fails.
-                logger.error("%s answers %d: %s", url, response.status_code, await _text(response))
-                yield answer.failed(FinishReason.GRAMMAR if request.sampling.grammar else FinishReason.ERROR)
+                yield self._refused(request, answer, f"{response.status_code}: {await _text(response)}")
                 return
             async for piece in self._pieces(request, answer, response, asked):
                 yield piece
@@ -173,7 +171,11 @@ class VllmServer:
         try:
             async for event in _events(response):
                 if "error" in event:
-                    raise EngineLost(f"the vLLM server failed: {event['error']}")
+                    # In a stream that has begun, vLLM says so what is a status elsewhere.
+                    if int(event["error"].get("code") or 500) >= 500:
+                        raise EngineLost(f"the vLLM server failed: {event['error']}")
+                    yield self._refused(request, answer, str(event["error"]))
+                    return
                 if choices := event.get("choices"):
                     piece = _piece(answer, choices[0], asked)
                     if piece is not None and piece.finish is None:
@@ -188,6 +190,11 @@ class VllmServer:
                 raise
         if last is not None:
             yield last
+
+    def _refused(self, request: GenerationRequest, answer: Answer, words: str) -> Piece:
+        """Only the request fails. The API has checked it, so this is the operator's to look at."""
+        logger.error("%s refuses a request: %s", self._url, words)
+        return answer.failed(FinishReason.GRAMMAR if request.sampling.grammar else FinishReason.ERROR)
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
         prompt, arguments = prompt_and_arguments(request)
