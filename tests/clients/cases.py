@@ -118,7 +118,7 @@ def plain(result: Mapping[str, Any], reference: Reference) -> None:
 
 def stream(result: Mapping[str, Any], reference: Reference) -> None:
     assert "".join(result["pieces"]) == text_of(reference.plain)
-    assert len(result["pieces"]) > 2
+    assert len(result["pieces"]) > 1  # on a busy machine one event tells of several tokens
     assert result["usage"] == usage_of(reference.plain)
 
 
