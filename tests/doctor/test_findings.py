@@ -22,8 +22,9 @@ from outcrop_compile.sdk import RELEASES
 
 
 def facts_of(root: Path, release: str = "2.31.1", **changes: Any) -> Facts:
-    """As gathered there, with the Python packages of a release."""
-    return replace(gather(root), python=dict(RELEASES[release].python), visible_cores=None, **changes)
+    """As gathered there, with the Python packages of a release, and with kernels, built here or not."""
+    as_set = {"python": dict(RELEASES[release].python), "visible_cores": None, "native": True} | changes
+    return replace(gather(root), **as_set)
 
 
 def findings(facts: Facts, tp: int | None = None, release: str | None = None) -> dict[str, Finding]:
