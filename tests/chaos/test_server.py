@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from botocore.exceptions import (
     ClientError,
@@ -262,7 +263,7 @@ def test_a_server_whose_engine_does_not_come_back_ends_and_says_why(tmp_path: Pa
             deadline = time.monotonic() + PATIENCE
             while server.process.poll() is None and time.monotonic() < deadline:
                 for engine in server.engines():
-                    with suppress(ProcessLookupError):
+                    with suppress(psutil.NoSuchProcess):
                         engine.kill()
             assert server.wait() == 1
             with pytest.raises(EventStreamError, match="serviceUnavailableException"):
