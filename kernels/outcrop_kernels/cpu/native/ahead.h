@@ -8,7 +8,7 @@ class Ahead {
   public:
     // panels: the first of the tile's. across: how many it has. step_bytes: how much of each it reads in a step.
     Ahead(const void* panels, long across, long panel_bytes, long step_bytes, long tile, long tiles)
-        : at_(static_cast<const char*>(panels)), panel_bytes_(panel_bytes), pace_(step_bytes / tiles) {
+        : at_(static_cast<const char*>(panels)), panel_bytes_(panel_bytes), pace_(step_bytes / tiles), tiles_(tiles) {
         if (tiles > 1) {
             at_ += across * panel_bytes + panel_bytes * tile / tiles;
             return;
@@ -30,6 +30,9 @@ class Ahead {
         at_ += pace_;
     }
 
+    // Past what lies between the steps of a panel.
+    void skip(long bytes) { at_ += bytes / tiles_; }
+
     // How many bytes of each panel are read before the turn.
     long before_turn() const { return turn_; }
 
@@ -39,5 +42,5 @@ class Ahead {
     static constexpr long kDistance = 1024;
 
     const char* at_;
-    long panel_bytes_ = 0, pace_ = 0, turn_ = 0, jump_ = 0;
+    long panel_bytes_ = 0, pace_ = 0, tiles_ = 1, turn_ = 0, jump_ = 0;
 };

@@ -1,7 +1,7 @@
 // The kernels of one instruction set, as a table that is filled once for each and chosen from at run time.
 //
-// All activations are float32, row-major. Each kernel does a part of its work, so that a
-// team of threads can share it. Shapes use the names of outcrop_kernels.reference.
+// All activations are float32, row-major. Each kernel does a part of its work, so that a team of threads can share it.
+// Shapes use the names of outcrop_kernels.reference.
 #pragma once
 
 #include <cstdint>

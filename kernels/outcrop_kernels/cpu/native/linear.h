@@ -1,7 +1,6 @@
 // y = x W' for packed weights: a tile of kRows rows by kPanels panels stays in registers. Where kAdd, y + x W'.
 
-// How a vector of features is read at a step of the depth. bfloat16 lies in pairs of steps: each step takes its
-// half anew from the cache, for which there is time, rather than keep the other half in a register.
+// How a vector of features is read at a step of the depth, and multiplied.
 struct SingleSteps {
     static inline void add(F32& sum, F32 factor, F32 part) { multiply_add(sum, factor, part); }
 };
@@ -12,6 +11,8 @@ struct Float32Panels : SingleSteps {
     static inline F32 take(const Element* at, int) { return load(at); }
 };
 
+// bfloat16 lies in pairs of steps: each step takes its half anew from the cache, for which there is time, rather than
+// keep the other half in a register.
 struct BFloat16Panels : SingleSteps {
     typedef uint16_t Element;
     static constexpr int kSteps = 2;
@@ -152,18 +153,18 @@ static void linear_panels(const Linear& job, long first, long last) {
 }
 
 #ifdef OUTCROP_BFLOAT16
-// The job with activations and weights in pairs. Each part of the work narrows the activations for itself, which is
-// little beside multiplying them.
+// The job with activations and weights in pairs. Each part of the work narrows all activations for itself, which is
+// little beside multiplying them with many panels.
 static Linear in_pairs(Linear job) {
     static thread_local std::vector<uint16_t> narrowed;
     const long count = job.rows * job.weight.depth;
     narrowed.resize(count + kLanes);
-    for (long at = 0; at < count; at += kLanes) {
-        float padded[kLanes] = {};
-        const long left = count - at;
-        if (left < kLanes) __builtin_memcpy(padded, job.x + at, left * sizeof(float));
-        *reinterpret_cast<U16*>(narrowed.data() + at) = narrow(load(left < kLanes ? padded : job.x + at));
-    }
+    const auto put = [](long at, F32 values) { *reinterpret_cast<U16*>(narrowed.data() + at) = narrow(values); };
+    long at = 0;
+    for (; at + kLanes <= count; at += kLanes) put(at, load(job.x + at));
+    float rest[kLanes] = {};
+    __builtin_memcpy(rest, job.x + at, (count - at) * sizeof(float));
+    put(at, load(rest));
     job.x = reinterpret_cast<const float*>(narrowed.data());
     job.weight.depth /= 2;
     return job;
