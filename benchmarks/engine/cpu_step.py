@@ -14,14 +14,12 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from outcrop.backends.base import StepInput
-from outcrop.backends.cpu import CpuBackend
+from outcrop.backends.cpu import CpuBackend, always
 from outcrop_compile.bucket import StepKind
 from outcrop_compile.checkpoint import open_checkpoint
 from outcrop_compile.weights import load_weights
-from outcrop_kernels.cpu.native.recording import Recorded
 
 DEMO = Path(__file__).parents[2] / ".demo" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -80,12 +78,8 @@ def step_of(engine: CpuBackend, kind: StepKind, rows: int, width: int, context: 
 
 def profile(engine: CpuBackend, step: StepInput, repeats: int) -> str:
     """Milliseconds and share of each kernel, the largest first."""
-    compute = engine.model.compute
-    assert isinstance(compute, Recorded)
-    arguments = (step.token_ids, step.positions, step.slot_mapping, step.block_tables)
-    wanted = np.arange(step.bucket.rows, dtype=np.int32) * step.bucket.width + step.logits_idx
-    with torch.inference_mode():
-        seconds = compute.profile(*map(torch.from_numpy, (*arguments, wanted)), repeats=repeats)
+    assert engine.recorded is not None
+    seconds = engine.recorded.profile(*always(step), repeats=repeats)
     total = sum(seconds.values())
     largest_first = sorted(seconds.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {1e3 * each:.2f} ({each / total:.0%})" for name, each in largest_first)

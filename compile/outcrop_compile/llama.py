@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from outcrop_compile.config import LlamaConfig
 from outcrop_compile.tensor_parallel import divide
 from outcrop_kernels.quantised import SCALE, Quantised
-from outcrop_kernels.reference import FINITE_MAX, TOPK_CAP, log_probabilities, product
+from outcrop_kernels.reference import TOPK_CAP, log_probabilities, product
 from outcrop_kernels.registry import Operations
 
 
@@ -94,7 +94,6 @@ class PagedLlama(nn.Module):
         self.parallel = parallel or TensorParallel()
         layout = divide(config, self.parallel.world)
         self.heads, self.kv_heads = layout.heads, layout.kv_heads
-        self.sink_slot = kv.max_rows
         embed = weights["embed"]
         _keep(self, "embed", embed)
         self.layers = nn.ModuleList(
@@ -142,34 +141,25 @@ class PagedLlama(nn.Module):
         the logits before any edit, the log probability of each row's token float32 [R], and the ids int32 and
         log probabilities float32 of the so many likeliest tokens [R, likeliest], falling.
         """
-        rows, width = token_ids.shape
-        verify = draws is not None and draws.dim() == 2
-        last = self.last_token.index_select(0, slots)
-        tokens = torch.where(use_last.to(torch.bool), last[:, None], token_ids)
-        # Rows of the flattened [R * Q, H] to sample from.
-        if verify:
-            wanted = torch.arange(rows * width, dtype=torch.int32, device=tokens.device)
-        else:
-            wanted = torch.arange(rows, dtype=torch.int32, device=tokens.device) * width + logits_idx
-        logits, *peaks = self.compute(tokens, positions, slot_mapping, block_tables, wanted)
+        ops, verify = self.operations, draws is not None and draws.dim() == 2
         # Whether the row is finite is a question about the model, so it comes before the request's edits.
-        finite = _is_number(peaks[0]) & _is_number(self._over_ranks(peaks[1]))
+        logits, tokens, finite = self.compute(
+            token_ids, use_last, positions, slot_mapping, block_tables, logits_idx, slots, every=verify
+        )
         edits = (allowed, bias, repetition)
         unedited = logits if likeliest is None else logits.clone()  # an edit may be in place
         if verify:
             assert sampling is not None
             assert draws is not None
+            rows, width = token_ids.shape
             sampling, draws = sampling[:, None, :].expand(rows, width, 4).reshape(-1, 4), draws.reshape(-1)
-        chosen = self._choose(logits, sampling, draws, edits)
-        if verify:
-            chosen = chosen.reshape(rows, width)
+            chosen = self._choose(logits, sampling, draws, edits).reshape(rows, width)
             kept = _after_accepted(chosen, tokens, logits_idx)
         else:
-            kept = chosen
-        kept_at = torch.where(sampled.to(torch.bool), slots, torch.full_like(slots, self.sink_slot))
-        self.last_token = torch.index_put(self.last_token, (kept_at,), kept)
+            chosen = kept = self._choose(logits, sampling, draws, edits)
+        self.last_token = ops.keep_tokens(self.last_token, slots, sampled, kept)
         told = () if likeliest is None else self._log_probabilities(unedited, chosen, likeliest)
-        return chosen, finite.to(torch.int32), *told
+        return chosen, finite, *told
 
     def _log_probabilities(
         self, logits: Tensor, chosen: Tensor, likeliest: int
@@ -224,19 +214,31 @@ class PagedLlama(nn.Module):
         return self.parallel.all_gather(values), self.parallel.all_gather(ids) + start
 
     def compute(
-        self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor, wanted: Tensor
+        self,
+        token_ids: Tensor,
+        use_last: Tensor,
+        positions: Tensor,
+        slot_mapping: Tensor,
+        block_tables: Tensor,
+        logits_idx: Tensor,
+        slots: Tensor,
+        *,
+        every: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """All that costs time, of registered operations and views alone, so that a target can record it.
+        """All of a step before its tokens are chosen, of registered operations and views alone, so that a
+        target can record it. Arguments as in `forward`.
 
-        tokens int32 [R, Q]; wanted int32 [N]: rows of the flattened tokens whose logits are asked for, N
-        being R or R * Q. Writes the tokens' KV. Returns this rank's logits float32 [N, V / world], and for
-        each row the largest magnitude of its tokens' normed states and of those logits, [R] each.
+        Writes the tokens' KV. Returns this rank's logits float32 [N, V / world], where N is R, or R * Q where
+        `every` token's are asked for; the tokens int32 [R, Q]; and whether each row's states and logits are
+        numbers, int32 [R].
         """
         ops = self.operations
+        rows = token_ids.shape[0]
+        tokens = ops.step_tokens(token_ids, use_last, self.last_token, slots)
         hidden = self.hidden_states(tokens, positions, slot_mapping, block_tables)
-        logits = self.logits(ops.take(hidden, wanted))
-        rows = tokens.shape[0]
-        return logits, ops.peak(hidden.reshape(rows, -1)), ops.peak(logits.reshape(rows, -1))
+        logits = self.logits(hidden if every else ops.pick(hidden, logits_idx))
+        peak = self._over_ranks(ops.peak(logits.reshape(rows, -1)))
+        return logits, tokens, ops.both_finite(ops.peak(hidden.reshape(rows, -1)), peak)
 
     def hidden_states(
         self, tokens: Tensor, positions: Tensor, slot_mapping: Tensor, block_tables: Tensor
@@ -255,10 +257,6 @@ class PagedLlama(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """This rank's logits float32 [N, V / world] of hidden states [N, H]."""
         return product(self.operations, hidden, self.head, self.head_scale).to(torch.float32)
-
-
-def _is_number(peak: Tensor) -> Tensor:
-    return peak <= torch.full_like(peak, FINITE_MAX)
 
 
 def _after_accepted(chosen: Tensor, tokens: Tensor, guesses: Tensor) -> Tensor:

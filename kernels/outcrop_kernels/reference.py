@@ -46,6 +46,27 @@ def take(table: Tensor, indices: Tensor) -> Tensor:
     return table.index_select(0, indices)
 
 
+def pick(x: Tensor, places: Tensor) -> Tensor:
+    """Of x [R * Q, F], the tokens of R rows, each row's token at its place [R] int32 -> [R, F]."""
+    rows = places.shape[0]
+    first = torch.arange(rows, dtype=torch.int32, device=places.device) * (x.shape[0] // rows)
+    return x.index_select(0, first + places)
+
+
+def step_tokens(token_ids: Tensor, use_last: Tensor, kept: Tensor, slots: Tensor) -> Tensor:
+    """The tokens that a step takes, int32 [R, Q]: token_ids, or where use_last [R, Q] is not 0 what
+    `keep_tokens` kept for the row's slot [R]."""
+    last = kept.index_select(0, slots)
+    return torch.where(use_last.to(torch.bool), last[:, None], token_ids)
+
+
+def keep_tokens(kept: Tensor, slots: Tensor, sampled: Tensor, tokens: Tensor) -> Tensor:
+    """The table kept [slots + 1] int32 with a token [R] at the slot [R] of each row where sampled [R] is not
+    0. Its last entry is nobody's. Returns the new table; an implementation may write in place."""
+    nobody = torch.full_like(slots, kept.shape[0] - 1)
+    return torch.index_put(kept, (torch.where(sampled.to(torch.bool), slots, nobody),), tokens)
+
+
 def add(a: Tensor, b: Tensor) -> Tensor:
     """The sum of two tensors of the same shape."""
     return a + b
@@ -260,6 +281,15 @@ def peak(x: Tensor) -> Tensor:
     """The largest magnitude of each row of x [R, F] float32 -> [R]; not finite if any value of the row is
     not."""
     return x.abs().amax(dim=-1)
+
+
+def both_finite(a: Tensor, b: Tensor) -> Tensor:
+    """Whether two peaks [R] float32 are, int32 [R]."""
+    return (_is_number(a) & _is_number(b)).to(torch.int32)
+
+
+def _is_number(peak: Tensor) -> Tensor:
+    return peak <= torch.full_like(peak, FINITE_MAX)
 
 
 def edit_logits(

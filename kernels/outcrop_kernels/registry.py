@@ -25,6 +25,9 @@ class Operations:
 
     pack: Callable[[Tensor | Quantised[Tensor]], Tensor | Quantised[Tensor]] = reference.pack
     take: Callable[[Tensor, Tensor], Tensor] = reference.take
+    pick: Callable[[Tensor, Tensor], Tensor] = reference.pick
+    step_tokens: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = reference.step_tokens
+    keep_tokens: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = reference.keep_tokens
     add: Callable[[Tensor, Tensor], Tensor] = reference.add
     linear: Callable[[Tensor, Tensor], Tensor] = reference.linear
     linear_int8: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.linear_int8
@@ -45,6 +48,7 @@ class Operations:
         reference.swiglu_mlp
     )
     peak: Callable[[Tensor], Tensor] = reference.peak
+    both_finite: Callable[[Tensor, Tensor], Tensor] = reference.both_finite
     edit_logits: Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Tensor] = (
         reference.edit_logits
     )

@@ -72,12 +72,12 @@ def step(model: PagedLlama) -> list[Tensor]:
         for name in ("key_pool", "value_pool"):
             pool = getattr(layer, name)
             setattr(layer, name, torch.randn(pool.shape, generator=dice).to(pool.dtype))
-    positions = torch.tensor([[40], [17]], dtype=torch.int32)
+    positions, first = torch.tensor([[40], [17]], dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     tables = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]], dtype=torch.int32)
     slots = torch.tensor([[3 * KV.block_size + 8], [6 * KV.block_size + 1]], dtype=torch.int32)
     tokens = torch.tensor([[7], [300]], dtype=torch.int32)
     with torch.inference_mode():
-        logits, *_ = model.compute(tokens, positions, slots, tables, torch.arange(2, dtype=torch.int32))
+        logits, *_ = model.compute(tokens, first[:, None], positions, slots, tables, first, first)
     pools = [getattr(layer, name) for layer in model.layers for name in ("key_pool", "value_pool")]
     return [logits, *(pool.flatten(0, 1)[slots.flatten()].float() for pool in pools)]
 

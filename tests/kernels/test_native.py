@@ -3,6 +3,7 @@
 import gc
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -106,6 +107,22 @@ def test_attention_over_pages_is_the_references(
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("group", [1, 3, 4])
+@pytest.mark.parametrize(("length", "size"), [(127, 32), (300, 16), (700, 48), (900, 512), (5000, 32)])
+def test_a_long_row_is_attended_to_in_stretches(length: int, size: int, group: int) -> None:
+    """The longest has more of them than are kept apart; blocks and stretches end at different places."""
+    blocks = -(-length // size)
+    keys, values = (torch.randn(2 * blocks, size, 2, 16) for _ in range(2))
+    tables = torch.randperm(2 * blocks).reshape(2, blocks).to(torch.int32)
+    positions = torch.tensor([[length - 2, length - 1], [length // 3, 0]], dtype=torch.int32)
+    query = torch.randn(2, 2, 2 * group, 16)
+    got = operations.paged_attention(query, keys, values, tables, positions)
+    wanted = reference.paged_attention(query, keys, values, tables, positions)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=2e-6)
+    alone = operations.paged_attention(query[1:], keys, values, tables[1:, : blocks // 2 + 1], positions[1:])
+    assert torch.equal(alone[0], got[1]), "a row's company must not change its answer"
+
+
 def test_extreme_scores_leave_no_nan() -> None:
     keys, values = torch.full((2, 4, 1, 8), 300.0), torch.randn(2, 4, 1, 8)
     keys[0, 1] = -300.0
@@ -174,7 +191,7 @@ def test_a_row_that_is_not_a_number_still_has_a_token() -> None:
 
 def test_a_recording_tells_what_its_time_goes_to() -> None:
     recorded = Recorded(lambda x: (operations.swiglu(operations.add(x, x)),))
-    assert set(recorded.profile(torch.randn(2, 8), repeats=3)) == {"add", "swiglu"}
+    assert set(recorded.profile(np.ones((2, 8), dtype=np.float32), repeats=3)) == {"add", "swiglu"}
 
 
 # -- recording -------------------------------------------------------------------------------------

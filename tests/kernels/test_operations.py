@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,28 @@ def test_kv_write_never_stores_a_value_that_is_not_a_number(ops: Operations) -> 
     values = torch.tensor([[[math.nan, math.inf, -math.inf, 1.0]]])
     after = ops.kv_write(torch.ones(1, 2, 1, 4), torch.tensor([1], dtype=torch.int32), values)
     assert after.reshape(2, 4).tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
+
+
+def test_pick_takes_the_token_of_each_row_at_its_place(ops: Operations) -> None:
+    x = torch.randn(3 * 4, 7)
+    got = ops.pick(x, torch.tensor([2, 0, 3], dtype=torch.int32))
+    assert torch.equal(got, x[[2, 4, 11]])
+
+
+def test_a_step_takes_the_tokens_it_is_given_or_those_that_were_kept(ops: Operations) -> None:
+    kept, slots = int32([50, 51, 52, 53, 99]), int32([3, 0, 4])
+    tokens = ops.step_tokens(int32([[1, 2], [3, 4], [5, 6]]), int32([[1, 0], [0, 0], [0, 0]]), kept, slots)
+    assert tokens.dtype == torch.int32
+    assert tokens.tolist() == [[53, 2], [3, 4], [5, 6]]
+
+
+def test_tokens_are_kept_for_the_rows_that_sampled_alone(ops: Operations) -> None:
+    kept = ops.keep_tokens(int32([50, 51, 52, 99]), int32([2, 0, 3]), int32([1, 0, 0]), int32([7, 8, 9]))
+    assert kept[:3].tolist() == [50, 51, 7]
+
+
+def int32(values: list[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32)
 
 
 def naive_attention(q: Tensor, keys: Tensor, values: Tensor, table: Tensor, position: int) -> Tensor:
@@ -349,3 +372,10 @@ def test_only_a_target_that_multiplies_them_keeps_matrices_quantised() -> None:
     packed = operations("reference").pack(matrix)
     assert isinstance(packed, Tensor)
     torch.testing.assert_close(packed, reference.dequantised(matrix))
+
+
+def test_a_row_is_finite_where_both_of_its_peaks_are(ops: Operations) -> None:
+    a, b = torch.tensor([1.0, math.nan, 2.0, math.inf, 3e38]), torch.tensor([5.0, 1.0, math.inf, math.nan, 0])
+    finite = ops.both_finite(a, b)
+    assert finite.dtype == torch.int32
+    assert finite.tolist() == [1, 0, 0, 0, 1]

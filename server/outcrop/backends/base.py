@@ -81,6 +81,12 @@ class StepInput:
     repetition: F32 | None = None  # [R, V] divides positive logits, multiplies the others
     logprobs: bool = False  # whether to tell log probabilities; never in a verify step
 
+    @property
+    def plain(self) -> bool:
+        """Whether it chooses a token for each row and no more: no guesses, edits or log probabilities."""
+        edited = self.allowed is not None or self.bias is not None or self.repetition is not None
+        return not edited and not self.logprobs and self.bucket.kind is not StepKind.VERIFY
+
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from outcrop.backends import calibration
@@ -41,6 +42,8 @@ from outcrop_kernels.cpu.native.recording import Recorded
 from outcrop_kernels.cpu.native.weight_memory import WeightMemory
 from outcrop_kernels.quantised import Quantised
 from outcrop_kernels.registry import operations
+
+_Array = npt.NDArray[Any]
 
 _VERIFY_TOKENS = 16
 """Tokens of the largest verify step: with more, it is no longer the reading of the weights that takes time,
@@ -131,8 +134,10 @@ class CpuBackend:
             ops,
             max_positions=kv.max_model_len,
         )
+        self.recorded: Recorded | None = None
         if native and in_panels(parameters):
             self.model.compute = cast("Any", Recorded(self.model.compute))  # type: ignore[method-assign]
+            self.recorded = Recorded(self.model)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-backend")
         self._idle_since = time.perf_counter_ns()
 
@@ -202,26 +207,11 @@ class CpuBackend:
     def _run(self, step: StepInput) -> StepOutput:
         begun = time.perf_counter_ns()
         idle = begun - self._idle_since
-        with torch.inference_mode():
-            tokens, finite, *told = self.model(
-                torch.from_numpy(step.token_ids),
-                torch.from_numpy(step.use_last),
-                torch.from_numpy(step.positions),
-                torch.from_numpy(step.slot_mapping),
-                torch.from_numpy(step.block_tables),
-                torch.from_numpy(step.logits_idx),
-                torch.from_numpy(step.sampled),
-                torch.from_numpy(step.slots),
-                torch.from_numpy(step.sampling),
-                torch.from_numpy(step.draws),
-                *(
-                    None if edit is None else torch.from_numpy(edit)
-                    for edit in (step.allowed, step.bias, step.repetition)
-                ),
-                likeliest=LOGPROBS if step.logprobs else None,
-            )
-            found = tokens.numpy(), finite.to(torch.uint8).numpy()
-            logprobs = Logprobs(*(each.numpy() for each in told)) if told else None
+        if self.recorded is not None and step.plain:
+            tokens, finite = self.recorded.arrays(*always(step))
+            found, logprobs = (tokens.copy(), finite.astype(np.uint8)), None
+        else:
+            found, logprobs = self._run_in_torch(step)
         self._idle_since = time.perf_counter_ns()
         return StepOutput(
             step.step_id,
@@ -230,6 +220,37 @@ class CpuBackend:
             idle_us=idle // 1000,
             logprobs=logprobs,
         )
+
+    def _run_in_torch(self, step: StepInput) -> tuple[tuple[_Array, _Array], Logprobs | None]:
+        """The step's tokens and whether its rows are finite. Its edits, guesses and log probabilities are not
+        of native operations; what comes before them is, and recorded."""
+        with torch.inference_mode():
+            tokens, finite, *told = self.model(
+                *map(torch.from_numpy, always(step)),
+                *(
+                    None if edit is None else torch.from_numpy(edit)
+                    for edit in (step.allowed, step.bias, step.repetition)
+                ),
+                likeliest=LOGPROBS if step.logprobs else None,
+            )
+            logprobs = Logprobs(*(each.numpy() for each in told)) if told else None
+            return (tokens.numpy(), finite.to(torch.uint8).numpy()), logprobs
+
+
+def always(step: StepInput) -> tuple[_Array, ...]:
+    """The arguments of `PagedLlama.forward` that every step has."""
+    return (
+        step.token_ids,
+        step.use_last,
+        step.positions,
+        step.slot_mapping,
+        step.block_tables,
+        step.logits_idx,
+        step.sampled,
+        step.slots,
+        step.sampling,
+        step.draws,
+    )
 
 
 def pack(weights: dict[str, Weight]) -> WeightMemory:

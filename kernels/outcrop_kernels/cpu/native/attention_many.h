@@ -2,7 +2,7 @@
 // values of a chunk are laid out as the panels of a packed weight (see kernels.h), which pays for itself since all
 // queries of a tile are multiplied with them; the softmax is brought up to date chunk by chunk.
 
-constexpr long kTileQueries = 96, kChunkKeys = 32;
+constexpr long kTileQueries = 96;
 
 // What one tile works on: it stays in the second-level cache.
 struct ManyScratch {
@@ -40,27 +40,6 @@ static void lay_out(const Attention& job, long row, long kv_head, long start, lo
     }
 }
 
-// Turns one query's scores of a chunk, of which `seen` are visible, into odds relative to the largest score so far,
-// to which what was summed before is scaled.
-static void update_softmax(float* scores, long seen, float* out, long dim, float& largest, float& total) {
-    float top = largest;
-    for (long key = 0; key < seen; ++key) top = scores[key] > top ? scores[key] : top;
-    if (top > largest) {
-        const float factor = exponential(splat(largest - top))[0];
-        for (long d = 0; d < dim; d += kLanes) store(out + d, load(out + d) * factor);
-        total *= factor;
-        largest = top;
-    }
-    for (long key = seen; key < kChunkKeys; ++key) scores[key] = -__builtin_inff();
-    F32 sums{};
-    for (long key = 0; key < kChunkKeys; key += kLanes) {
-        const F32 odds = exponential(load(scores + key) - top);
-        store(scores + key, odds);
-        sums += odds;
-    }
-    total += sum(sums);
-}
-
 // The products of `rows` rows of x [rows, depth] with `features` features in panels; added to y where kAdd.
 template <bool kAdd>
 static void product(const float* x, const float* panels, float* y, long rows, long depth, long features) {
@@ -75,7 +54,7 @@ static void product(const float* x, const float* panels, float* y, long rows, lo
 }
 
 template <class Element>
-static void attend_many(const Attention& job, long row, long kv_head, long first, long count, ManyScratch& scratch) {
+static void attend_tile(const Attention& job, long row, long kv_head, long first, long count, ManyScratch& scratch) {
     const long group = job.heads / job.kv_heads, dim = job.dim;
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
     const auto place = [&](long query) {  // of a query's values: token first, then head of the group
@@ -89,7 +68,7 @@ static void attend_many(const Attention& job, long row, long kv_head, long first
         for (long d = 0; d < dim; d += kLanes) store(query + index * dim + d, load(from + d) * scale);
         scratch.visible[index] = job.positions[row * job.width + (first + index) / group] + 1;
         span = scratch.visible[index] > span ? scratch.visible[index] : span;
-        scratch.largest[index] = -3.0e38f;
+        scratch.largest[index] = kLeastScore;
         scratch.total[index] = 0;
     }
     std::fill(out, out + count * dim, 0.0f);
@@ -98,16 +77,25 @@ static void attend_many(const Attention& job, long row, long kv_head, long first
         product<false>(query, scratch.keys.data(), scores, count, dim, kChunkKeys);
         for (long index = 0; index < count; ++index) {
             const long left = scratch.visible[index] - start, seen = left < kChunkKeys ? left : kChunkKeys;
-            if (seen > 0)
-                update_softmax(scores + index * kChunkKeys, seen, out + index * dim, dim, scratch.largest[index],
-                               scratch.total[index]);
-            else
-                std::fill_n(scores + index * kChunkKeys, kChunkKeys, 0.0f);
+            update_softmax(scores + index * kChunkKeys, seen, out + index * dim, dim, scratch.largest[index],
+                           scratch.total[index]);
         }
         product<true>(scores, scratch.values.data(), out, count, kChunkKeys, dim);
     }
     for (long index = 0; index < count; ++index) {
         float* to = job.out + place(index);
         for (long d = 0; d < dim; d += kLanes) store(to + d, load(out + index * dim + d) / scratch.total[index]);
+    }
+}
+
+template <class Element>
+static void attend_many(const Attention& job, Part part) {
+    const long queries = job.width * (job.heads / job.kv_heads), tiles = (queries + kTileQueries - 1) / kTileQueries;
+    ManyScratch scratch(job.dim);
+    const Share tasks(job.rows * job.kv_heads * tiles, part);
+    for (long task = tasks.first; task < tasks.last; ++task) {
+        const long first = task % tiles * kTileQueries, left = queries - first;
+        attend_tile<Element>(job, task / tiles / job.kv_heads, task / tiles % job.kv_heads, first,
+                             left < kTileQueries ? left : kTileQueries, scratch);
     }
 }

@@ -48,8 +48,23 @@ struct Attention {
     const int32_t* positions;      // [rows, width]
     float* out;                    // as query
     long rows, width, heads, kv_heads, dim, table_width;
-    Pages pages;  // of keys and of values
+    Pages pages;     // of keys and of values
+    long stretches;  // that a row's positions are cut into at most; 0 for many queries, which are not
+    float* found;    // [rows, width, heads, stretches, dim + 2]: what each query found in each
 };
+
+// Positions that are attended to by one thread without a break: some microseconds' work.
+constexpr long kStretch = 128;
+// However long a row is: what each adds has to be kept, and put together.
+constexpr long kMostStretches = 32;
+
+// The stretches of an attention over so many positions. A tile of few queries would spend its time on laying out keys,
+// and one of many has enough to do for all threads.
+inline long stretches_of(long queries_of_kv_head, long dim, long positions) {
+    if (queries_of_kv_head >= 12 && dim % kPanel == 0) return 0;
+    const long count = (positions + kStretch - 1) / kStretch;
+    return count < kMostStretches ? count : kMostStretches;
+}
 
 struct KvWrite {
     const float* values;  // [tokens, kv_heads, dim], rows `stride` floats apart
@@ -79,11 +94,24 @@ struct SwiGlu {
 };
 
 struct Take {
-    const void* table;  // [?, features], of which row indices[i] becomes row i of y
+    const void* table;  // [?, features], of which row indices[i] + i * apart becomes row i of y
     const int32_t* indices;
     float* y;  // [count, features]
-    long count, features;
+    long count, features, apart;
     Format format;  // of the table
+};
+
+struct StepTokens {
+    const int32_t *token_ids, *use_last;  // [rows, width]
+    const int32_t *kept, *slots;          // [?], [rows]
+    int32_t* tokens;                      // [rows, width]
+    long rows, width;
+};
+
+struct KeepTokens {
+    int32_t* kept;                            // [?]
+    const int32_t *slots, *sampled, *tokens;  // [rows]
+    long rows;
 };
 
 struct Add {
@@ -98,6 +126,12 @@ struct Peak {
     long rows, features;
 };
 
+struct BothFinite {
+    const float *a, *b;  // [count]
+    int32_t* y;
+    long count;
+};
+
 struct Sample {
     const float *logits, *sampling, *draws;  // [rows, vocab], [rows, 4], [rows]
     int32_t* tokens;                         // [rows]
@@ -108,13 +142,17 @@ struct Kernels {
     const char* name;
     void (*linear)(const Linear&, Part part);
     void (*attention)(const Attention&, Part part);
+    void (*attention_sum)(const Attention&, Part part);
     void (*kv_write)(const KvWrite&, Part part);
     void (*rms_norm)(const RmsNorm&, Part part);
     void (*rope)(const Rope&, Part part);
     void (*swiglu)(const SwiGlu&, Part part);
     void (*take)(const Take&, Part part);
+    void (*step_tokens)(const StepTokens&, Part part);
+    void (*keep_tokens)(const KeepTokens&, Part part);
     void (*add)(const Add&, Part part);
     void (*peak)(const Peak&, Part part);
+    void (*both_finite)(const BothFinite&, Part part);
     void (*sample)(const Sample&, Part part);
 };
 

@@ -129,15 +129,20 @@ EXPORTED void outcrop_linear_quantised(const int16_t* codes, const float* scales
         rows * features * depth);
 }
 
+// How many stretches `outcrop_attention` takes, and so how much room for what they find.
+EXPORTED long outcrop_stretches(long width, long heads, long kv_heads, long dim, long positions) {
+    return stretches_of(width * (heads / kv_heads), dim, positions);
+}
+
 EXPORTED void outcrop_attention(const float* query, const void* keys, const void* values, const int32_t* block_tables,
-                                const int32_t* positions, float* out, long rows, long width, long heads,
-                                long kv_heads, long dim, long table_width, long block_size, long per_block,
-                                long per_token, long per_head, int format) {
+                                const int32_t* positions, float* found, float* out, long rows, long width,
+                                long heads, long kv_heads, long dim, long table_width, long stretches,
+                                long block_size, long per_block, long per_token, long per_head, int format) {
     const Pages pages{block_size, per_block, per_token, per_head, static_cast<Format>(format)};
-    run("attention", chosen->attention,
-        Attention{query, keys, values, block_tables, positions, out, rows, width, heads, kv_heads, dim, table_width,
-                  pages},
-        rows * width * heads * dim * block_size * table_width);
+    const Attention job{query,    keys, values,      block_tables, positions, out,  rows, width, heads,
+                        kv_heads, dim,  table_width, pages,        stretches, found};
+    run("attention", chosen->attention, job, rows * width * heads * dim * block_size * table_width);
+    if (stretches > 0) run("attention", chosen->attention_sum, job, rows * width * heads * dim * stretches);
 }
 
 EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long kv_heads,
@@ -162,8 +167,20 @@ EXPORTED void outcrop_swiglu(const float* gate_up, float* y, long tokens, long f
 }
 
 EXPORTED void outcrop_take(const void* table, const int32_t* indices, float* y, long count, long features,
-                           int format) {
-    run("take", chosen->take, Take{table, indices, y, count, features, static_cast<Format>(format)}, count * features);
+                           long apart, int format) {
+    run("take", chosen->take, Take{table, indices, y, count, features, apart, static_cast<Format>(format)},
+        count * features);
+}
+
+EXPORTED void outcrop_step_tokens(const int32_t* token_ids, const int32_t* use_last, const int32_t* kept,
+                                  const int32_t* slots, int32_t* tokens, long rows, long width) {
+    run("step_tokens", chosen->step_tokens, StepTokens{token_ids, use_last, kept, slots, tokens, rows, width},
+        rows * width);
+}
+
+EXPORTED void outcrop_keep_tokens(int32_t* kept, const int32_t* slots, const int32_t* sampled, const int32_t* tokens,
+                                  long rows) {
+    run("keep_tokens", chosen->keep_tokens, KeepTokens{kept, slots, sampled, tokens, rows}, rows);
 }
 
 EXPORTED void outcrop_add(const float* a, const float* b, float* y, long count) {
@@ -172,6 +189,10 @@ EXPORTED void outcrop_add(const float* a, const float* b, float* y, long count) 
 
 EXPORTED void outcrop_peak(const float* x, float* y, long rows, long features) {
     run("peak", chosen->peak, Peak{x, y, rows, features}, rows * features);
+}
+
+EXPORTED void outcrop_both_finite(const float* a, const float* b, int32_t* y, long count) {
+    run("both_finite", chosen->both_finite, BothFinite{a, b, y, count}, count);
 }
 
 EXPORTED void outcrop_sample(const float* logits, const float* sampling, const float* draws, int32_t* tokens,

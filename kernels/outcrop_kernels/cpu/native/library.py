@@ -14,14 +14,17 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
     "quantise": (*(_POINTER,) * 4, _LONG, _LONG),
     "linear_quantised": (*(_POINTER,) * 5, _LONG, _LONG, _LONG, _INT),
-    "attention": (*(_POINTER,) * 6, *(_LONG,) * 10, _INT),
+    "attention": (*(_POINTER,) * 7, *(_LONG,) * 11, _INT),
     "kv_write": (*(_POINTER,) * 3, *(_LONG,) * 8, _INT),
     "rms_norm": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _FLOAT),
     "rope": (_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _LONG),
     "swiglu": (_POINTER, _POINTER, _LONG, _LONG),
-    "take": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _INT),
+    "take": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
+    "step_tokens": (*(_POINTER,) * 5, _LONG, _LONG),
+    "keep_tokens": (*(_POINTER,) * 4, _LONG),
     "add": (_POINTER, _POINTER, _POINTER, _LONG),
     "peak": (_POINTER, _POINTER, _LONG, _LONG),
+    "both_finite": (_POINTER, _POINTER, _POINTER, _LONG),
     "sample": (_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _LONG),
     "finish": (),
     "replay": (_POINTER,),
@@ -73,6 +76,7 @@ def library() -> ctypes.CDLL:
     native.outcrop_isa.restype = ctypes.c_char_p
     native.outcrop_start.argtypes = (ctypes.c_char_p, _INT)
     native.outcrop_record.restype = _POINTER
+    native.outcrop_stretches.argtypes, native.outcrop_stretches.restype = (_LONG,) * 5, _LONG
     native.outcrop_size.argtypes, native.outcrop_size.restype = (_POINTER,), _LONG
     native.outcrop_name.argtypes, native.outcrop_name.restype = (_POINTER, _LONG), ctypes.c_char_p
     for name, arguments in _SIGNATURES.items():

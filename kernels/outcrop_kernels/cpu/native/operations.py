@@ -40,12 +40,44 @@ def pack(weight: Tensor | Quantised[Tensor]) -> Tensor:
 
 def take(table: Tensor, indices: Tensor) -> Tensor:
     """Rows of a float32 or bfloat16 table, in float32."""
+    return _rows(table, indices, 0)
+
+
+def pick(x: Tensor, places: Tensor) -> Tensor:
+    return _rows(_floats(x), places, x.shape[0] // places.shape[0])
+
+
+def _rows(table: Tensor, indices: Tensor, apart: int) -> Tensor:
+    """Row indices[i] + i * apart of a table for each i."""
     (count,), features = indices.shape, table.shape[1]
     y = empty(count, features)
     library().outcrop_take(
-        table.data_ptr(), indices.data_ptr(), y.data_ptr(), count, features, _FORMATS[table.dtype]
+        table.data_ptr(), indices.data_ptr(), y.data_ptr(), count, features, apart, _FORMATS[table.dtype]
     )
     return y
+
+
+def step_tokens(token_ids: Tensor, use_last: Tensor, kept: Tensor, slots: Tensor) -> Tensor:
+    rows, width = token_ids.shape
+    tokens = empty(rows, width, dtype=torch.int32)
+    library().outcrop_step_tokens(
+        token_ids.data_ptr(),
+        use_last.data_ptr(),
+        kept.data_ptr(),
+        slots.data_ptr(),
+        tokens.data_ptr(),
+        rows,
+        width,
+    )
+    return tokens
+
+
+def keep_tokens(kept: Tensor, slots: Tensor, sampled: Tensor, tokens: Tensor) -> Tensor:
+    """Writes in place."""
+    library().outcrop_keep_tokens(
+        kept.data_ptr(), slots.data_ptr(), sampled.data_ptr(), tokens.data_ptr(), slots.numel()
+    )
+    return kept
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
@@ -116,20 +148,24 @@ def paged_attention(
     rows, width, heads, dim = query.shape
     if key_pool.stride() != value_pool.stride():
         raise ValueError("keys and values must lie in the same order")
-    out = empty(*query.shape)
+    out, (size, kv_heads), table_width = empty(*query.shape), key_pool.shape[1:3], block_tables.shape[1]
+    stretches = library().outcrop_stretches(width, heads, kv_heads, dim, table_width * size)
+    found = empty(rows * width * heads * stretches * (dim + 2))
     library().outcrop_attention(
         query.data_ptr(),
         key_pool.data_ptr(),
         value_pool.data_ptr(),
         block_tables.data_ptr(),
         positions.data_ptr(),
+        found.data_ptr(),
         out.data_ptr(),
         rows,
         width,
         heads,
-        key_pool.shape[2],
+        kv_heads,
         dim,
-        block_tables.shape[1],
+        table_width,
+        stretches,
         *_pages(key_pool),
     )
     return out
@@ -151,10 +187,17 @@ def peak(x: Tensor) -> Tensor:
     return y
 
 
+def both_finite(a: Tensor, b: Tensor) -> Tensor:
+    a, b = _floats(a), _floats(b)
+    finite = empty(a.numel(), dtype=torch.int32)
+    library().outcrop_both_finite(a.data_ptr(), b.data_ptr(), finite.data_ptr(), a.numel())
+    return finite
+
+
 def sample(logits: Tensor, sampling: Tensor, draws: Tensor) -> Tensor:
     logits, sampling, draws = _floats(logits), _floats(sampling), _floats(draws)
     rows, vocab = logits.shape
-    tokens = torch.empty(rows, dtype=torch.int32)
+    tokens = empty(rows, dtype=torch.int32)
     library().outcrop_sample(
         logits.data_ptr(), sampling.data_ptr(), draws.data_ptr(), tokens.data_ptr(), rows, vocab
     )
@@ -188,6 +231,9 @@ def _row_stride(x: Tensor) -> int:
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "pack": pack,
     "take": take,
+    "pick": pick,
+    "step_tokens": step_tokens,
+    "keep_tokens": keep_tokens,
     "add": add,
     "linear": linear,
     "rms_norm": rms_norm,
@@ -197,5 +243,6 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "paged_attention": paged_attention,
     "swiglu": swiglu,
     "peak": peak,
+    "both_finite": both_finite,
     "sample": sample,
 }

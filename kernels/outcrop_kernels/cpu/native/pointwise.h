@@ -80,7 +80,7 @@ static void take(const Take& job, Part part) {
     const Share rows(job.count, part);
     for (long row = rows.first; row < rows.last; ++row) {
         float* y = job.y + row * job.features;
-        const long from = job.indices[row] * job.features;
+        const long from = (job.indices[row] + row * job.apart) * job.features;
         if (job.format == Format::float32) {
             __builtin_memcpy(y, static_cast<const float*>(job.table) + from, job.features * sizeof(float));
         } else {
@@ -88,6 +88,18 @@ static void take(const Take& job, Part part) {
             for (long at = 0; at < job.features; ++at) y[at] = widen(x[at]);
         }
     }
+}
+
+static void step_tokens(const StepTokens& job, Part part) {
+    const Share rows(job.rows, part);
+    for (long at = rows.first * job.width; at < rows.last * job.width; ++at)
+        job.tokens[at] = job.use_last[at] != 0 ? job.kept[job.slots[at / job.width]] : job.token_ids[at];
+}
+
+static void keep_tokens(const KeepTokens& job, Part part) {
+    const Share rows(job.rows, part);
+    for (long row = rows.first; row < rows.last; ++row)
+        if (job.sampled[row] != 0) job.kept[job.slots[row]] = job.tokens[row];
 }
 
 static void add(const Add& job, Part part) {
@@ -116,4 +128,10 @@ static void peak(const Peak& job, Part part) {
         }
         job.y[row] = top + spoiled;
     }
+}
+
+static void both_finite(const BothFinite& job, Part part) {
+    const Share work(job.count, part);
+    for (long at = work.first; at < work.last; ++at)
+        job.y[at] = job.a[at] <= kLargestFinite && job.b[at] <= kLargestFinite;
 }

@@ -48,7 +48,7 @@ class Program {
         void (*kernel)();
         const char* name;
         long values;
-        alignas(8) char work[144];
+        alignas(8) char work[160];
     };
     std::vector<Entry> entries_;
 };

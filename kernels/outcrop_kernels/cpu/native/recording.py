@@ -12,13 +12,18 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from outcrop_kernels.cpu.native.arena import Arena
 from outcrop_kernels.cpu.native.library import library
+
+_Array = npt.NDArray[Any]
 
 _ARENA_BYTES = 1 << 30
 """Of address space: far more than the largest step of any model needs at once."""
@@ -41,77 +46,87 @@ def contiguous(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def empty(*shape: int) -> Tensor:
-    """An uninitialised float32 tensor; while recording, one whose address outlives it."""
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """An uninitialised tensor of float32 or int32; while recording, one whose address outlives it."""
     if _thread.arena is None:
-        return torch.empty(shape)
-    return torch.from_numpy(_thread.arena.floats(math.prod(shape))).view(shape)
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(_thread.arena.floats(math.prod(shape))).view(dtype).view(shape)
 
 
 class Recorded:
-    """`function`, recorded once for each combination of argument shapes and replayed after that.
+    """`function`, recorded once for each combination of argument shapes and options and replayed after that.
 
-    function: tensors in, a tuple of float32 tensors out; made of native operations and views alone, with
-    no decision that depends on values. Anything else would be left out of a replay: the first one is
-    compared with the function itself, and raises RuntimeError where they differ. A result is overwritten
-    by the next call.
+    function: tensors in, a tuple of float32 or int32 tensors out; made of native operations and views alone,
+    with no decision that depends on values. Anything else would be left out of a replay: the first one is
+    compared with the function itself, and raises RuntimeError where they differ. A result is overwritten by
+    the next call. Within another recording it is the function.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
         self._function = function
         self._arena = Arena(_ARENA_BYTES)
-        self._programs: dict[tuple[torch.Size, ...], _Program] = {}
+        self._programs: dict[tuple[Any, ...], _Program] = {}
 
-    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        key = tuple(argument.shape for argument in arguments)
-        program = self._programs.get(key)
-        if program is None:
-            program = _Program(self._function, arguments, self._arena)
-            if not self._programs:
-                self._compare(program, arguments)
-            self._programs[key] = program
-        return program(*arguments)
+    def __call__(self, *arguments: Tensor, **options: bool) -> tuple[Tensor, ...]:
+        if _thread.arena is not None:
+            return self._function(*arguments, **options)
+        program = self._replayed(tuple(argument.numpy() for argument in arguments), options)
+        return program.results
 
-    def profile(self, *arguments: Tensor, repeats: int = 1) -> dict[str, float]:
+    def arrays(self, *arguments: _Array) -> tuple[_Array, ...]:
+        """A call without torch, whose code is no longer in any cache after a step of a model has been
+        through: to make a tensor then takes longer than many a kernel."""
+        return self._replayed(arguments, {}).arrays
+
+    def profile(self, *arguments: _Array, repeats: int = 1) -> dict[str, float]:
         """Seconds that each kernel takes in one call with such arguments, all its places in it together;
         the mean of `repeats` calls."""
-        self(*arguments)
-        program = self._programs[tuple(argument.shape for argument in arguments)]
-        return program.profile(repeats)
+        return self._replayed(arguments, {}).profile(repeats)
 
-    def _compare(self, program: _Program, arguments: tuple[Tensor, ...]) -> None:
-        wanted = self._function(*arguments)
-        for got, exact in zip(program(*arguments), wanted, strict=True):
+    def _replayed(self, arguments: tuple[_Array, ...], options: dict[str, bool]) -> _Program:
+        key = (*[argument.shape for argument in arguments], *options.values())
+        program = self._programs.get(key)
+        if program is None:
+            function = partial(self._function, **options)
+            program = _Program(function, arguments, self._arena)
+            if not self._programs:
+                program.compare(function, arguments)
+            self._programs[key] = program
+        program.replay(arguments)
+        return program
+
+
+class _Program:
+    """One recording, with the arrays that its arguments are copied to and its results found in, which are
+    `arrays` and as tensors `results`."""
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[_Array, ...], arena: Arena
+    ) -> None:
+        # Zeros, not the arguments themselves: what depends on values then differs when it is compared.
+        self._arguments = tuple(np.zeros_like(argument, order="C") for argument in arguments)
+        with _recorded(arena) as handle:
+            results = function(*map(torch.from_numpy, self._arguments))
+        self._handle, self._replay = handle, library().outcrop_replay
+        weakref.finalize(self, library().outcrop_free, handle)
+        # The same memory without holding on to it: results are read before another program runs.
+        self.results = tuple(_borrowed(result, arena) for result in results)
+        self.arrays = tuple(result.numpy() for result in self.results)
+
+    def replay(self, arguments: tuple[_Array, ...]) -> None:
+        for target, source in zip(self._arguments, arguments, strict=True):
+            target[...] = source
+        self._replay(self._handle)
+
+    def compare(self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[_Array, ...]) -> None:
+        wanted = function(*map(torch.from_numpy, arguments))
+        self.replay(arguments)
+        for got, exact in zip(self.results, wanted, strict=True):
             if not torch.allclose(got, exact, rtol=0, atol=0, equal_nan=True):
                 raise RuntimeError(
                     "a replay differs from the function it records, which computes something that is not an "
                     "operation of the registry"
                 )
-
-
-class _Program:
-    """One recording, with the tensors that its arguments are copied to and its results found in."""
-
-    def __init__(
-        self, function: Callable[..., tuple[Tensor, ...]], arguments: tuple[Tensor, ...], arena: Arena
-    ) -> None:
-        # Zeros, not the arguments themselves: what depends on values then differs when it is compared.
-        self._arguments = tuple(torch.zeros_like(argument) for argument in arguments)
-        with _recorded(arena) as handle:
-            results = function(*self._arguments)
-        self._handle = handle
-        weakref.finalize(self, library().outcrop_free, handle)
-        # The same memory without holding on to it: results are read before another program runs.
-        self._results = tuple(
-            torch.from_numpy(arena.borrow(result.data_ptr(), result.numel())).view(result.shape)
-            for result in results
-        )
-
-    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        for target, source in zip(self._arguments, arguments, strict=True):
-            target.copy_(source)
-        library().outcrop_replay(self._handle)
-        return self._results
 
     def profile(self, repeats: int) -> dict[str, float]:
         native, seconds = library(), defaultdict[str, float](float)
@@ -121,6 +136,11 @@ class _Program:
         for kernel, nanoseconds in enumerate(times.tolist()):
             seconds[native.outcrop_name(self._handle, kernel).decode()] += nanoseconds / 1e9 / repeats
         return dict(seconds)
+
+
+def _borrowed(result: Tensor, arena: Arena) -> Tensor:
+    numbers = torch.from_numpy(arena.borrow(result.data_ptr(), result.numel()))
+    return numbers.view(result.dtype).view(result.shape)
 
 
 @contextmanager
