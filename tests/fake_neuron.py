@@ -141,7 +141,7 @@ class CpuDevice:
             outputs = [rank.result() for rank in ranks]
             for each in outputs[1:]:  # one program, so one answer
                 assert all(torch.equal(a, b) for a, b in zip(each, outputs[0], strict=True))
-            return tuple(output.numpy() for output in outputs[0])
+            return tuple(output.numpy().copy() for output in outputs[0])  # a replay's are its next ones too
         finally:
             with self._lock:
                 self.outstanding -= 1

@@ -320,11 +320,19 @@ class _Layer(nn.Module):
     ) -> Tensor:
         ops = self.operations
         rows, width = positions.shape
-        query, key, value = ops.fused_qkv(
-            ops, hidden, self.attn_norm, self.qkv, self.qkv_scale, cos, sin, self.heads, self.eps
+        query, self.key_pool, self.value_pool = ops.cached_qkv(
+            ops,
+            hidden,
+            self.attn_norm,
+            self.qkv,
+            self.qkv_scale,
+            cos,
+            sin,
+            self.heads,
+            self.eps,
+            (self.key_pool, self.value_pool),
+            slots,
         )
-        self.key_pool = ops.kv_write(self.key_pool, slots, key)
-        self.value_pool = ops.kv_write(self.value_pool, slots, value)
         mixed = ops.paged_attention(
             query.reshape(rows, width, *query.shape[1:]),
             self.key_pool,

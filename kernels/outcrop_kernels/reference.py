@@ -226,6 +226,25 @@ def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
     return flat.reshape(blocks, size, heads, dim)
 
 
+def cached_qkv(
+    ops: Operations,
+    x: Tensor,
+    norm: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    heads: int,
+    eps: float,
+    pools: tuple[Tensor, Tensor],
+    slots: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The queries of `fused_qkv`, and the pools of keys and of values with what it makes of those at slots
+    [T]."""
+    query, key, value = ops.fused_qkv(ops, x, norm, weight, scale, cos, sin, heads, eps)
+    return query, ops.kv_write(pools[0], slots, key), ops.kv_write(pools[1], slots, value)
+
+
 def paged_attention(
     query: Tensor, key_pool: Tensor, value_pool: Tensor, block_tables: Tensor, positions: Tensor
 ) -> Tensor:

@@ -42,6 +42,22 @@ class Operations:
     ] = reference.fused_qkv
     kv_pool: Callable[[int, int, int, int, torch.dtype], Tensor] = reference.kv_pool
     kv_write: Callable[[Tensor, Tensor, Tensor], Tensor] = reference.kv_write
+    cached_qkv: Callable[
+        [
+            Operations,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor | None,
+            Tensor,
+            Tensor,
+            int,
+            float,
+            tuple[Tensor, Tensor],
+            Tensor,
+        ],
+        tuple[Tensor, Tensor, Tensor],
+    ] = reference.cached_qkv
     paged_attention: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = reference.paged_attention
     swiglu: Callable[[Tensor], Tensor] = reference.swiglu
     swiglu_mlp: Callable[[Operations, Tensor, Tensor, Tensor | None, Tensor, Tensor | None], Tensor] = (

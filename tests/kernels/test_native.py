@@ -13,6 +13,7 @@ from outcrop_kernels.cpu.native import library, operations
 from outcrop_kernels.cpu.native.arena import Arena
 from outcrop_kernels.cpu.native.library import NativeUnavailable, available, start
 from outcrop_kernels.cpu.native.recording import Recorded
+from outcrop_kernels.registry import Operations
 
 
 @pytest.fixture(autouse=True, params=["portable", "portable_bf16", "avx2", "avx512", "avx512_bf16"])
@@ -64,10 +65,22 @@ def test_what_is_no_number_spoils_its_own_row_alone(poison: float) -> None:
     assert got[[0, 2]].isfinite().all()
 
 
-def test_a_slice_is_read_where_it_lies() -> None:
-    wide = torch.randn(4, 3 * 8)
-    got = operations.rope(wide[:, 8:].view(4, 2, 8), torch.ones(4, 4), torch.zeros(4, 4))
-    assert torch.equal(got.view(4, 16), wide[:, 8:])
+def test_keys_and_values_are_kept_in_the_pools_type() -> None:
+    x, norm, weight, slots = torch.randn(2, 32), torch.rand(32), torch.randn(80, 32), torch.tensor([4, 1])
+    slots, angles = slots.to(torch.int32), torch.randn(2, 4)
+    turns = (angles.cos(), angles.sin(), 6, 1e-5)
+    pools = [
+        tuple(operations.kv_pool(2, 3, 2, 8, d) for _ in range(2)) for d in (torch.bfloat16, torch.float32)
+    ]
+    narrow, wide = (
+        operations.cached_qkv(
+            Operations(), x, norm, operations.pack(weight), None, *turns, (pool[0], pool[1]), slots
+        )
+        for pool in pools
+    )
+    for got, exact in zip(narrow[1:], wide[1:], strict=True):
+        assert torch.equal(got, exact.to(torch.bfloat16))
+        assert exact.abs().sum() > 0
 
 
 def test_activations_of_another_type_are_refused() -> None:

@@ -100,6 +100,27 @@ def test_kv_write_never_stores_a_value_that_is_not_a_number(ops: Operations) -> 
     assert after.reshape(2, 4).tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
 
 
+def test_queries_are_turned_and_keys_and_values_end_in_their_pools(ops: Operations) -> None:
+    x, norm, weight = torch.randn(3, 32), torch.rand(32), torch.randn(80, 32)
+    x[1, 3] = math.nan  # nothing but zeros of that row is to be kept
+    angles, slots, heads = torch.randn(3, 4), int32([7, 0, 10]), 6
+    turns = (angles.cos(), angles.sin(), heads, 1e-5)
+    pools = (ops.kv_pool(4, 3, 2, 8, torch.float32), ops.kv_pool(4, 3, 2, 8, torch.float32))
+    got = ops.cached_qkv(ops, x, norm, ops.pack(weight), None, *turns, pools, slots)
+    query, *wanted = reference.fused_qkv(Operations(), x, norm, weight, None, *turns)
+    torch.testing.assert_close(got[0], query, rtol=1e-4, atol=1e-5, equal_nan=True)
+    for pool, values in zip(got[1:], wanted, strict=True):
+        written = reference.kv_write(torch.zeros(4, 3, 2, 8), slots, values)
+        torch.testing.assert_close(pool, written, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_of_a_sum_leaves_the_sum_too(ops: Operations) -> None:
+    x, update, weight = torch.randn(5, 20), torch.randn(5, 20), torch.randn(20)
+    total, normed = ops.add_rms_norm(ops, x, update, weight, 1e-5)
+    assert torch.equal(total, x + update)
+    torch.testing.assert_close(normed, reference.rms_norm(x + update, weight, 1e-5))
+
+
 def test_pick_takes_the_token_of_each_row_at_its_place(ops: Operations) -> None:
     x = torch.randn(3 * 4, 7)
     got = ops.pick(x, torch.tensor([2, 0, 3], dtype=torch.int32))

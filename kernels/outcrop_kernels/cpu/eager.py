@@ -21,10 +21,9 @@ _HIDDEN = torch.where((torch.arange(256)[:, None] >> torch.arange(8)) & 1 == 1, 
 
 def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
     """Writes in place: a functional update would copy the pool in every layer of every step."""
-    blocks, size, heads, dim = pool.shape
+    size = pool.shape[1]
     rows = torch.where(values.abs() <= reference.FINITE_MAX, values, 0.0)
-    pool.view(blocks * size, heads * dim).index_put_((slots,), rows.reshape(-1, heads * dim))
-    return pool
+    return pool.index_put_((slots // size, slots % size), rows.to(pool.dtype))
 
 
 def paged_attention(

@@ -66,25 +66,23 @@ inline long stretches_of(long queries_of_kv_head, long dim, long positions) {
     return count < kMostStretches ? count : kMostStretches;
 }
 
-struct KvWrite {
-    const float* values;  // [tokens, kv_heads, dim], rows `stride` floats apart
-    void* pool;
-    const int32_t* slots;  // block * block_size + offset
-    long tokens, kv_heads, dim, stride;
-    Pages pages;
-};
-
 struct RmsNorm {
-    const float *x, *weight;
-    float* y;
+    const float *x, *update;  // [tokens, features]; null: nothing is added to x
+    const float* weight;
+    float *total, *y;  // x + update, and the norm of that
     long tokens, features;
     float eps;
 };
 
-struct Rope {
-    const float *x, *cos, *sin;  // x [tokens, heads, dim], rows `stride` floats apart; cos, sin [tokens, dim / 2]
-    float* y;                    // [tokens, heads, dim]
-    long tokens, heads, dim, stride;
+// Turns queries and keys of what a matrix made, and puts keys and values into their pools.
+struct RopeCache {
+    const float* made;        // [tokens, heads + 2 kv_heads, dim]
+    const float *cos, *sin;   // [tokens, dim / 2]
+    const int32_t* slots;     // block * block_size + offset
+    float* query;             // [tokens, heads, dim]
+    void *keys, *values;      // pools
+    long tokens, heads, kv_heads, dim;
+    Pages pages;  // of keys and of values
 };
 
 struct SwiGlu {
@@ -143,9 +141,8 @@ struct Kernels {
     void (*linear)(const Linear&, Part part);
     void (*attention)(const Attention&, Part part);
     void (*attention_sum)(const Attention&, Part part);
-    void (*kv_write)(const KvWrite&, Part part);
     void (*rms_norm)(const RmsNorm&, Part part);
-    void (*rope)(const Rope&, Part part);
+    void (*rope_cache)(const RopeCache&, Part part);
     void (*swiglu)(const SwiGlu&, Part part);
     void (*take)(const Take&, Part part);
     void (*step_tokens)(const StepTokens&, Part part);

@@ -145,21 +145,20 @@ EXPORTED void outcrop_attention(const float* query, const void* keys, const void
     if (stretches > 0) run("attention", chosen->attention_sum, job, rows * width * heads * dim * stretches);
 }
 
-EXPORTED void outcrop_kv_write(const float* values, void* pool, const int32_t* slots, long tokens, long kv_heads,
-                               long dim, long stride, long block_size, long per_block, long per_token, long per_head,
-                               int format) {
+// x + update into total, where there is an update.
+EXPORTED void outcrop_rms_norm(const float* x, const float* update, const float* weight, float* total, float* y,
+                               long tokens, long features, float eps) {
+    run("rms_norm", chosen->rms_norm, RmsNorm{x, update, weight, total, y, tokens, features, eps}, tokens * features);
+}
+
+EXPORTED void outcrop_rope_cache(const float* made, const float* cos, const float* sin, const int32_t* slots,
+                                 float* query, void* keys, void* values, long tokens, long heads, long kv_heads,
+                                 long dim, long block_size, long per_block, long per_token, long per_head,
+                                 int format) {
     const Pages pages{block_size, per_block, per_token, per_head, static_cast<Format>(format)};
-    run("kv_write", chosen->kv_write, KvWrite{values, pool, slots, tokens, kv_heads, dim, stride, pages},
-        tokens * kv_heads * dim);
-}
-
-EXPORTED void outcrop_rms_norm(const float* x, const float* weight, float* y, long tokens, long features, float eps) {
-    run("rms_norm", chosen->rms_norm, RmsNorm{x, weight, y, tokens, features, eps}, tokens * features);
-}
-
-EXPORTED void outcrop_rope(const float* x, const float* cos, const float* sin, float* y, long tokens, long heads,
-                           long dim, long stride) {
-    run("rope", chosen->rope, Rope{x, cos, sin, y, tokens, heads, dim, stride}, tokens * heads * dim);
+    run("rope_cache", chosen->rope_cache,
+        RopeCache{made, cos, sin, slots, query, keys, values, tokens, heads, kv_heads, dim, pages},
+        tokens * (heads + 2 * kv_heads) * dim);
 }
 
 EXPORTED void outcrop_swiglu(const float* gate_up, float* y, long tokens, long features) {

@@ -7,7 +7,7 @@ read. Outputs come from `recording.empty`, so that a sequence of operations can 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from outcrop_kernels.cpu.native.library import library
 from outcrop_kernels.cpu.native.quantised import PANEL
 from outcrop_kernels.cpu.native.recording import contiguous, empty
 from outcrop_kernels.quantised import Quantised
+
+if TYPE_CHECKING:
+    from outcrop_kernels.registry import Operations
 
 _FORMATS = {torch.float32: 0, torch.bfloat16: 1}
 
@@ -105,40 +108,67 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     x = _floats(x)
     y = empty(*x.shape)
-    tokens, features = x.shape
-    library().outcrop_rms_norm(x.data_ptr(), weight.data_ptr(), y.data_ptr(), tokens, features, eps)
+    library().outcrop_rms_norm(x.data_ptr(), None, weight.data_ptr(), None, y.data_ptr(), *x.shape, eps)
     return y
 
 
-def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    tokens, heads, dim = x.shape
-    y = empty(tokens, heads, dim)
-    library().outcrop_rope(
-        x.data_ptr(), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), tokens, heads, dim, _row_stride(x)
+def add_rms_norm(
+    ops: Operations, x: Tensor, update: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    x, update = _floats(x), _floats(update)
+    total, y = empty(*x.shape), empty(*x.shape)
+    library().outcrop_rms_norm(
+        x.data_ptr(),
+        update.data_ptr(),
+        weight.data_ptr(),
+        total.data_ptr(),
+        y.data_ptr(),
+        *x.shape,
+        eps,
     )
-    return y
+    return total, y
+
+
+def cached_qkv(
+    ops: Operations,
+    x: Tensor,
+    norm: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    heads: int,
+    eps: float,
+    pools: tuple[Tensor, Tensor],
+    slots: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Writes in place."""
+    made, (keys, values) = linear(rms_norm(x, norm, eps), weight), pools
+    if keys.stride() != values.stride():
+        raise ValueError("keys and values must lie in the same order")
+    tokens, (kv_heads, dim) = made.shape[0], keys.shape[2:]
+    query = empty(tokens, heads, dim)
+    library().outcrop_rope_cache(
+        made.data_ptr(),
+        cos.data_ptr(),
+        sin.data_ptr(),
+        slots.data_ptr(),
+        query.data_ptr(),
+        keys.data_ptr(),
+        values.data_ptr(),
+        tokens,
+        heads,
+        kv_heads,
+        dim,
+        *_pages(keys),
+    )
+    return query, keys, values
 
 
 def kv_pool(blocks: int, block_size: int, kv_heads: int, dim: int, dtype: torch.dtype) -> Tensor:
     """Within a block the tokens of one head lie side by side: attention reads the keys of one head at a time,
     and memory is quick where what is read next follows."""
     return reference.kv_pool(blocks, kv_heads, block_size, dim, dtype).transpose(1, 2)
-
-
-def kv_write(pool: Tensor, slots: Tensor, values: Tensor) -> Tensor:
-    """Writes in place."""
-    tokens, heads, dim = values.shape
-    library().outcrop_kv_write(
-        values.data_ptr(),
-        pool.data_ptr(),
-        slots.data_ptr(),
-        tokens,
-        heads,
-        dim,
-        _row_stride(values),
-        *_pages(pool),
-    )
-    return pool
 
 
 def paged_attention(
@@ -219,15 +249,6 @@ def _pages(pool: Tensor) -> tuple[int, int, int, int, int]:
     return pool.shape[1], block, token, head, _FORMATS[pool.dtype]
 
 
-def _row_stride(x: Tensor) -> int:
-    """Floats from one token to the next of x [tokens, heads, dim], which may be a slice of wider rows."""
-    if x.dtype is not torch.float32:
-        raise TypeError(f"native operations take float32 activations, not {x.dtype}")
-    if x.stride(2) != 1 or (x.shape[1] > 1 and x.stride(1) != x.shape[2]):
-        raise ValueError(f"each token's {x.shape[1]} x {x.shape[2]} values must lie together")
-    return x.stride(0)
-
-
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "pack": pack,
     "take": take,
@@ -237,9 +258,9 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "add": add,
     "linear": linear,
     "rms_norm": rms_norm,
-    "rope": rope,
+    "add_rms_norm": add_rms_norm,
+    "cached_qkv": cached_qkv,
     "kv_pool": kv_pool,
-    "kv_write": kv_write,
     "paged_attention": paged_attention,
     "swiglu": swiglu,
     "peak": peak,

@@ -5,8 +5,14 @@ constexpr float kLargestFinite = 3.0e38f;
 static void rms_norm(const RmsNorm& job, Part part) {
     const Share tokens(job.tokens, part);
     for (long token = tokens.first; token < tokens.last; ++token) {
-        const float* x = job.x + token * job.features;
-        float* y = job.y + token * job.features;
+        const long first = token * job.features;
+        const float* x = job.x + first;
+        if (job.update != nullptr) {
+            float* total = job.total + first;
+            for (long at = 0; at < job.features; ++at) total[at] = x[at] + job.update[first + at];
+            x = total;
+        }
+        float* y = job.y + first;
         F32 sums{};
         long at = 0;
         for (; at + kLanes <= job.features; at += kLanes) sums += load(x + at) * load(x + at);
@@ -17,21 +23,46 @@ static void rms_norm(const RmsNorm& job, Part part) {
     }
 }
 
-static void rope(const Rope& job, Part part) {
+static inline float finite_or_zero(float value) { return __builtin_fabsf(value) <= kLargestFinite ? value : 0.0f; }
+
+static inline void put(float* to, float value) { *to = value; }
+static inline void put(uint16_t* to, float value) { *to = narrow(value); }
+
+// What is put into a pool is finite: a failed row must not poison the next owner of its blocks.
+template <class Element>
+static void rope_cache_of(const RopeCache& job, Part part) {
     const Share tokens(job.tokens, part);
     const long half = job.dim / 2;
     for (long token = tokens.first; token < tokens.last; ++token) {
         const float *cos = job.cos + token * half, *sin = job.sin + token * half;
-        for (long head = 0; head < job.heads; ++head) {
-            const float* x = job.x + token * job.stride + head * job.dim;
-            float* y = job.y + (token * job.heads + head) * job.dim;
+        const float* made = job.made + token * (job.heads + 2 * job.kv_heads) * job.dim;
+        float* query = job.query + token * job.heads * job.dim;
+        for (long head = 0; head < job.heads; ++head, made += job.dim, query += job.dim)
             for (long pair = 0; pair < half; ++pair) {
-                const float low = x[pair], high = x[pair + half];
-                y[pair] = low * cos[pair] - high * sin[pair];
-                y[pair + half] = high * cos[pair] + low * sin[pair];
+                const float low = made[pair], high = made[pair + half];
+                query[pair] = low * cos[pair] - high * sin[pair];
+                query[pair + half] = high * cos[pair] + low * sin[pair];
+            }
+        for (long head = 0; head < job.kv_heads; ++head, made += job.dim) {
+            Element* key = static_cast<Element*>(job.keys) + job.pages.at(job.slots[token], head);
+            for (long pair = 0; pair < half; ++pair) {
+                const float low = made[pair], high = made[pair + half];
+                put(key + pair, finite_or_zero(low * cos[pair] - high * sin[pair]));
+                put(key + pair + half, finite_or_zero(high * cos[pair] + low * sin[pair]));
             }
         }
+        for (long head = 0; head < job.kv_heads; ++head, made += job.dim) {
+            Element* value = static_cast<Element*>(job.values) + job.pages.at(job.slots[token], head);
+            for (long d = 0; d < job.dim; ++d) put(value + d, finite_or_zero(made[d]));
+        }
     }
+}
+
+static void rope_cache(const RopeCache& job, Part part) {
+    if (job.pages.format == Format::float32)
+        rope_cache_of<float>(job, part);
+    else
+        rope_cache_of<uint16_t>(job, part);
 }
 
 static void swiglu(const SwiGlu& job, Part part) {
@@ -54,25 +85,6 @@ static void swiglu(const SwiGlu& job, Part part) {
             y[index] = result[0];
         }
         at += count;
-    }
-}
-
-static inline float finite_or_zero(float value) { return __builtin_fabsf(value) <= kLargestFinite ? value : 0.0f; }
-
-static void kv_write(const KvWrite& job, Part part) {
-    const Share tokens(job.tokens, part);
-    for (long token = tokens.first; token < tokens.last; ++token) {
-        for (long head = 0; head < job.kv_heads; ++head) {
-            const float* from = job.values + token * job.stride + head * job.dim;
-            const long at = job.pages.at(job.slots[token], head);
-            if (job.pages.format == Format::float32) {
-                float* to = static_cast<float*>(job.pool) + at;
-                for (long d = 0; d < job.dim; ++d) to[d] = finite_or_zero(from[d]);
-            } else {
-                uint16_t* to = static_cast<uint16_t*>(job.pool) + at;
-                for (long d = 0; d < job.dim; ++d) to[d] = narrow(finite_or_zero(from[d]));
-            }
-        }
     }
 }
 
