@@ -23,8 +23,15 @@ struct Weight {
     Format format;
 };
 
+// Activations to bfloat16, for the instruction set whose products with such weights take two steps of the depth at once.
+struct Narrow {
+    const float* x;  // [count]
+    uint16_t* y;
+    long count;
+};
+
 struct Linear {
-    const float* x;  // [rows, depth]
+    const float* x;  // [rows, depth]; of narrowed activations, two in each
     Weight weight;
     float* y;  // [rows, features]
     long rows;
@@ -138,6 +145,7 @@ struct Sample {
 
 struct Kernels {
     const char* name;
+    void (*narrow)(const Narrow&, Part part);  // null: its products take activations in float32
     void (*linear)(const Linear&, Part part);
     void (*attention)(const Attention&, Part part);
     void (*attention_sum)(const Attention&, Part part);

@@ -111,6 +111,13 @@ EXPORTED void outcrop_profile(const Program* program, int64_t* times) { program-
 
 EXPORTED void outcrop_free(Program* program) { delete program; }
 
+// Whether activations are narrowed before they are multiplied with weights in bfloat16.
+EXPORTED int outcrop_narrows() { return chosen->narrow != nullptr; }
+
+EXPORTED void outcrop_narrow(const float* x, uint16_t* y, long count) {
+    run("narrow", chosen->narrow, Narrow{x, y, count}, count);
+}
+
 EXPORTED void outcrop_linear(const float* x, const void* weight, float* y, long rows, long features, long depth,
                              int format) {
     run("linear", chosen->linear, Linear{x, {weight, features, depth, static_cast<Format>(format)}, y, rows},

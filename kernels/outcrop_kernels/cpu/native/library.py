@@ -11,6 +11,7 @@ from typing import Any
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "pack": (_POINTER, _POINTER, _LONG, _LONG, _INT),
+    "narrow": (_POINTER, _POINTER, _LONG),
     "linear": (_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT),
     "quantise": (*(_POINTER,) * 4, _LONG, _LONG),
     "linear_quantised": (*(_POINTER,) * 5, _LONG, _LONG, _LONG, _INT),

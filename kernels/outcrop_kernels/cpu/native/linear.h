@@ -153,33 +153,36 @@ static void linear_panels(const Linear& job, long first, long last) {
 }
 
 #ifdef OUTCROP_BFLOAT16
-// The job with activations and weights in pairs. Each part of the work narrows all activations for itself, which is
-// little beside multiplying them with many panels.
-static Linear in_pairs(Linear job) {
-    static thread_local std::vector<uint16_t> narrowed;
-    const long count = job.rows * job.weight.depth;
-    narrowed.resize(count + kLanes);
-    const auto put = [](long at, F32 values) { *reinterpret_cast<U16*>(narrowed.data() + at) = narrow(values); };
-    long at = 0;
-    for (; at + kLanes <= count; at += kLanes) put(at, load(job.x + at));
+static void narrow_activations(const Narrow& job, Part part) {
+    const auto put = [&](long at, F32 values) { *reinterpret_cast<U16*>(job.y + at) = narrow(values); };
+    const long whole = job.count / kLanes * kLanes;
+    const Share vectors(job.count / kLanes, part);
+    for (long vector = vectors.first; vector < vectors.last; ++vector)
+        put(vector * kLanes, load(job.x + vector * kLanes));
+    if (part.last < part.of || whole == job.count) return;
     float rest[kLanes] = {};
-    __builtin_memcpy(rest, job.x + at, (count - at) * sizeof(float));
-    put(at, load(rest));
-    job.x = reinterpret_cast<const float*>(narrowed.data());
-    job.weight.depth /= 2;
-    return job;
+    uint16_t narrowed[kLanes];
+    __builtin_memcpy(rest, job.x + whole, (job.count - whole) * sizeof(float));
+    *reinterpret_cast<U16*>(narrowed) = narrow(load(rest));
+    __builtin_memcpy(job.y + whole, narrowed, (job.count - whole) * sizeof(uint16_t));
 }
+constexpr auto kNarrow = narrow_activations;
+#else
+constexpr void (*kNarrow)(const Narrow&, Part) = nullptr;
 #endif
 
 static void linear(const Linear& job, Part part) {
     const Share panels(job.weight.features / kPanel, part);
     if (panels.first == panels.last) return;
-    if (job.weight.format == Format::float32)
+    if (job.weight.format == Format::float32) {
         linear_panels<Float32Panels>(job, panels.first, panels.last);
-    else
+        return;
+    }
 #ifdef OUTCROP_BFLOAT16
-        linear_panels<BFloat16Pairs>(in_pairs(job), panels.first, panels.last);
+    Linear in_pairs = job;
+    in_pairs.weight.depth /= 2;
+    linear_panels<BFloat16Pairs>(in_pairs, panels.first, panels.last);
 #else
-        linear_panels<BFloat16Panels>(job, panels.first, panels.last);
+    linear_panels<BFloat16Panels>(job, panels.first, panels.last);
 #endif
 }

@@ -98,6 +98,10 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
         return functional.linear(x, weight)
     rows, depth = x.shape
     features = weight.shape[0] * PANEL
+    if weight.dtype is torch.bfloat16 and library().outcrop_narrows():
+        narrowed = empty(rows, depth // 2)
+        library().outcrop_narrow(x.data_ptr(), narrowed.data_ptr(), rows * depth)
+        x = narrowed
     y = empty(rows, features)
     library().outcrop_linear(
         x.data_ptr(), weight.data_ptr(), y.data_ptr(), rows, features, depth, _FORMATS[weight.dtype]
