@@ -168,7 +168,7 @@ struct Task {
     long at(const Attention& job, long position) const {
         const int32_t* table = job.block_tables + row * job.table_width;
         const long size = job.pages.block_size;
-        return job.pages.at(table[position / size] * size + position % size, kv_head);
+        return table[position / size] * job.pages.block + position % size * job.pages.token + kv_head * job.pages.head;
     }
 };
 
@@ -194,9 +194,10 @@ static void attend(const Attention& job, const Task& task, long after) {
         __builtin_memset(outs[query], 0, (job.dim + 2) * sizeof(float));
         outs[query][job.dim] = kLeastScore;
     }
-    for (long start = task.first, count; start < task.last; start += count) {
+    long at = task.at(job, task.first), next;
+    for (long start = task.first, count; start < task.last; start += count, at = next) {
         count = task.chunk(job, start);
-        const long at = task.at(job, start), next = start + count < task.last ? task.at(job, start + count) : after;
+        next = start + count < task.last ? task.at(job, start + count) : after;
         long position = 0;
         for (; position + kKeys<kCount> <= count; position += kKeys<kCount>) {
             for (int key = 0; key < kKeys<kCount>; ++key) fetch(keys + next + (position + key) * stride, job.dim);
