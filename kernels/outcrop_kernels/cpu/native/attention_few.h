@@ -29,8 +29,8 @@ constexpr int kParts = kCount == 4 ? 2 : 4;
 // Scores of kCount queries with kNumber keys, `stride` elements apart: scores[query][first + key]. A function of its
 // own, like mix_part below, or the compiler would find no registers for the sums among all else that goes on.
 template <int kCount, int kNumber, class Element>
-static __attribute__((noinline)) void dot(const float* const (&queries)[kQueries], const Element* keys, long stride, long dim, float scale,
-                       float* const (&scores)[kQueries], long first) {
+static __attribute__((noinline)) void dot(const float* const (&queries)[kQueries], const Element* keys, long stride,
+                                          long dim, float scale, float* const (&scores)[kQueries], long first) {
     F32 sums[kCount][kNumber];
 #pragma GCC unroll 4
     for (int query = 0; query < kCount; ++query)
@@ -88,7 +88,8 @@ static inline long stretch_of(const Attention& job, long span) {
 // same of those at `next`.
 template <int kCount, int kNumber, class Element>
 static __attribute__((noinline)) void mix_part(float* const (&out)[kQueries], const float* const (&weights)[kQueries],
-                            const Element* values, const Element* next, long count, long stride, long d) {
+                                               const Element* values, const Element* next, long count, long stride,
+                                               long d) {
     F32 sums[kCount][kNumber];
 #pragma GCC unroll 4
     for (int query = 0; query < kCount; ++query)

@@ -23,7 +23,8 @@ struct Weight {
     Format format;
 };
 
-// Activations to bfloat16, for the instruction set whose products with such weights take two steps of the depth at once.
+// Activations to bfloat16, for the instruction set whose products with such weights take two steps of the depth at
+// once.
 struct Narrow {
     const float* x;  // [count]
     uint16_t* y;
