@@ -148,8 +148,6 @@ def cached_qkv(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Writes in place."""
     made, (keys, values) = linear(rms_norm(x, norm, eps), weight), pools
-    if keys.stride() != values.stride():
-        raise ValueError("keys and values must lie in the same order")
     tokens, (kv_heads, dim) = made.shape[0], keys.shape[2:]
     query = empty(tokens, heads, dim)
     library().outcrop_rope_cache(
@@ -164,7 +162,7 @@ def cached_qkv(
         heads,
         kv_heads,
         dim,
-        *_pages(keys),
+        *_pages(keys, values),
     )
     return query, keys, values
 
@@ -180,8 +178,6 @@ def paged_attention(
 ) -> Tensor:
     query = _floats(query)
     rows, width, heads, dim = query.shape
-    if key_pool.stride() != value_pool.stride():
-        raise ValueError("keys and values must lie in the same order")
     out, (size, kv_heads), table_width = empty(*query.shape), key_pool.shape[1:3], block_tables.shape[1]
     stretches = library().outcrop_stretches(width, heads, kv_heads, dim, table_width * size)
     found = empty(rows * width * heads * stretches * (dim + 2))
@@ -200,7 +196,7 @@ def paged_attention(
         dim,
         table_width,
         stretches,
-        *_pages(key_pool),
+        *_pages(key_pool, value_pool),
     )
     return out
 
@@ -244,13 +240,15 @@ def _floats(x: Tensor) -> Tensor:
     return contiguous(x)
 
 
-def _pages(pool: Tensor) -> tuple[int, int, int, int, int]:
-    """Where things lie in a pool, as Pages in kernels.h: block size, elements between blocks, tokens and
-    heads, and the format."""
-    block, token, head, one = pool.stride()
+def _pages(keys: Tensor, values: Tensor) -> tuple[int, int, int, int, int]:
+    """Where things lie in the pools of keys and of values, as Pages in kernels.h: block size, elements
+    between blocks, tokens and heads, and the format."""
+    if keys.stride() != values.stride():
+        raise ValueError("keys and values must lie in the same order")
+    block, token, head, one = keys.stride()
     if one != 1:
         raise ValueError("the numbers of one head of a KV pool must lie side by side")
-    return pool.shape[1], block, token, head, _FORMATS[pool.dtype]
+    return keys.shape[1], block, token, head, _FORMATS[keys.dtype]
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {

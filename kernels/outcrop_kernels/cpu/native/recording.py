@@ -58,8 +58,9 @@ class Recorded:
 
     function: tensors in, a tuple of float32 or int32 tensors out; made of native operations and views alone,
     with no decision that depends on values. Anything else would be left out of a replay: the first one is
-    compared with the function itself, and raises RuntimeError where they differ. A result is overwritten by
-    the next call. Within another recording it is the function.
+    compared with the function itself, which must make the same when it is called again, and raises
+    RuntimeError where they differ. A result is overwritten by the next call. Within another recording it is
+    the function.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
